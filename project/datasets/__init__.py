@@ -1,0 +1,2 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Datasets and what prepares them."""

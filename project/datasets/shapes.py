@@ -1,0 +1,198 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Writes the synthetic ``shapes`` dataset in COCO format.
+
+The set needs no download, so a detector can be trained and tested on any
+machine. The same :class:`ShapesSpec` gives the same bytes, and an image
+depends on the seed, its split and its position only, never on how many images
+are made. Boxes and masks cover what is visible of an object.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from project.datasets.shapes_scene import SHAPE_CLASSES, Scene, draw_scene
+from project.utils.errors import UserError
+
+SPLITS = ('train', 'val')
+MARKER = 'shapes.json'
+"""File that tells how a folder was made, and that it was made here."""
+
+_VERSION = 1  # raise it when anything is drawn or written differently
+_RANGES = {
+    'train': (1, 10_000_000),
+    'val': (1, 10_000_000),
+    'size': (32, 4096),
+    'seed': (0, 2**32 - 1),
+}
+
+
+@dataclass(frozen=True)
+class ShapesSpec:
+    """What identifies a shapes dataset.
+
+    Attributes:
+        train: Number of training images.
+        val: Number of validation images.
+        size: Longest side of every image in pixels, 32 to 4096.
+        seed: Seed of the whole set, 0 to 2**32 - 1.
+
+    Raises:
+        UserError: If a value is out of its range.
+    """
+
+    train: int
+    val: int
+    size: int = 160
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UserError(
+                    f'The {name} of a shapes dataset must be between {low} '
+                    f'and {high}, but {value} was given.'
+                )
+
+
+def make_shapes(root: Path | str, spec: ShapesSpec) -> bool:
+    """Write a dataset, unless the same one is there already.
+
+    The folder gets ``annotations/{train,val}.json``, the images in ``train/``
+    and ``val/``, and ``shapes.json``, which says how it was made. It appears
+    under its name only when it is complete.
+
+    Args:
+        root: Folder of the dataset. A shapes dataset of another kind there
+            is replaced.
+        spec: What to draw.
+
+    Returns:
+        True if the dataset was written, False if it was there already.
+
+    Raises:
+        UserError: If ``root`` holds anything that was not made here.
+    """
+    root = Path(root)
+    marker = {'version': _VERSION, **asdict(spec)}
+    if _read_marker(root) == marker:
+        return False
+    partial = root.with_name(f'{root.name}.partial')
+    _remove_own(partial)
+    _refuse_foreign(root)
+    partial.mkdir(parents=True)
+    # First, so that an interrupted run is known as one of ours.
+    _write_json(partial / MARKER, marker)
+    for split in SPLITS:
+        _write_split(partial, spec, split)
+    _remove_own(root)
+    partial.rename(root)
+    return True
+
+
+def _read_marker(root: Path) -> Any:
+    """What the marker file of a folder says, None without one."""
+    try:
+        return json.loads((root / MARKER).read_text(encoding='utf-8'))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Raise if a folder holds anything but a shapes dataset."""
+    if not root.exists() and not root.is_symlink():
+        return
+    if not root.is_dir():
+        raise UserError(f'{root} is in the way: it is not a folder.')
+    names = {entry.name for entry in root.iterdir()}
+    strangers = sorted(names - {MARKER, 'annotations', *SPLITS})
+    if names and (MARKER not in names or strangers):
+        found = strangers[0] if strangers else f'no {MARKER}'
+        raise UserError(
+            f'{root} was not made by the shapes generator (it has {found}), '
+            f'so it is left alone: name another folder or remove it.'
+        )
+
+
+def _remove_own(root: Path) -> None:
+    """Delete a shapes dataset; raise if it is anything else."""
+    _refuse_foreign(root)
+    if root.exists():
+        shutil.rmtree(root)
+
+
+def _write_split(root: Path, spec: ShapesSpec, split: str) -> None:
+    """Draw the images of one split and write its annotation file."""
+    (root / split).mkdir()
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for index in range(getattr(spec, split)):
+        seed = [spec.seed, SPLITS.index(split), index]
+        scene = draw_scene(spec.size, seed)
+        height, width = scene.image.shape[:2]
+        image = dict(
+            id=index + 1,
+            file_name=f'{index + 1:06d}.png',
+            height=height,
+            width=width,
+        )
+        _write_png(root / split / image['file_name'], scene.image)
+        images.append(image)
+        for annotation in _annotate(scene):
+            annotation.update(id=len(annotations) + 1, image_id=image['id'])
+            annotations.append(annotation)
+    (root / 'annotations').mkdir(exist_ok=True)
+    _write_json(
+        root / 'annotations' / f'{split}.json',
+        dict(
+            info=dict(description='Synthetic shapes', **asdict(spec)),
+            images=images,
+            annotations=annotations,
+            categories=[
+                dict(id=i, name=name, supercategory='shape')
+                for i, name in enumerate(SHAPE_CLASSES, start=1)
+            ],
+        ),
+    )
+
+
+def _annotate(scene: Scene) -> list[dict]:
+    """COCO annotations without ids; boxes are (x, y, w, h) in pixels."""
+    annotations = []
+    for label, mask in zip(scene.labels, scene.masks, strict=True):
+        # A run-length encoding keeps the holes that a polygon cannot.
+        encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+        annotations.append(
+            dict(
+                category_id=label + 1,
+                bbox=coco_mask.toBbox(encoded).tolist(),
+                area=int(coco_mask.area(encoded)),
+                iscrowd=0,
+                segmentation=dict(
+                    size=list(mask.shape),
+                    counts=encoded['counts'].decode('ascii'),
+                ),
+            )
+        )
+    return annotations
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    """Write RGB pixels; the compression is fixed, so the bytes are too."""
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    options += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    _, data = cv2.imencode('.png', image[..., ::-1], options)
+    path.write_bytes(data.tobytes())
+
+
+def _write_json(path: Path, content: dict) -> None:
+    """Write compact json with its keys in the order given."""
+    text = json.dumps(content, separators=(',', ':'))
+    path.write_text(text + '\n', encoding='utf-8')
