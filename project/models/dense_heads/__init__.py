@@ -1,0 +1,5 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from .h_detr_head import HDETRHead
+from .set_prediction_head import SetPredictionHead
+
+__all__ = ['HDETRHead', 'SetPredictionHead']

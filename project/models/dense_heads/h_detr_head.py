@@ -1,0 +1,68 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from ..layers.transformer.query_groups import QueryGroups
+from ..task_modules.set_prediction import PredictionSet
+from .set_prediction_head import SetPredictionHead
+
+
+@MODELS.register_module()
+class HDETRHead(SetPredictionHead):
+    r"""Head of `H-Deformable-DETR <https://arxiv.org/abs/2207.13080>`_.
+
+    Both query groups go through the same branches. The one-to-many group is
+    matched against every ground truth repeated, and its losses
+    (``one2many_loss_cls``, ...) are weighted by lambda.
+
+    Args:
+        one2many (dict, optional): ``num_copies`` of each ground truth (K in
+            the paper) and ``loss_weight`` (lambda). Set by the detector.
+        *args, **kwargs: As in :class:`SetPredictionHead`.
+    """
+
+    def __init__(
+        self, *args, one2many: dict | None = None, **kwargs
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.one2many = one2many or {}
+
+    def prediction_sets(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        query_groups: QueryGroups | None = None,
+        **enc_outputs: Tensor,
+    ) -> list[PredictionSet]:
+        """Match the first group one-to-one and the second one-to-many.
+
+        Args:
+            cls_scores (Tensor): Logits of both groups, has shape
+                (num_decoder_layers, bs, num_queries, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1] of both, has
+                shape (num_decoder_layers, bs, num_queries, 4).
+            query_groups (QueryGroups, optional): Where each group lies. By
+                default there is only the first, as in evaluation.
+            **enc_outputs: First stage, as in :class:`SetPredictionHead`; it
+                belongs to the one-to-one group.
+
+        Returns:
+            list[PredictionSet]: The sets to match and to take losses of.
+        """
+        if query_groups is None or 'one2many' not in query_groups:
+            return super().prediction_sets(
+                cls_scores, bbox_preds, **enc_outputs
+            )
+        one2one, one2many = (
+            query_groups[name] for name in ('one2one', 'one2many')
+        )
+        sets = super().prediction_sets(
+            cls_scores[:, :, one2one], bbox_preds[:, :, one2one], **enc_outputs
+        )
+        second_group = PredictionSet(
+            'one2many_',
+            cls_scores[:, :, one2many],
+            bbox_preds[:, :, one2many],
+            **self.one2many,
+        )
+        return [*sets, second_group]

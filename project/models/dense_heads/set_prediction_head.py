@@ -1,0 +1,245 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import torch
+from mmdet.models.dense_heads import DeformableDETRHead
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmdet.utils import InstanceList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..layers.transformer.deformable_layers import refine_reference
+from ..layers.transformer.query_groups import QueryGroups
+from ..losses.set_criterion import SetCriterion
+from ..task_modules.set_prediction import PredictionSet, SetTargets
+
+
+class SetPredictionHead(DeformableDETRHead):
+    """Deformable DETR's head on the batched set-prediction core.
+
+    Branches, loss configs and loss names are mmdet's. What a method trains
+    on is told by :meth:`prediction_sets`.
+
+    Args:
+        inverse_sigmoid_eps (float): How close to 0 and 1 references may
+            come before their log-odds are taken. Set by the detector.
+            Defaults to 1e-5.
+        normalizer (str): What the losses are divided by, see
+            :class:`SetCriterion`. Defaults to ``'targets'``.
+        *args, **kwargs: As in mmdet's ``DeformableDETRHead``.
+    """
+
+    def __init__(
+        self,
+        *args,
+        inverse_sigmoid_eps: float = 1e-5,
+        normalizer: str = 'targets',
+        **kwargs,
+    ) -> None:
+        self.inverse_sigmoid_eps = inverse_sigmoid_eps
+        super().__init__(*args, **kwargs)
+        if self.train_cfg:
+            self.criterion = SetCriterion(
+                self.assigner,
+                self.loss_cls,
+                self.loss_bbox,
+                self.loss_iou,
+                sync_cls_avg_factor=self.sync_cls_avg_factor,
+                normalizer=normalizer,
+            )
+
+    def forward(
+        self, hidden_states: Tensor, references: list[Tensor], **kwargs
+    ) -> tuple[Tensor, Tensor]:
+        """Predict classes and boxes from the queries of every layer.
+
+        Args:
+            hidden_states (Tensor): Queries after each layer, has shape
+                (num_decoder_layers, bs, num_queries, dim).
+            references (list[Tensor]): References before each layer in
+                [0, 1], (cx, cy) or (cx, cy, w, h); further ones are unused.
+            **kwargs: What only the loss needs.
+
+        Returns:
+            tuple[Tensor, Tensor]:
+
+            - cls_scores (Tensor): Logits, has shape
+              (num_decoder_layers, bs, num_queries, num_classes).
+            - bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+              (num_decoder_layers, bs, num_queries, 4).
+        """
+        layers = [
+            self.forward_layer(layer_id, hidden_state, reference)
+            for layer_id, (hidden_state, reference) in enumerate(
+                zip(hidden_states, references, strict=False)
+            )
+        ]
+        cls_scores, bbox_preds = zip(*layers, strict=True)
+        return torch.stack(cls_scores), torch.stack(bbox_preds)
+
+    def forward_layer(
+        self, layer_id: int, hidden_state: Tensor, reference: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predict from the queries of one layer.
+
+        Args:
+            layer_id (int): Which layer's branches to use.
+            hidden_state (Tensor): Has shape (bs, num_queries, dim).
+            reference (Tensor): Reference before the layer, has shape
+                (bs, num_queries, 2 or 4).
+
+        Returns:
+            tuple[Tensor, Tensor]: Logits, has shape
+            (bs, num_queries, num_classes), and boxes (cx, cy, w, h) in
+            [0, 1], has shape (bs, num_queries, 4).
+        """
+        deltas = self.reg_branches[layer_id](hidden_state)
+        boxes = refine_reference(deltas, reference, self.inverse_sigmoid_eps)
+        return self.cls_branches[layer_id](hidden_state), boxes
+
+    def loss(
+        self,
+        hidden_states: Tensor,
+        references: list[Tensor],
+        batch_data_samples: SampleList,
+        **kwargs,
+    ) -> dict[str, Tensor]:
+        """Predict, match and compute the losses.
+
+        Args:
+            hidden_states (Tensor): As in :meth:`forward`.
+            references (list[Tensor]): As in :meth:`forward`.
+            batch_data_samples (list[:obj:`DetDataSample`]): Ground truth.
+            **kwargs: Passed on to :meth:`prediction_sets`.
+
+        Returns:
+            dict[str, Tensor]: Weighted losses.
+        """
+        outputs = self(hidden_states, references)
+        sets = self.prediction_sets(*outputs, **kwargs)
+        targets = SetTargets.from_instances(
+            [sample.gt_instances for sample in batch_data_samples],
+            [sample.metainfo for sample in batch_data_samples],
+            like=outputs[1],
+        )
+        return self.criterion(sets, targets)
+
+    def prediction_sets(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        query_groups: QueryGroups | None = None,
+        enc_outputs_class: Tensor | None = None,
+        enc_outputs_coord: Tensor | None = None,
+    ) -> list[PredictionSet]:
+        """Tell which predictions are trained, and how.
+
+        By default each decoder layer is matched one-to-one, and so is the
+        first stage, to objects of whatever class.
+
+        Args:
+            cls_scores (Tensor): As :meth:`forward` returns.
+            bbox_preds (Tensor): As :meth:`forward` returns.
+            query_groups (QueryGroups, optional): Groups of the queries.
+            enc_outputs_class (Tensor, optional): Logits of the first stage,
+                has shape (bs, num_feat_points, num_classes).
+            enc_outputs_coord (Tensor, optional): Boxes (cx, cy, w, h) in
+                [0, 1] of the first stage, has shape (bs, num_feat_points, 4).
+
+        Returns:
+            list[PredictionSet]: The sets to match and to take losses of.
+        """
+        sets = [PredictionSet('', cls_scores, bbox_preds)]
+        if enc_outputs_class is not None:
+            first_stage = PredictionSet(
+                'enc_',
+                enc_outputs_class[None],
+                enc_outputs_coord[None],
+                class_agnostic=True,
+            )
+            sets.append(first_stage)
+        return sets
+
+    def predict(
+        self,
+        hidden_states: Tensor,
+        references: list[Tensor],
+        batch_data_samples: SampleList,
+        rescale: bool = True,
+        **kwargs,
+    ) -> InstanceList:
+        """Detect objects with the last decoder layer.
+
+        Args:
+            hidden_states (Tensor): As in :meth:`forward`.
+            references (list[Tensor]): As in :meth:`forward`.
+            batch_data_samples (list[:obj:`DetDataSample`]): Tell the size of
+                each image.
+            rescale (bool): Whether boxes are of the original images rather
+                than of the network's input. Defaults to True.
+
+        Returns:
+            list[:obj:`InstanceData`]: For each image, best first, ``bboxes``
+            in pixels (x1, y1, x2, y2), ``scores`` and ``labels``.
+        """
+        layer_id = len(hidden_states) - 1
+        outputs = self.forward_layer(
+            layer_id, hidden_states[layer_id], references[layer_id]
+        )
+        metas = [sample.metainfo for sample in batch_data_samples]
+        return self.predict_by_feat(*outputs, metas, rescale=rescale)
+
+    def predict_by_feat(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        batch_img_metas: list[dict],
+        rescale: bool = True,
+    ) -> InstanceList:
+        """Select the detections of each image.
+
+        The best ``test_cfg.max_per_img`` pairs of a query and a class;
+        boxes are clipped to the image unless ``test_cfg.clip_bboxes`` is
+        False, as in the authors' evaluation.
+
+        Args:
+            cls_scores (Tensor): Logits of the last layer, has shape
+                (bs, num_queries, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+                (bs, num_queries, 4).
+            batch_img_metas (list[dict]): Meta information of each image.
+            rescale (bool): As in :meth:`predict`. Defaults to True.
+
+        Returns:
+            list[:obj:`InstanceData`]: As in :meth:`predict`.
+        """
+        test_cfg = self.test_cfg or {}
+        num_scores = cls_scores[0].numel()
+        wanted = test_cfg.get('max_per_img', cls_scores.shape[1])
+        scores, indices = (
+            cls_scores.sigmoid().flatten(1).topk(min(wanted, num_scores))
+        )
+        queries = indices // self.num_classes
+        boxes = bbox_cxcywh_to_xyxy(
+            bbox_preds.gather(1, queries[..., None].expand(-1, -1, 4))
+        )
+        if test_cfg.get('clip_bboxes', True):
+            boxes = boxes.clamp(0, 1)
+        boxes = boxes * _output_sizes(batch_img_metas, rescale, boxes)
+        return [
+            InstanceData(bboxes=b, scores=s, labels=label)
+            for b, s, label in zip(
+                boxes, scores, indices % self.num_classes, strict=True
+            )
+        ]
+
+
+def _output_sizes(
+    img_metas: list[dict], rescale: bool, like: Tensor
+) -> Tensor:
+    """Size (w, h, w, h) of each image in pixels, has shape (bs, 1, 4)."""
+    sizes = []
+    for meta in img_metas:
+        height, width = meta['img_shape'][:2]
+        scale_w, scale_h = meta['scale_factor'] if rescale else (1.0, 1.0)
+        sizes.append([width / scale_w, height / scale_h] * 2)
+    return like.new_tensor(sizes)[:, None]

@@ -1,0 +1,5 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from .base_deformable_detr import BaseDeformableDETR
+from .h_detr import HDETR
+
+__all__ = ['BaseDeformableDETR', 'HDETR']

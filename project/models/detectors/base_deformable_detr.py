@@ -1,0 +1,430 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""What the detectors on Deformable DETR's transformer have in common."""
+
+from functools import lru_cache
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.detectors import DeformableDETR
+from mmdet.models.layers import SinePositionalEncoding
+from mmdet.structures import OptSampleList
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from project.utils.errors import UserError
+
+from ..layers.transformer.deformable_attention import LevelShapes
+from ..layers.transformer.deformable_layers import (
+    BoxRefinementDecoder,
+    DeformableEncoder,
+)
+from ..layers.transformer.query_groups import QueryGroups
+
+
+class BaseDeformableDETR(DeformableDETR):
+    """Deformable DETR whose stages a method can change one by one.
+
+    The stages are those of mmdet (``pre_transformer``, ``forward_encoder``,
+    ``pre_decoder``, ``forward_decoder``), and so are the parameters' names.
+    Here the level sizes travel as integers, the decoder can look forward
+    twice, queries come in groups, and the first stage and the building of
+    queries are methods of their own.
+
+    Args:
+        inverse_sigmoid_eps (float): How close to 0 and 1 references may
+            come before their log-odds are taken, in decoder and head:
+            1e-5 in the authors' repositories, 1e-3 in detrex's. Defaults to
+            1e-5.
+        *args, **kwargs: As in mmdet's ``DeformableDETR``.
+
+    Raises:
+        UserError: If ``look_forward_twice`` is asked for without box
+            refinement, or more detections than queries times classes.
+    """
+
+    def __init__(
+        self,
+        *args,
+        decoder: dict,
+        bbox_head: dict,
+        inverse_sigmoid_eps: float = 1e-5,
+        **kwargs,
+    ) -> None:
+        decoder = {**decoder, 'inverse_sigmoid_eps': inverse_sigmoid_eps}
+        bbox_head = {**bbox_head, 'inverse_sigmoid_eps': inverse_sigmoid_eps}
+        super().__init__(*args, decoder=decoder, bbox_head=bbox_head, **kwargs)
+        if decoder.get('look_forward_twice') and not self.with_box_refine:
+            raise UserError(
+                'decoder.look_forward_twice=True needs with_box_refine=True: '
+                'without refinement there is no later box to look at'
+            )
+        self._check_detection_count()
+
+    def _check_detection_count(self) -> None:
+        """Refuse a number of detections that can never be reached."""
+        asked = (self.test_cfg or {}).get('max_per_img', 0)
+        limit = self.num_queries * self.bbox_head.num_classes
+        if asked > limit:
+            raise UserError(
+                f'model.test_cfg.max_per_img={asked} asks for more detections '
+                f'than num_queries * num_classes = {self.num_queries} * '
+                f'{self.bbox_head.num_classes} = {limit}'
+            )
+
+    def _init_layers(self) -> None:
+        """Initialize layers except for backbone, neck and bbox_head."""
+        self.positional_encoding = SinePositionalEncoding(
+            **self.positional_encoding
+        )
+        self.encoder = DeformableEncoder(**self.encoder)
+        self.decoder = BoxRefinementDecoder(**self.decoder)
+        self.embed_dims = self.encoder.embed_dims
+        self.level_embed = nn.Parameter(
+            torch.empty(self.num_feature_levels, self.embed_dims)
+        )
+        if self.as_two_stage:
+            self._init_first_stage()
+        else:
+            self.query_embedding = nn.Embedding(
+                self.num_total_queries, self.embed_dims * 2
+            )
+            self.reference_points_fc = nn.Linear(self.embed_dims, 2)
+
+    def _init_first_stage(self) -> None:
+        """Initialize what turns memory into proposals and queries."""
+        dims = self.embed_dims
+        self.memory_trans_fc = nn.Linear(dims, dims)
+        self.memory_trans_norm = nn.LayerNorm(dims)
+        self.pos_trans_fc = nn.Linear(dims * 2, dims * 2)
+        self.pos_trans_norm = nn.LayerNorm(dims * 2)
+
+    @property
+    def num_total_queries(self) -> int:
+        """int: Queries in training, all groups together."""
+        return self.num_queries
+
+    def pre_transformer(
+        self,
+        mlvl_feats: tuple[Tensor, ...],
+        batch_data_samples: OptSampleList = None,
+    ) -> tuple[dict, dict]:
+        """Flatten the features and encode their positions.
+
+        Args:
+            mlvl_feats (tuple[Tensor]): Features of the neck, each has shape
+                (bs, dim, h_lvl, w_lvl).
+            batch_data_samples (list[:obj:`DetDataSample`], optional): Tell
+                the size of each image within the batch. By default no image
+                is padded.
+
+        Returns:
+            tuple[dict, dict]: Keyword arguments of ``forward_encoder`` and
+            of ``forward_decoder``.
+        """
+        masks = self._level_masks(mlvl_feats, batch_data_samples)
+        positions = [
+            self.positional_encoding(mask, input=feat) + embed[:, None, None]
+            for feat, mask, embed in zip(
+                mlvl_feats, masks, self.level_embed, strict=True
+            )
+        ]
+        if masks[0] is None:
+            feat_mask = None
+            shape = (len(mlvl_feats[0]), len(mlvl_feats), 2)
+            ratios = mlvl_feats[0].new_ones(shape)
+        else:
+            feat_mask = torch.cat([mask.flatten(1) for mask in masks], 1)
+            ratios = torch.stack([self.get_valid_ratio(m) for m in masks], 1)
+        levels = level_geometry(
+            tuple(tuple(feat.shape[-2:]) for feat in mlvl_feats),
+            mlvl_feats[0].device,
+        )
+        encoder_inputs_dict = dict(
+            feat=_flatten_levels(mlvl_feats),
+            feat_mask=feat_mask,
+            feat_pos=_flatten_levels(positions),
+            valid_ratios=ratios,
+            **levels,
+        )
+        decoder_inputs_dict = dict(
+            memory_mask=feat_mask, valid_ratios=ratios, **levels
+        )
+        return encoder_inputs_dict, decoder_inputs_dict
+
+    def _level_masks(
+        self, mlvl_feats: tuple[Tensor, ...], batch_data_samples: OptSampleList
+    ) -> list[Tensor | None]:
+        """Where each level is padding.
+
+        Returns:
+            list[Tensor | None]: For each level True where padded, has shape
+            (bs, h_lvl, w_lvl); all None when no image is padded.
+        """
+        samples = batch_data_samples or []
+        if all(s.img_shape[:2] == s.batch_input_shape for s in samples):
+            return [None] * len(mlvl_feats)
+        masks = mlvl_feats[0].new_ones(
+            (len(samples), *samples[0].batch_input_shape)
+        )
+        for mask, sample in zip(masks, samples, strict=True):
+            height, width = sample.img_shape[:2]
+            mask[:height, :width] = 0
+        return [
+            F.interpolate(masks[None], size=feat.shape[-2:])[0].bool()
+            for feat in mlvl_feats
+        ]
+
+    def forward_encoder(
+        self,
+        feat: Tensor,
+        feat_mask: Tensor | None,
+        feat_pos: Tensor,
+        level_shapes: LevelShapes,
+        **kwargs,
+    ) -> dict:
+        """Encode the features.
+
+        Args:
+            feat (Tensor): Features, has shape (bs, num_feat_points, dim).
+            feat_mask (Tensor, optional): True where padded, has shape
+                (bs, num_feat_points).
+            feat_pos (Tensor): Positions, has the shape of ``feat``.
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            **kwargs: Further geometry for the encoder.
+
+        Returns:
+            dict: Keyword arguments of ``pre_decoder``.
+        """
+        memory = self.encoder(
+            feat,
+            query_pos=feat_pos,
+            key_padding_mask=feat_mask,
+            level_shapes=level_shapes,
+            **kwargs,
+        )
+        return dict(
+            memory=memory, memory_mask=feat_mask, level_shapes=level_shapes
+        )
+
+    def pre_decoder(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        level_shapes: LevelShapes,
+    ) -> tuple[dict, dict]:
+        """Choose proposals and build the queries from them.
+
+        Args:
+            memory (Tensor): Encoded features, has shape
+                (bs, num_feat_points, dim).
+            memory_mask (Tensor, optional): True where padded, has shape
+                (bs, num_feat_points).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+
+        Returns:
+            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
+            those that the head's loss takes besides its results: the query
+            groups and, in two stages, ``enc_outputs_class`` of shape
+            (bs, num_feat_points, num_classes) and ``enc_outputs_coord`` of
+            shape (bs, num_feat_points, 4), (cx, cy, w, h) in [0, 1].
+            Nothing for the head in evaluation.
+        """
+        if self.as_two_stage:
+            references_unact, head_inputs = self.propose(
+                memory, memory_mask, level_shapes
+            )
+            query, query_pos = self.embed_proposals(references_unact)
+            references = references_unact.sigmoid()
+        else:
+            query, query_pos = self._learned_queries(len(memory))
+            references = self.reference_points_fc(query_pos).sigmoid()
+            head_inputs = dict()
+        groups = self.query_groups(query.shape[1])
+        decoder_inputs = dict(
+            query=query,
+            query_pos=query_pos,
+            memory=memory,
+            reference_points=references,
+            query_groups=groups,
+        )
+        if not self.training:
+            return decoder_inputs, dict()
+        return decoder_inputs, dict(query_groups=groups, **head_inputs)
+
+    def propose(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        level_shapes: LevelShapes,
+    ) -> tuple[Tensor, dict]:
+        """First stage: the proposals whose objectness is highest.
+
+        Objectness is channel 0 of the last class head. In evaluation only
+        this channel, and boxes of only the chosen proposals, are computed.
+
+        Args:
+            memory (Tensor): As in :meth:`pre_decoder`.
+            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
+            level_shapes (Sequence[tuple[int, int]]): As there.
+
+        Returns:
+            tuple[Tensor, dict]: Log-odds of the chosen boxes, without
+            gradient, best first, has shape (bs, num_queries, 4); and the
+            first stage's outputs for the loss, empty in evaluation.
+        """
+        memory, anchors = self.gen_encoder_output_proposals(
+            memory, memory_mask, level_shapes
+        )
+        cls_head = self.bbox_head.cls_branches[self.decoder.num_layers]
+        reg_head = self.bbox_head.reg_branches[self.decoder.num_layers]
+        if not self.training:
+            scores = F.linear(memory, cls_head.weight[:1], cls_head.bias[:1])
+            chosen = self._top_proposals(scores[..., 0])
+            boxes = reg_head(_gather_points(memory, chosen))
+            return boxes + _gather_points(anchors, chosen), dict()
+        logits = cls_head(memory)
+        boxes = reg_head(memory) + anchors
+        chosen = self._top_proposals(logits[..., 0])
+        outputs = dict(
+            enc_outputs_class=logits, enc_outputs_coord=boxes.sigmoid()
+        )
+        return _gather_points(boxes.detach(), chosen), outputs
+
+    def _top_proposals(self, scores: Tensor) -> Tensor:
+        """Pick as many points as there are queries, best first.
+
+        An image with fewer points than queries gives all it has.
+
+        Args:
+            scores (Tensor): Objectness, has shape (bs, num_feat_points).
+
+        Returns:
+            Tensor: Indices, has shape (bs, num_queries).
+        """
+        wanted = self.num_total_queries if self.training else self.num_queries
+        available = scores.shape[1]
+        if available < wanted and not self.__dict__.get('_told_small_input'):
+            self._told_small_input = True
+            print_log(
+                f'The input gives only {available} proposals for {wanted} '
+                'queries; all are used. Larger images give more.',
+                logger='current',
+                level=30,
+            )
+        return scores.topk(min(wanted, available), dim=1).indices
+
+    def embed_proposals(
+        self, references_unact: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Content and position of the queries of chosen proposals.
+
+        Args:
+            references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has
+                shape (bs, num_queries, 4).
+
+        Returns:
+            tuple[Tensor, Tensor]: ``query`` and ``query_pos``, each has shape
+            (bs, num_queries, dim).
+        """
+        embedding = self.get_proposal_pos_embed(
+            references_unact, num_pos_feats=self.embed_dims // 2
+        )
+        embedding = self.pos_trans_norm(self.pos_trans_fc(embedding))
+        query_pos, query = embedding.chunk(2, dim=-1)
+        return query, query_pos
+
+    def _learned_queries(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Content and position of the queries without a first stage."""
+        table = self.query_embedding.weight
+        if not self.training:
+            table = table[: self.num_queries]
+        query_pos, query = (
+            half.expand(batch_size, -1, -1) for half in table.chunk(2, dim=1)
+        )
+        return query, query_pos
+
+    def query_groups(self, num_queries: int) -> QueryGroups | None:
+        """Groups of the queries; by default all see each other.
+
+        Args:
+            num_queries (int): How many queries there are this time.
+        """
+        return None
+
+    def forward_decoder(
+        self,
+        query: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        reference_points: Tensor,
+        **kwargs,
+    ) -> dict:
+        """Decode the queries.
+
+        Args:
+            query (Tensor): Queries, has shape (bs, num_queries, dim).
+            memory (Tensor): Encoded features, has shape
+                (bs, num_feat_points, dim).
+            memory_mask (Tensor, optional): True where padded, has shape
+                (bs, num_feat_points).
+            reference_points (Tensor): First references in [0, 1],
+                (cx, cy) or (cx, cy, w, h), has shape
+                (bs, num_queries, 2 or 4).
+            **kwargs: Positions, groups and geometry for the decoder.
+
+        Returns:
+            dict: Keyword arguments of the head: ``hidden_states`` of shape
+            (num_decoder_layers, bs, num_queries, dim) and ``references``, a
+            list that begins with the first references.
+        """
+        hidden_states, references = self.decoder(
+            query,
+            value=memory,
+            key_padding_mask=memory_mask,
+            reference_points=reference_points,
+            reg_branches=(
+                self.bbox_head.reg_branches if self.with_box_refine else None
+            ),
+            **kwargs,
+        )
+        return dict(
+            hidden_states=hidden_states,
+            references=[reference_points, *references],
+        )
+
+
+@lru_cache(maxsize=256)
+def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:
+    """The level sizes in every form that the layers take.
+
+    The tensors are kept from step to step: making them anew would halt the
+    host until the device has caught up.
+
+    Args:
+        level_shapes (tuple[tuple[int, int]]): (h, w) of each level.
+        device (torch.device): Where the tensors go.
+
+    Returns:
+        dict: ``level_shapes``; ``spatial_shapes``, the same as a tensor of
+        shape (num_levels, 2); ``level_start_index``, the index of each
+        level's first point, has shape (num_levels, ).
+    """
+    starts = accumulate((h * w for h, w in level_shapes[:-1]), initial=0)
+    with torch.inference_mode(False):
+        return dict(
+            level_shapes=level_shapes,
+            spatial_shapes=torch.tensor(level_shapes, device=device),
+            level_start_index=torch.tensor(list(starts), device=device),
+        )
+
+
+def _flatten_levels(maps: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+    """Join maps of shape (bs, dim, h, w) to (bs, num_feat_points, dim)."""
+    return torch.cat([m.flatten(2) for m in maps], 2).transpose(1, 2)
+
+
+def _gather_points(tensor: Tensor, indices: Tensor) -> Tensor:
+    """Pick points of (bs, num_points, dim) by indices of (bs, num_chosen)."""
+    dims = tensor.shape[-1]
+    return tensor.gather(1, indices[..., None].expand(-1, -1, dims))

@@ -1,0 +1,1 @@
+# Copyright (c) mmdetr authors. All rights reserved.

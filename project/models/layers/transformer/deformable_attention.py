@@ -1,0 +1,137 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""mmcv's deformable attention, told the level sizes as Python integers."""
+
+from collections.abc import Sequence
+
+import torch
+from mmcv.ops.multi_scale_deform_attn import (
+    MultiScaleDeformableAttention,
+    MultiScaleDeformableAttnFunction,
+    multi_scale_deformable_attn_pytorch,
+)
+from torch import Tensor
+
+LevelShapes = Sequence[tuple[int, int]]
+
+
+class DeformableAttention(MultiScaleDeformableAttention):
+    """Multi-scale deformable attention without host synchronisation.
+
+    Parameters, initialisation and results are those of mmcv's
+    ``MultiScaleDeformableAttention`` (Deformable DETR, section 4.1). mmcv
+    reads the level sizes back from a tensor in every layer, which makes the
+    host wait for a GPU and keeps the layer from being exported; here they
+    come as integers. Under autocast the sampling itself runs in float32:
+    half precision cannot address a pixel of a large image.
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        identity: Tensor | None = None,
+        query_pos: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        *,
+        reference_points: Tensor,
+        level_shapes: LevelShapes,
+        spatial_shapes: Tensor,
+        level_start_index: Tensor,
+        **kwargs,
+    ) -> Tensor:
+        """Attend to a few points around each query's reference.
+
+        Args:
+            query (Tensor): Queries, has shape (bs, num_queries, dim).
+            key (Tensor, optional): Not used; part of mmcv's interface.
+            value (Tensor, optional): Flattened features, has shape
+                (bs, num_feat_points, dim). Defaults to ``query``.
+            identity (Tensor, optional): What the result is added to.
+                Defaults to ``query``.
+            query_pos (Tensor, optional): Position of the queries, has the
+                shape of ``query``.
+            key_padding_mask (Tensor, optional): True where ``value`` is
+                padding, has shape (bs, num_feat_points).
+            reference_points (Tensor): Points (x, y) or boxes
+                (cx, cy, w, h) in [0, 1] of each padded level, has shape
+                (bs, num_queries, num_levels, 2 or 4).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            spatial_shapes (Tensor): The same as a tensor, has shape
+                (num_levels, 2).
+            level_start_index (Tensor): Index of each level's first point,
+                has shape (num_levels, ).
+
+        Returns:
+            Tensor: Attended queries, has shape (bs, num_queries, dim).
+        """
+        value = query if value is None else value
+        identity = query if identity is None else identity
+        if query_pos is not None:
+            query = query + query_pos
+
+        value = self.value_proj(value)
+        if key_padding_mask is not None:
+            value = value.masked_fill(key_padding_mask[..., None], 0.0)
+        value = value.unflatten(-1, (self.num_heads, -1))
+        locations = self._sampling_locations(
+            query, reference_points, spatial_shapes
+        )
+        weights = self.attention_weights(query)
+        weights = weights.unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        weights = weights.unflatten(-1, (self.num_levels, self.num_points))
+        if value.is_cuda:
+            output = self._attend_cuda(
+                value, spatial_shapes, level_start_index, locations, weights
+            )
+        else:
+            output = multi_scale_deformable_attn_pytorch(
+                value, level_shapes, *_same_dtype(value, locations, weights)
+            )
+        return self.dropout(self.output_proj(output)) + identity
+
+    def _sampling_locations(
+        self, query: Tensor, reference_points: Tensor, spatial_shapes: Tensor
+    ) -> Tensor:
+        """Where to sample, in [0, 1] of each level.
+
+        Returns:
+            Tensor: Points (x, y), has shape (bs, num_queries, num_heads,
+            num_levels, num_points, 2).
+        """
+        offsets = self.sampling_offsets(query)
+        offsets = offsets.unflatten(
+            -1, (self.num_heads, self.num_levels, self.num_points, 2)
+        )
+        points = reference_points[:, :, None, :, None]
+        if reference_points.shape[-1] == 2:
+            sizes = spatial_shapes.flip(-1)  # (h, w) -> (w, h)
+            return points + offsets / sizes[:, None]
+        return points[..., :2] + (
+            offsets / self.num_points * points[..., 2:] * 0.5
+        )
+
+    def _attend_cuda(
+        self,
+        value: Tensor,
+        spatial_shapes: Tensor,
+        level_start_index: Tensor,
+        locations: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        """Run mmcv's kernel, in float32 at least."""
+        dtype = torch.promote_types(value.dtype, torch.float32)
+        with torch.autocast('cuda', enabled=False):
+            return MultiScaleDeformableAttnFunction.apply(
+                value.to(dtype),
+                spatial_shapes,
+                level_start_index,
+                locations.to(dtype),
+                weights.to(dtype),
+                self.im2col_step,
+            )
+
+
+def _same_dtype(value: Tensor, *others: Tensor) -> list[Tensor]:
+    """Bring tensors to the type of ``value``, as grid sampling needs."""
+    return [other.to(value.dtype) for other in others]

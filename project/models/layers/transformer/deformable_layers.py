@@ -1,0 +1,203 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Deformable encoder and the decoder that refines boxes layer by layer."""
+
+from torch import Tensor, nn
+import torch
+from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks.transformer import FFN
+from mmdet.models.layers import inverse_sigmoid
+from mmdet.models.layers.transformer import (
+    DeformableDetrTransformerDecoder,
+    DeformableDetrTransformerDecoderLayer,
+    DeformableDetrTransformerEncoder,
+    DeformableDetrTransformerEncoderLayer,
+)
+from mmengine.model import ModuleList
+
+from .deformable_attention import DeformableAttention, LevelShapes
+from .query_groups import GroupedSelfAttention
+
+
+class DeformableEncoderLayer(DeformableDetrTransformerEncoderLayer):
+    """mmdet's layer on :class:`DeformableAttention`."""
+
+    def _init_layers(self) -> None:
+        """Initialize self_attn, ffn, and norms."""
+        self.self_attn = DeformableAttention(**self.self_attn_cfg)
+        self.embed_dims = self.self_attn.embed_dims
+        self.ffn = FFN(**self.ffn_cfg)
+        self.norms = _layer_norms(self.norm_cfg, self.embed_dims, 2)
+
+
+class DeformableEncoder(DeformableDetrTransformerEncoder):
+    """mmdet's Deformable DETR encoder, told level sizes as integers."""
+
+    def _init_layers(self) -> None:
+        """Initialize encoder layers."""
+        self.layers = ModuleList(
+            DeformableEncoderLayer(**self.layer_cfg)
+            for _ in range(self.num_layers)
+        )
+        self.embed_dims = self.layers[0].embed_dims
+
+    def forward(
+        self,
+        query: Tensor,
+        *,
+        level_shapes: LevelShapes,
+        valid_ratios: Tensor,
+        **kwargs,
+    ) -> Tensor:
+        """Encode flattened features.
+
+        Args:
+            query (Tensor): Features, has shape (bs, num_feat_points, dim).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            valid_ratios (Tensor): Share (w, h) of each level that is image,
+                has shape (bs, num_levels, 2).
+            **kwargs: Passed on to every layer.
+
+        Returns:
+            Tensor: Memory, has shape (bs, num_feat_points, dim).
+        """
+        reference_points = self.get_encoder_reference_points(
+            level_shapes, valid_ratios, device=query.device
+        )
+        for layer in self.layers:
+            query = layer(
+                query,
+                level_shapes=level_shapes,
+                reference_points=reference_points,
+                **kwargs,
+            )
+        return query
+
+
+class DeformableDecoderLayer(DeformableDetrTransformerDecoderLayer):
+    """mmdet's layer on grouped self-attention and integer level sizes."""
+
+    def _init_layers(self) -> None:
+        """Initialize self_attn, cross-attn, ffn, and norms."""
+        self.self_attn = GroupedSelfAttention(**self.self_attn_cfg)
+        self.cross_attn = DeformableAttention(**self.cross_attn_cfg)
+        self.embed_dims = self.self_attn.embed_dims
+        self.ffn = FFN(**self.ffn_cfg)
+        self.norms = _layer_norms(self.norm_cfg, self.embed_dims, 3)
+
+
+class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
+    """Deformable decoder with iterative refinement of the references.
+
+    Args:
+        look_forward_twice (bool): Whether the box of a layer also trains
+            the box head of the layer before (DINO, section 3.5). Defaults
+            to False.
+        inverse_sigmoid_eps (float): How close to 0 and 1 references may
+            come before their log-odds are taken. Defaults to 1e-5.
+        *args, **kwargs: As in mmdet's ``DeformableDetrTransformerDecoder``.
+    """
+
+    def __init__(
+        self,
+        *args,
+        look_forward_twice: bool = False,
+        inverse_sigmoid_eps: float = 1e-5,
+        **kwargs,
+    ) -> None:
+        self.look_forward_twice = look_forward_twice
+        self.inverse_sigmoid_eps = inverse_sigmoid_eps
+        super().__init__(*args, **kwargs)
+
+    def _init_layers(self) -> None:
+        """Initialize decoder layers."""
+        self.layers = ModuleList(
+            DeformableDecoderLayer(**self.layer_cfg)
+            for _ in range(self.num_layers)
+        )
+        self.embed_dims = self.layers[0].embed_dims
+
+    def forward(
+        self,
+        query: Tensor,
+        *,
+        reference_points: Tensor,
+        valid_ratios: Tensor,
+        reg_branches: nn.ModuleList | None = None,
+        **kwargs,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Decode queries, refining their references after each layer.
+
+        Args:
+            query (Tensor): Queries, has shape (bs, num_queries, dim).
+            reference_points (Tensor): First references in [0, 1] of the
+                unpadded image, (cx, cy) or (cx, cy, w, h), has shape
+                (bs, num_queries, 2 or 4).
+            valid_ratios (Tensor): Share (w, h) of each level that is image,
+                has shape (bs, num_levels, 2).
+            reg_branches (nn.ModuleList, optional): Box heads that refine
+                the references. By default they stay as they are.
+            **kwargs: Passed on to every layer.
+
+        Returns:
+            tuple[Tensor, list[Tensor]]:
+
+            - hidden_states (Tensor): Queries after each layer, has shape
+              (num_decoder_layers, bs, num_queries, dim).
+            - references (list[Tensor]): Reference after each layer, each
+              has shape (bs, num_queries, 2 or 4).
+        """
+        hidden_states, references = [], []
+        for layer_id, layer in enumerate(self.layers):
+            query = layer(
+                query,
+                reference_points=_on_levels(reference_points, valid_ratios),
+                **kwargs,
+            )
+            reference = reference_points
+            if reg_branches is not None:
+                reference = refine_reference(
+                    reg_branches[layer_id](query),
+                    reference_points,
+                    self.inverse_sigmoid_eps,
+                )
+                reference_points = reference.detach()
+            hidden_states.append(query)
+            references.append(
+                reference if self.look_forward_twice else reference_points
+            )
+        return torch.stack(hidden_states), references
+
+
+def refine_reference(
+    deltas: Tensor, reference_points: Tensor, eps: float = 1e-5
+) -> Tensor:
+    """Move references by what a box head predicts, in log-odds.
+
+    Args:
+        deltas (Tensor): Output of the box head, has shape (..., 4).
+        reference_points (Tensor): In [0, 1], (cx, cy) or (cx, cy, w, h),
+            has shape (..., 2 or 4). Of points only the centre is moved;
+            width and height are then the head's own.
+        eps (float): Clamp of the references before their log-odds.
+
+    Returns:
+        Tensor: Boxes (cx, cy, w, h) in [0, 1], has shape (..., 4).
+    """
+    log_odds = inverse_sigmoid(reference_points, eps)
+    if log_odds.shape[-1] == 2:
+        log_odds = nn.functional.pad(log_odds, (0, 2))
+    return (deltas + log_odds).sigmoid()
+
+
+def _on_levels(reference_points: Tensor, valid_ratios: Tensor) -> Tensor:
+    """Express references of the image in fractions of each padded level."""
+    repeats = reference_points.shape[-1] // 2
+    ratios = valid_ratios.repeat(1, 1, repeats)
+    return reference_points[:, :, None] * ratios[:, None]
+
+
+def _layer_norms(norm_cfg: dict, embed_dims: int, count: int) -> ModuleList:
+    """Build the norms of one layer."""
+    return ModuleList(
+        build_norm_layer(norm_cfg, embed_dims)[1] for _ in range(count)
+    )

@@ -1,0 +1,92 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import torch
+import torch.nn.functional as F
+from mmdet.models.losses import FocalLoss
+from torch import Tensor
+
+
+class SparseFocalLoss:
+    """Sigmoid focal loss when almost all targets are 0.
+
+    The sum of mmdet's ``FocalLoss`` (RetinaNet, equation 5) in two parts:
+    what it is if all targets are 0, which needs no matching and so can run
+    while the matching is on its way, and by how much the positive targets
+    change it. No one-hot targets are built.
+
+    A module with these two methods can stand in its place.
+
+    Args:
+        alpha (float): Weight of positive targets; 1 - alpha of the others.
+        gamma (float): How much well classified targets are played down.
+        loss_weight (float): Weight of the loss.
+    """
+
+    def __init__(self, alpha: float, gamma: float, loss_weight: float) -> None:
+        self.alpha = alpha
+        self.gamma = gamma
+        self.loss_weight = loss_weight
+
+    @classmethod
+    def from_mmdet(cls, loss: FocalLoss) -> 'SparseFocalLoss':
+        """Take the settings of mmdet's module."""
+        return cls(loss.alpha, loss.gamma, loss.loss_weight)
+
+    def negative(self, scores: Tensor) -> Tensor:
+        """Loss if no query has an object.
+
+        Args:
+            scores (Tensor): Logits, has shape
+                (num_layers, bs, num_queries, num_classes).
+
+        Returns:
+            Tensor: Sum for each layer, has shape (num_layers, ).
+        """
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        weight = (1 - self.alpha) * self.loss_weight
+        return weight * _FocalTermSum.apply(scores, self.gamma)
+
+    def correction(self, scores: Tensor) -> Tensor:
+        """What positive targets add to :meth:`negative`.
+
+        Args:
+            scores (Tensor): Logits of the matched queries at the classes of
+                their targets, has shape (num_pairs, ).
+
+        Returns:
+            Tensor: Of each pair, has shape (num_pairs, ).
+        """
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        positive = self.alpha * _focal_term(-scores, self.gamma)
+        negative = (1 - self.alpha) * _focal_term(scores, self.gamma)
+        return (positive - negative) * self.loss_weight
+
+
+def _focal_term(logits: Tensor, gamma: float) -> Tensor:
+    """Loss p**gamma * -log(1 - p) of negative targets, before weighting."""
+    return logits.sigmoid() ** gamma * F.softplus(logits)
+
+
+class _FocalTermSum(torch.autograd.Function):
+    """Sum of :func:`_focal_term` over all but the first axis.
+
+    The gradient comes out of the same exponentials as the value, so that one
+    tensor is kept in place of five.
+    """
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, gamma: float) -> Tensor:
+        """Compute the sum, and the gradient of each element."""
+        prob = scores.sigmoid()
+        cross_entropy = F.softplus(scores)
+        focus = prob**gamma
+        ctx.save_for_backward(
+            focus * (gamma * (1 - prob) * cross_entropy + prob)
+        )
+        return (focus * cross_entropy).flatten(1).sum(1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        """Scale the stored gradient by that of each layer's sum."""
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad[:, None, None, None], None

@@ -1,0 +1,121 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""mmdet's match costs, for all layers of an image at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from mmdet.models.task_modules import BBoxL1Cost, FocalLossCost, IoUCost
+from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ...utils.box_ops import generalized_box_iou
+from ..normalized_giou_cost import NormalizedGIoUCost
+
+
+@dataclass
+class CostInputs:
+    """Predictions and ground truth of one image.
+
+    Args:
+        scores (Tensor): Logits, has shape (num_preds, num_classes).
+        boxes (Tensor): Predicted boxes (cx, cy, w, h) in [0, 1], has shape
+            (num_preds, 4).
+        labels (Tensor): Has shape (num_gts, ).
+        gt_boxes (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+            (num_gts, 4).
+        image_size (Tensor): (w, h, w, h) in pixels, has shape (4, ).
+        img_meta (dict): Meta information of the image.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    labels: Tensor
+    gt_boxes: Tensor
+    image_size: Tensor
+    img_meta: dict
+
+    def corners(self) -> tuple[Tensor, Tensor]:
+        """Predicted and true boxes (x1, y1, x2, y2) in [0, 1]."""
+        return (
+            bbox_cxcywh_to_xyxy(self.boxes),
+            bbox_cxcywh_to_xyxy(self.gt_boxes),
+        )
+
+    def pixels(self) -> list[Tensor]:
+        """Predicted and true boxes (x1, y1, x2, y2) in pixels."""
+        return [corners * self.image_size for corners in self.corners()]
+
+
+def pairwise_cost(match_cost: BaseMatchCost, inputs: CostInputs) -> Tensor:
+    """Evaluate one of mmdet's match costs.
+
+    The costs that DETRs use are computed here, to the values of mmdet's own
+    classes but for rounding: those move constants to the device in each
+    call, which halts the host, and evaluate classes that no target has. Any
+    other cost is called as it is.
+
+    Args:
+        match_cost (:obj:`BaseMatchCost`): The cost.
+        inputs (CostInputs): Predictions and ground truth.
+
+    Returns:
+        Tensor: Cost, has shape (num_preds, num_gts).
+    """
+    function = _FUNCTIONS.get(type(match_cost))
+    if function is not None:
+        return function(match_cost, inputs)
+    preds, gts = inputs.pixels()
+    return match_cost(
+        pred_instances=InstanceData(scores=inputs.scores, bboxes=preds),
+        gt_instances=InstanceData(labels=inputs.labels, bboxes=gts),
+        img_meta=inputs.img_meta,
+    )
+
+
+def _focal_cost(match_cost: FocalLossCost, inputs: CostInputs) -> Tensor:
+    """Evaluate only the classes that targets have, where these are fewer."""
+    scores, labels = inputs.scores, inputs.labels
+    if match_cost.binary_input or len(labels) >= scores.shape[1]:
+        instances = InstanceData(scores=scores), InstanceData(labels=labels)
+        return match_cost(*instances)
+    columns = torch.arange(len(labels), device=labels.device)
+    return match_cost(
+        InstanceData(scores=scores[:, labels]), InstanceData(labels=columns)
+    )
+
+
+def _l1_cost(match_cost: BBoxL1Cost, inputs: CostInputs) -> Tensor:
+    """L1 distance of normalised boxes, in the format that the cost asks."""
+    if match_cost.box_format == 'xywh':
+        preds, gts = inputs.boxes, inputs.gt_boxes
+    else:
+        preds, gts = inputs.corners()
+    return torch.cdist(preds, gts, p=1) * match_cost.weight
+
+
+def _iou_cost(match_cost: IoUCost, inputs: CostInputs) -> Tensor:
+    """GIoU of boxes in pixels."""
+    preds, gts = inputs.pixels()
+    if match_cost.iou_mode != 'giou':
+        instances = InstanceData(bboxes=preds), InstanceData(bboxes=gts)
+        return match_cost(*instances)
+    giou = generalized_box_iou(preds[:, None], gts[None], eps=1e-6)
+    return -giou * match_cost.weight
+
+
+def _normalized_giou_cost(
+    match_cost: NormalizedGIoUCost, inputs: CostInputs
+) -> Tensor:
+    """GIoU of boxes in [0, 1]."""
+    return match_cost.normalized_cost(*inputs.corners())
+
+
+_FUNCTIONS: dict[type, Callable[..., Tensor]] = {
+    FocalLossCost: _focal_cost,
+    BBoxL1Cost: _l1_cost,
+    IoUCost: _iou_cost,
+    NormalizedGIoUCost: _normalized_giou_cost,
+}

@@ -1,0 +1,165 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""What set prediction works on: predictions, targets, pairs of both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
+from mmdet.utils import InstanceList
+from torch import Tensor
+
+
+@dataclass
+class SetTargets:
+    """Ground truth of a batch, all images one after another.
+
+    Args:
+        labels (Tensor): Classes, has shape (num_gts, ).
+        bboxes (Tensor): Boxes (x1, y1, x2, y2) in pixels, has shape
+            (num_gts, 4).
+        bboxes_normalized (Tensor): Boxes (cx, cy, w, h) in [0, 1] of each
+            unpadded image, has shape (num_gts, 4).
+        image_sizes (Tensor): (w, h, w, h) of each unpadded image, has shape
+            (bs, 4).
+        counts (list[int]): Ground truths of each image.
+        img_metas (list[dict]): Meta information of each image.
+    """
+
+    labels: Tensor
+    bboxes: Tensor
+    bboxes_normalized: Tensor
+    image_sizes: Tensor
+    counts: list[int]
+    img_metas: list[dict]
+
+    def __post_init__(self) -> None:
+        self.offsets = [0, *accumulate(self.counts)]
+
+    @classmethod
+    def from_instances(
+        cls, gt_instances: InstanceList, img_metas: list[dict], like: Tensor
+    ) -> 'SetTargets':
+        """Join mmdet's ground truth of each image.
+
+        Args:
+            gt_instances (list[:obj:`InstanceData`]): ``bboxes`` in pixels
+                (x1, y1, x2, y2) and ``labels`` of each image.
+            img_metas (list[dict]): ``img_shape`` of each image.
+            like (Tensor): Gives the device, and the precision when that is
+                higher than float32.
+        """
+        counts = [len(instances) for instances in gt_instances]
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        shapes = [meta['img_shape'][:2] for meta in img_metas]
+        sizes = torch.tensor([[w, h, w, h] for h, w in shapes], dtype=dtype)
+        sizes = sizes.to(like.device, non_blocking=True)
+        bboxes = torch.cat([gt.bboxes for gt in gt_instances]).to(dtype)
+        normalized = torch.cat(
+            [
+                bboxes_of_image / size
+                for bboxes_of_image, size in zip(
+                    bboxes.split(counts), sizes, strict=True
+                )
+            ]
+        )
+        return cls(
+            labels=torch.cat([gt.labels for gt in gt_instances]),
+            bboxes=bboxes,
+            bboxes_normalized=bbox_xyxy_to_cxcywh(normalized),
+            image_sizes=sizes,
+            counts=counts,
+            img_metas=img_metas,
+        )
+
+    def __len__(self) -> int:
+        return self.offsets[-1]
+
+    def of_image(self, image: int) -> slice:
+        """Where the ground truths of one image lie."""
+        return slice(self.offsets[image], self.offsets[image + 1])
+
+
+@dataclass
+class MatchedPairs:
+    """Which prediction learns which target.
+
+    A prediction may occur in several pairs, and so may a target.
+
+    Args:
+        layer (Tensor): Layer of each prediction, has shape (num_pairs, ).
+        image (Tensor): Its image, has shape (num_pairs, ).
+        query (Tensor): Its query within the set, has shape (num_pairs, ).
+        target (Tensor): Index into :class:`SetTargets`, has shape
+            (num_pairs, ).
+        counts (list[int]): Pairs of each layer.
+    """
+
+    layer: Tensor
+    image: Tensor
+    query: Tensor
+    target: Tensor
+    counts: list[int]
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    def rows(self, batch_size: int, num_queries: int) -> Tensor:
+        """Index of each prediction when layers, images, queries are joined.
+
+        Returns:
+            Tensor: Has shape (num_pairs, ).
+        """
+        image = self.layer * batch_size + self.image
+        return image * num_queries + self.query
+
+
+@dataclass
+class PredictionSet:
+    """Predictions of one group of queries, and how they are to learn.
+
+    Args:
+        prefix (str): Put before the names of its losses, such as ``'enc_'``.
+        cls_scores (Tensor): Logits, has shape
+            (num_layers, bs, num_queries, num_classes).
+        bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+            (num_layers, bs, num_queries, 4).
+        num_copies (int | Sequence[int]): How many predictions each target
+            is matched to; one number, or one for each layer. Defaults to 1.
+        class_agnostic (bool): Whether all targets count as class 0, as in
+            Deformable DETR's first stage. Defaults to False.
+        loss_weight (float): Multiplies all the losses. Defaults to 1.
+        pairs (MatchedPairs, optional): Pairs known beforehand, as in
+            denoising or IoU assignment. By default they are matched.
+    """
+
+    prefix: str
+    cls_scores: Tensor
+    bbox_preds: Tensor
+    num_copies: int | Sequence[int] = 1
+    class_agnostic: bool = False
+    loss_weight: float = 1.0
+    pairs: MatchedPairs | None = None
+
+    @property
+    def num_layers(self) -> int:
+        """int: Number of layers."""
+        return self.cls_scores.shape[0]
+
+    @property
+    def num_queries(self) -> int:
+        """int: Number of queries."""
+        return self.cls_scores.shape[2]
+
+    @property
+    def copies(self) -> list[int]:
+        """list[int]: Copies of each target in each layer."""
+        if isinstance(self.num_copies, int):
+            return [self.num_copies] * self.num_layers
+        return list(self.num_copies)
+
+    def loss_name(self, layer: int, term: str) -> str:
+        """mmdet's name of a loss: the last layer has no layer prefix."""
+        stage = '' if layer == self.num_layers - 1 else f'd{layer}.'
+        return f'{stage}{self.prefix}{term}'

@@ -1,0 +1,44 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Box functions that mmdet does not have in this form."""
+
+from torch import Tensor
+
+
+def generalized_box_iou(
+    boxes1: Tensor, boxes2: Tensor, eps: float, *, add_eps: bool = False
+) -> Tensor:
+    """GIoU of broadcast shapes: of matched pairs or of whole matrices.
+
+    The value of mmdet's ``bbox_overlaps`` (GIoU: arXiv 1902.09630), without
+    the transfer to the device that it makes in each call, and, with
+    ``add_eps``, that of detrex.
+
+    Args:
+        boxes1 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
+        boxes2 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
+        eps (float): Keeps the union and the enclosing area from zero, in
+            the boxes' unit of area.
+        add_eps (bool): Whether ``eps`` is added to the areas, as in detrex,
+            or their lower bound, as in mmdet. Defaults to False.
+
+    Returns:
+        Tensor: GIoU in [-1, 1], has shape (...).
+    """
+    left1, top1, right1, bottom1 = boxes1.unbind(-1)
+    left2, top2, right2, bottom2 = boxes2.unbind(-1)
+    overlap = (right1.minimum(right2) - left1.maximum(left2)).clamp(min=0) * (
+        bottom1.minimum(bottom2) - top1.maximum(top2)
+    ).clamp(min=0)
+    union = (
+        (right1 - left1) * (bottom1 - top1)
+        + (right2 - left2) * (bottom2 - top2)
+        - overlap
+    )
+    enclosing = (right1.maximum(right2) - left1.minimum(left2)) * (
+        bottom1.maximum(bottom2) - top1.minimum(top2)
+    )
+    if add_eps:
+        gap = (enclosing - union) / (enclosing + eps)
+        return overlap / (union + eps) - gap
+    union, enclosing = union.clamp(min=eps), enclosing.clamp(min=eps)
+    return overlap / union - (enclosing - union) / enclosing

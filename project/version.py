@@ -1,0 +1,4 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""The version of this package."""
+
+__version__ = '0.1.0'
