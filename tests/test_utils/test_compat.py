@@ -121,7 +121,7 @@ def test_reads_numbers_of_every_kind(value):
 
 
 def test_refuses_other_classes():
-    with pytest.raises(pickle.UnpicklingError, match='pathlib.PosixPath'):
+    with pytest.raises(pickle.UnpicklingError, match=r'pathlib\.PosixPath'):
         torch.load(dump_safely(Path('a/b')))
 
 

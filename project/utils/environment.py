@@ -1,0 +1,261 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Finds out whether this Python can run the package, and what is amiss.
+
+Nothing but the standard library is imported at the top: this module explains
+installations in which even ``import torch`` fails.
+"""
+
+import configparser
+import importlib
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+DISTRIBUTION = 'mmdetr'
+REPORT_MODULE = 'project.env'
+MMCV_RANGE = 'mmcv>=2.1,<2.2'
+"""Kept out of setup.cfg, where pip would build mmcv without its ops."""
+
+_MISSING = 'missing'
+_OPENCVS = ('opencv-python', 'opencv-python-headless')
+_BUILD_MMCV = (
+    'run pip install "setuptools<82" wheel ninja psutil && pip install '
+    '--no-build-isolation --no-cache-dir --no-deps --force-reinstall '
+    'mmcv==2.1.0, which compiles for about ten minutes'
+)
+# Modules in the order in which they need each other, with what helps when the
+# distribution is there and cannot be imported.
+_TRIALS = {
+    'numpy': 'reinstall numpy',
+    'torch': 'reinstall torch',
+    'scipy.optimize': 'reinstall scipy for this numpy',
+    'pycocotools.mask': 'reinstall pycocotools for this numpy',
+    'cv2': (
+        f'run pip uninstall -y {" ".join(_OPENCVS)} && '
+        'pip install opencv-python-headless, which needs no libGL'
+    ),
+    'torchvision': (
+        'it does not belong to this torch and stops every training; run pip '
+        'uninstall torchvision or install the build made for this torch'
+    ),
+    'mmengine': 'reinstall mmengine',
+    'mmcv': 'reinstall mmcv',
+    'mmcv.ops': _BUILD_MMCV,
+    'mmdet': 'reinstall mmdet',
+}
+_OPTIONAL = ('torchvision',)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        name: What was looked at.
+        value: What was found, such as a version.
+        problem: What is wrong and what to do about it, one sentence; empty
+            if all is well.
+        is_fatal: Whether the problem keeps the package from running.
+    """
+
+    name: str
+    value: str
+    problem: str = ''
+    is_fatal: bool = False
+
+
+def inspect_environment() -> list[Finding]:
+    """Look at everything that the package needs, importing it for a trial.
+
+    Returns:
+        list[Finding]: In the order in which problems should be solved. What
+            cannot be judged before an earlier one is solved is left out.
+    """
+    findings = [_machine(), _package(), *_versions()]
+    if any(finding.value == _MISSING for finding in findings):
+        return findings
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        failure = _first_failing_import()
+        if failure is not None:
+            return [*findings, failure]
+        return [*findings, _device(), _opencv(), _ops()]
+
+
+def can_register() -> bool:
+    """Whether ``import project`` may go on to what needs mmdet and mmcv.
+
+    Returns:
+        bool: False only while ``python -m project.env`` imports its own
+            package: the report has to come up in a broken environment.
+
+    Raises:
+        ImportError: If mmdet or mmcv's ops cannot be imported. The message is
+            the first fatal problem of :func:`inspect_environment`.
+    """
+    # While runpy looks for the module, argv holds '-m' in place of its name.
+    if sys.argv[:1] == ['-m'] and REPORT_MODULE in sys.orig_argv:
+        return False
+    try:
+        for name in ('mmdet', 'mmcv.ops'):
+            importlib.import_module(name)
+    except Exception as error:
+        fatal = (f.problem for f in inspect_environment() if f.is_fatal)
+        problem = next(fatal, f'{type(error).__name__}: {error}')
+        raise ImportError(
+            f'{problem} (python -m {REPORT_MODULE} shows the whole picture)'
+        ) from error
+    return True
+
+
+def _machine() -> Finding:
+    """Python, processors and memory."""
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    return Finding(
+        'python',
+        f'{platform.python_version()}, {platform.system()} '
+        f'{platform.machine()}, {cores} cores, {memory / 2**30:.0f} GiB',
+    )
+
+
+def _package() -> Finding:
+    """This package is installed, not only in the current folder."""
+    version = _version(DISTRIBUTION)
+    if version == _MISSING:
+        return Finding(
+            DISTRIBUTION,
+            'not installed',
+            'The package is found through the current folder only: run pip '
+            'install --no-build-isolation -e . in the checkout.',
+        )
+    return Finding(DISTRIBUTION, version)
+
+
+def _versions() -> Iterator[Finding]:
+    """Every distribution needed, against its range."""
+    if _version('packaging') == _MISSING:
+        problem = 'packaging is not installed: run pip install packaging.'
+        yield Finding('packaging', _MISSING, problem, True)
+        return
+    from packaging.requirements import Requirement
+
+    for requirement in map(Requirement, [*_requirements(), MMCV_RANGE]):
+        name = requirement.name
+        version = _version(name)
+        remedy = f'run pip install "{requirement}"'
+        if name == 'mmcv':
+            remedy = _BUILD_MMCV + _missing_compiler()
+        if version == _MISSING:
+            problem = f'{name} is not installed: {remedy}.'
+            yield Finding(name, version, problem, True)
+        elif not requirement.specifier.contains(version, prereleases=True):
+            problem = f'{requirement} is needed, not {version}: {remedy}.'
+            yield Finding(name, version, problem, True)
+        else:
+            yield Finding(name, version)
+
+
+def _requirements() -> list[str]:
+    """The ranges of setup.cfg, as installed or from the checkout."""
+    if _version(DISTRIBUTION) != _MISSING:
+        ranges = metadata.requires(DISTRIBUTION) or []
+        return [line for line in ranges if 'extra ==' not in line]
+    parser = configparser.ConfigParser()
+    parser.read(Path(__file__).resolve().parents[2] / 'setup.cfg')
+    ranges = parser.get('options', 'install_requires', fallback='')
+    return ranges.split()
+
+
+def _first_failing_import() -> Finding | None:
+    """Import one after the other until one fails; None if none does."""
+    for name, remedy in _TRIALS.items():
+        if name in _OPTIONAL and _version(name) == _MISSING:
+            continue
+        error = _import_error(name)
+        if error:
+            if name == 'mmcv.ops':
+                remedy += _missing_compiler()
+            problem = f'import {name} fails ({error}): {remedy}.'
+            return Finding(f'import {name}', 'fails', problem, True)
+    return None
+
+
+def _device() -> Finding:
+    """What torch can compute on."""
+    import torch
+
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        names = {torch.cuda.get_device_name(i) for i in range(count)}
+        value = f'CUDA {torch.version.cuda}, {count} x {" / ".join(names)}'
+    elif torch.version.cuda:
+        value = f'CPU; torch, built for CUDA {torch.version.cuda}, sees no GPU'
+    else:
+        value = 'CPU; torch is built without CUDA'
+    return Finding('device', value)
+
+
+def _opencv() -> Finding:
+    """Only one of OpenCV's distributions fills the folder ``cv2``."""
+    there = [name for name in _OPENCVS if _version(name) != _MISSING]
+    value = ', '.join(f'{name} {_version(name)}' for name in there)
+    problem = ''
+    if len(there) > 1:
+        problem = (
+            'Two distributions of OpenCV write over each other: '
+            + _TRIALS['cv2']
+            + '.'
+        )
+    return Finding('opencv', value, problem)
+
+
+def _ops() -> Finding:
+    """mmcv's ops are compiled for the device that training will use."""
+    import torch
+    from mmcv.ops import get_compiling_cuda_version
+
+    cuda = get_compiling_cuda_version()
+    if cuda != 'not available':
+        return Finding('mmcv.ops', f'compiled for CUDA {cuda}')
+    if not torch.cuda.is_available():
+        return Finding('mmcv.ops', 'compiled for the CPU')
+    problem = (
+        "There is a GPU, but mmcv's ops were compiled for the CPU only: "
+        'export FORCE_CUDA=1, then ' + _BUILD_MMCV + '; or hide the GPU: '
+        'export CUDA_VISIBLE_DEVICES= (nothing).'
+    )
+    return Finding('mmcv.ops', 'compiled for the CPU', problem, True)
+
+
+def _missing_compiler() -> str:
+    """What a build of mmcv would stop at, to end a sentence with."""
+    if shutil.which(os.environ.get('CXX', 'c++')) is None:
+        return ', after installing a C++ compiler (apt install g++)'
+    if not Path(sysconfig.get_path('include'), 'Python.h').is_file():
+        return ", after installing Python's headers (apt install python3-dev)"
+    return ''
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return _MISSING
+
+
+def _import_error(name: str) -> str:
+    """Last line of what goes wrong in importing a module; empty if nothing."""
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # a broken library raises anything
+        lines = str(error).strip().splitlines() or ['no message']
+        return f'{type(error).__name__}: {lines[-1]}'
+    return ''

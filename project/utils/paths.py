@@ -1,0 +1,57 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Where the configs and tools that belong to this package lie."""
+
+import difflib
+from pathlib import Path
+
+from project.utils.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def config_path(name: str) -> Path:
+    """Find a config by its path below ``configs/``.
+
+    Works in a checkout and with an installed wheel, which brings the configs
+    along.
+
+    Args:
+        name (str): Such as ``h_detr/h-detr_r50_8xb2-12e_coco.py``.
+
+    Returns:
+        Path: The file, absolute.
+
+    Raises:
+        UserError: If there is no such config; names those most alike.
+    """
+    return _find('configs', name)
+
+
+def tool_path(name: str) -> Path:
+    """Find a script by its path below ``tools/``, as :func:`config_path`.
+
+    Args:
+        name (str): Such as ``train.py`` or
+            ``model_converters/official_to_mmdet.py``.
+
+    Returns:
+        Path: The file, absolute.
+
+    Raises:
+        UserError: If there is no such script; names those most alike.
+    """
+    return _find('tools', name)
+
+
+def _find(kind: str, name: str) -> Path:
+    shipped = _PACKAGE / '.mim' / kind
+    root = shipped if shipped.is_dir() else _PACKAGE.parent / kind
+    path = root / name
+    if path.is_file():
+        return path
+    there = sorted(str(file.relative_to(root)) for file in root.rglob('*.py'))
+    alike = difflib.get_close_matches(name, there, n=3, cutoff=0.4)
+    raise UserError(
+        f'There is no {name!r} in {root}; '
+        + (f'did you mean {" or ".join(alike)}?' if alike else 'it is empty.')
+    )

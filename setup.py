@@ -1,0 +1,38 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Puts configs and tools into the wheel; setup.cfg says everything else."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+SHIPPED = ('configs', 'tools')
+LEFT_OUT = ('__pycache__', '*.pyc', 'setup', 'demo.py')
+
+
+class BuildWithConfigs(build_py):
+    """Copies ``configs/`` and ``tools/`` to ``project/.mim`` in the wheel.
+
+    That is where mmdet's wheel has its own and ``project.utils.paths`` looks
+    for ours. An editable install reads those of the checkout.
+    """
+
+    def run(self) -> None:
+        """Build as usual, then add the folders."""
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / 'project' / '.mim'
+        # An earlier build in the same folder may have left renamed files.
+        shutil.rmtree(target, ignore_errors=True)
+        for name in SHIPPED:
+            shutil.copytree(
+                ROOT / name,
+                target / name,
+                ignore=shutil.ignore_patterns(*LEFT_OUT),
+            )
+
+
+setup(cmdclass={'build_py': BuildWithConfigs})
