@@ -1,0 +1,104 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Converts one checkpoint file into another."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import DATASETS, init_default_scope
+
+from project.utils.checkpoint.classes import NUM_COCO_CLASSES
+from project.utils.checkpoint.convert import (
+    ConvertedCheckpoint,
+    convert_state_dict,
+    fitting_configs,
+    for_finetuning,
+    nearest_config,
+)
+from project.utils.checkpoint.io import read_weights, write_checkpoint
+from project.utils.checkpoint.model_check import check_model, model_layout
+from project.utils.errors import UserError
+from project.utils.paths import config_path
+
+PathLike = str | os.PathLike
+
+
+def convert_file(
+    source: PathLike,
+    target: PathLike,
+    *,
+    config: PathLike | None = None,
+    num_classes: int | None = None,
+    overwrite: bool = False,
+) -> tuple[ConvertedCheckpoint, tuple[str, ...]]:
+    """Convert a checkpoint of another repository, or change nothing.
+
+    Args:
+        source (PathLike): The checkpoint.
+        target (PathLike): Where to write the weights in mmdet's form.
+        config (PathLike, optional): Config whose model they must fit. By
+            default a shipped one is found.
+        num_classes (int, optional): Number of classes to fine-tune for. By
+            default the classes stay (COCO's category ids become its 80
+            classes).
+        overwrite (bool): Whether ``target`` may exist. Defaults to False.
+
+    Returns:
+        tuple[ConvertedCheckpoint, tuple[str]]: What was written, and the
+        configs that it fits.
+
+    Raises:
+        UserError: If ``target`` exists, ``source`` cannot be read safely or
+            is of no known layout, or its names and shapes are not exactly
+            those of the model.
+    """
+    target = Path(target)
+    if target.is_dir() or (target.exists() and not overwrite):
+        way_out = 'name a file' if target.is_dir() else 'give --overwrite'
+        raise UserError(f'{target} exists already; {way_out}')
+    weights = read_weights(source)
+    try:
+        converted = convert_state_dict(weights)
+        if num_classes is not None:
+            converted = for_finetuning(converted, num_classes)
+        if config is None:
+            configs = _check_shipped(converted)
+        else:
+            check_model(converted, model_layout(config, num_classes))
+            configs = (str(config),)
+    except UserError as error:
+        raise UserError(f'{source}: {error}') from error
+    meta = _meta(converted, Path(source).name, configs)
+    write_checkpoint(dict(state_dict=converted.state_dict, meta=meta), target)
+    return converted, configs
+
+
+def _check_shipped(converted: ConvertedCheckpoint) -> tuple[str, ...]:
+    """Check the weights against the shipped config that they fit."""
+    configs = fitting_configs(converted)
+    name = configs[0] if configs else nearest_config(converted)
+    layout = model_layout(config_path(name), converted.num_classes)
+    try:
+        check_model(converted, layout)
+    except UserError as error:
+        raise UserError(
+            f'{error} (which comes closest of the shipped configs; name your '
+            'own with --config)'
+        ) from error
+    return tuple(f'configs/{name}' for name in configs)
+
+
+def _meta(
+    converted: ConvertedCheckpoint, source: str, configs: tuple[str, ...]
+) -> dict[str, Any]:
+    """Describe a conversion, and name the classes for mmdet's inferencer."""
+    meta = dict(
+        converted_from=source,
+        layout=converted.layout.name,
+        configs=list(configs),
+        num_classes=converted.num_classes,
+    )
+    if converted.num_classes == NUM_COCO_CLASSES:
+        init_default_scope('mmdet')
+        meta['dataset_meta'] = dict(DATASETS.get('CocoDataset').METAINFO)
+    return meta

@@ -1,0 +1,86 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Convert a checkpoint of an official repository; see docs/checkpoints.md."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from project.utils.checkpoint import ConvertedCheckpoint, convert_file
+from project.utils.errors import UserError
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Convert a checkpoint of an official repository or of '
+        'detrex into one that the configs of this project load. Whatever '
+        'does not fit exactly is refused, and nothing is written.'
+    )
+    parser.add_argument('source', metavar='SRC', help='the checkpoint')
+    parser.add_argument('target', metavar='DST', help='file to write')
+    parser.add_argument(
+        '--config',
+        help='config whose model the weights must fit; by default the '
+        'shipped ones that fit are found',
+    )
+    parser.add_argument(
+        '--num-classes',
+        type=int,
+        metavar='N',
+        help='classes of your own dataset: keeps what carries over for '
+        'fine-tuning and starts the classifiers anew',
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace DST if it exists'
+    )
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='show where an error was raised',
+    )
+    return parser.parse_args(argv)
+
+
+def report(converted: ConvertedCheckpoint, configs: Sequence[str]) -> str:
+    """Say what was done, one line each."""
+    layout, classes = converted.layout, str(converted.source_classes)
+    if converted.source_classes == 91:
+        classes += ' category ids of COCO -> its 80 classes'
+    lines = [
+        f'layout    {layout.title}',
+        f'model     {converted.architecture}',
+        f'tensors   {len(converted.origins)} mapped, '
+        f'{len(converted.aliases)} second names dropped, '
+        f'{len(converted.filled)} buffers filled in',
+        f'classes   {classes}',
+        *(f'fits      {config}' for config in configs),
+        f'detections per image behind the published AP: {layout.max_per_img}'
+        ' (model.test_cfg.max_per_img)',
+    ]
+    if converted.renewed:
+        lines.append(f'for fine-tuning with {converted.num_classes} classes')
+        lines += [f'  {change}' for change in converted.renewed]
+    return '\n'.join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert the checkpoint that the command line names."""
+    args = parse_args(argv)
+    try:
+        converted, configs = convert_file(
+            args.source,
+            args.target,
+            config=args.config,
+            num_classes=args.num_classes,
+            overwrite=args.overwrite,
+        )
+    except UserError as error:
+        if args.traceback:
+            raise
+        sys.exit(f'error: {error}')
+    print(report(converted, configs))
+    print(f'written   {args.target}')
+
+
+if __name__ == '__main__':
+    main()
