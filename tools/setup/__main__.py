@@ -1,0 +1,243 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Makes ``.venv`` with everything that runs this project: ``make setup``.
+
+Run by the Python that the environment is made of, before anything is
+installed; hence the standard library only. Nothing is done where nothing has
+changed since the last time.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from commands import SetupError, run_logged
+from mmcv_wheel import cache_folder, ensure_mmcv
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / '.venv'
+PYTHON = VENV / 'bin' / 'python'
+LOG = VENV / 'setup.log'
+STAMP = VENV / 'setup.json'
+PINS = ROOT / 'requirements.txt'
+# Whatever decides what is installed.
+SOURCES = ('requirements.txt', 'setup.cfg', 'setup.py', 'pyproject.toml')
+BUILD_TOOLS = ('pip', 'setuptools', 'wheel', 'ninja', 'packaging', 'psutil')
+SUPPORTED = ((3, 11), (3, 13))
+# Variables that send an installation elsewhere than into .venv.
+MISLEADING = (
+    'PIP_PREFIX',
+    'PIP_TARGET',
+    'PIP_USER',
+    'PYTHONHOME',
+    'PYTHONPATH',
+)
+QUIET_PIP = {'PIP_DISABLE_PIP_VERSION_CHECK': '1', 'PIP_NO_INPUT': '1'}
+SHOW_BYTES = ('--progress-bar', 'raw')  # not known to the pip of a new venv
+
+
+def main() -> int:
+    """Bring ``.venv`` up to date.
+
+    Returns:
+        int: Exit status, 1 with one sentence on stderr if it cannot be.
+    """
+    if _read_stamp() == _fingerprint():
+        return 0
+    start = time.monotonic()
+    print(f'Setting up {VENV}')
+    try:
+        with _alone():
+            _set_up()
+    except SetupError as error:
+        print(f'set-up: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('\nset-up: interrupted; run it again to go on.', file=sys.stderr)
+        return 130
+    STAMP.write_text(json.dumps(_fingerprint()))
+    print(f'Set up in {time.monotonic() - start:.0f} s.')
+    return 0
+
+
+def read_pins(path: Path) -> dict[str, str]:
+    """Read a requirements file of exact versions.
+
+    Args:
+        path (Path): File with lines ``name==version`` and comments.
+
+    Returns:
+        dict[str, str]: Versions by name, in the order of the file.
+    """
+    lines = (line.partition('#')[0].strip() for line in path.open())
+    return dict(line.split('==') for line in lines if line)
+
+
+def describe_pip(line: str) -> str | None:
+    """Say in a word what a line of pip's output is about."""
+    match = re.match(r'\s*Progress (\d+) of (\d+)', line)
+    if match:
+        done, size = (int(number) / 1e6 for number in match.groups())
+        return f'downloading, {done:.0f} of {size:.0f} MB'
+    match = re.match(r'\s*(Collecting|Downloading|Installing)\b (\S+)', line)
+    if match is None:
+        return None
+    if match[1] == 'Installing':
+        return 'installing'
+    return f'{match[1].lower()} {match[2].rpartition("/")[2]}'
+
+
+def _set_up() -> None:
+    """All steps; each leaves alone what is right already."""
+    pins = read_pins(PINS)
+    _make_venv()
+    LOG.write_text('')
+    _pip('tools for building', _pinned(pins, BUILD_TOOLS))
+    _pip(
+        f'torch {pins["torch"]}',
+        [*SHOW_BYTES, '--constraint', str(PINS), *_pinned(pins, ['torch'])],
+    )
+    _remove_second_opencv()
+    rest = [name for name in pins if name != 'mmcv']
+    _pip(
+        f'{len(rest)} packages',
+        [*SHOW_BYTES, '--no-deps', *_pinned(pins, rest)],
+    )
+    ensure_mmcv(PYTHON, pins['mmcv'], LOG, _environ())
+    _pip(
+        'this package',
+        ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)],
+    )
+    _check()
+
+
+def _make_venv() -> None:
+    """Create ``.venv`` unless its Python starts."""
+    starts = [str(PYTHON), '-m', 'pip', '--version']
+    with contextlib.suppress(FileNotFoundError):
+        if subprocess.run(starts, capture_output=True).returncode == 0:
+            return
+    oldest, newest = SUPPORTED
+    if not oldest <= sys.version_info[:2] <= newest:
+        raise SetupError(
+            f'Python {".".join(map(str, oldest))} to '
+            f'{".".join(map(str, newest))} is needed, and '
+            f'{sys.executable} is {sys.version.split()[0]}: run make '
+            'PYTHON=python3.11.'
+        )
+    command = [sys.executable, '-m', 'venv', '--clear', str(VENV)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        said = (result.stdout + result.stderr).strip().splitlines()
+        raise SetupError(
+            f'{sys.executable} cannot create {VENV}; on Debian run apt '
+            f'install python3-venv. It said: {said[0] if said else "nothing"}'
+        )
+
+
+def _pip(title: str, arguments: Iterable[str]) -> None:
+    """Install something into ``.venv``, showing how far it is."""
+    run_logged(
+        [str(PYTHON), '-m', 'pip', 'install', *arguments],
+        LOG,
+        title=title,
+        describe=describe_pip,
+        env=_environ(),
+    )
+
+
+def _pinned(pins: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    return [f'{name}=={pins[name]}' for name in names]
+
+
+def _remove_second_opencv() -> None:
+    """Make room for the headless OpenCV, which fills the same folder."""
+    if not any(_distributions('opencv_python-*')):
+        return
+    command = [str(PYTHON), '-m', 'pip', 'uninstall', '--yes']
+    run_logged(
+        [*command, 'opencv-python', 'opencv-python-headless'],
+        LOG,
+        title='removing opencv-python',
+        describe=lambda line: None,
+        env=_environ(),
+    )
+
+
+def _check() -> None:
+    """Show the report on the environment; stop if it finds an error."""
+    result = subprocess.run(
+        [str(PYTHON), '-m', 'project.env'],
+        cwd=ROOT,
+        env=_environ(),
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode == 0:
+        print(result.stdout, end='')
+        return
+    errors = re.findall(r'^error: (.+)', result.stdout, re.MULTILINE)
+    raise SetupError(' '.join(errors) or result.stderr.strip())
+
+
+def _environ() -> dict[str, str]:
+    """This environment without what would mislead pip."""
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in MISLEADING
+    }
+    return {**environ, **QUIET_PIP}
+
+
+def _distributions(pattern: str) -> Iterator[str]:
+    """Names of installed distributions, read without starting Python."""
+    site_packages = VENV.glob('lib/python*/site-packages')
+    for folder in site_packages:
+        yield from (path.name for path in folder.glob(f'{pattern}.dist-info'))
+
+
+def _fingerprint() -> dict[str, Any]:
+    """All that tells whether the environment is the one set up last."""
+    sources = [ROOT / name for name in SOURCES]
+    sources += sorted(Path(__file__).parent.glob('*.py'))
+    contents = b''.join(path.read_bytes() for path in sources)
+    return dict(
+        root=str(ROOT),
+        python_starts=PYTHON.exists(),
+        sources=hashlib.sha256(contents).hexdigest(),
+        installed=sorted(_distributions('*')),
+    )
+
+
+def _read_stamp() -> dict[str, Any] | None:
+    try:
+        return json.loads(STAMP.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for other set-ups, which may be compiling the same wheel."""
+    folder = cache_folder().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / 'set-up.lock').open('w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print('  waiting for another set-up to end', flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == '__main__':
+    sys.exit(main())

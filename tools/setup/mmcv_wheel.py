@@ -1,0 +1,245 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Compiles mmcv with its ops once, and keeps the wheel for later set-ups.
+
+pip keeps a wheel of its own, under a name that does not tell for which torch
+it was compiled; here every torch has its folder.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from commands import SetupError, run_logged
+
+_PROBE_TORCH = """
+import json, os, sys, torch
+from torch.utils.cpp_extension import CUDA_HOME
+count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+found = {torch.cuda.get_device_capability(i) for i in range(count)}
+archs = ' '.join(f'{major}.{minor}' for major, minor in sorted(found))
+print(json.dumps(dict(
+    python=sys.implementation.cache_tag,
+    torch=torch.__version__,
+    cuda=torch.version.cuda if count or os.getenv('FORCE_CUDA') == '1' else '',
+    archs=os.getenv('TORCH_CUDA_ARCH_LIST') or archs,
+    has_nvcc=CUDA_HOME is not None,
+)))
+"""
+_PROBE_OPS = """
+import mmcv
+from mmcv.ops import get_compiling_cuda_version
+cuda = get_compiling_cuda_version()
+print(mmcv.__version__, 'cpu' if cuda == 'not available' else 'cuda')
+"""
+_TRY_COMPILER = '#include <Python.h>\n#include <vector>\n'
+_GIB_PER_JOB = 2  # torch's headers take a compiler to about 1.5 GiB
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """The torch that mmcv is compiled against, as it reports itself.
+
+    Attributes:
+        python: Such as ``cpython-311``.
+        torch: Version with its local part, such as ``2.13.0+cpu``.
+        cuda: CUDA version to compile ops for; empty for the CPU alone.
+        archs: GPU architectures to compile for, such as ``9.0``.
+        has_nvcc: Whether torch finds a CUDA toolkit.
+    """
+
+    python: str
+    torch: str
+    cuda: str
+    archs: str
+    has_nvcc: bool
+
+    @property
+    def device(self) -> str:
+        """``cuda`` or ``cpu``."""
+        return 'cuda' if self.cuda else 'cpu'
+
+    @property
+    def key(self) -> str:
+        """Folder name for wheels that fit this build."""
+        parts = [self.python, f'torch{self.torch}', self.device]
+        if self.cuda:
+            parts += [self.cuda, self.archs]
+        return re.sub(r'[^\w.+-]+', '_', '-'.join(parts))
+
+
+def ensure_mmcv(
+    python: Path, version: str, log: Path, env: Mapping[str, str]
+) -> None:
+    """Have mmcv in an environment, with ops made for the torch there.
+
+    Args:
+        python (Path): Interpreter of the environment. torch, mmengine and
+            the tools for building have to be installed in it.
+        version (str): Version of mmcv.
+        log (Path): File for the output of pip and compilers.
+        env (Mapping): Environment variables to run pip with.
+
+    Raises:
+        SetupError: If it cannot be compiled, or its ops cannot be imported.
+    """
+    build = _probe_torch(python, env)
+    wanted = f'{version} {build.device}'
+    if _probe_ops(python, env).strip() == wanted:
+        return
+    folder = cache_folder() / build.key
+    for wheel in sorted(folder.glob(f'mmcv-{version}-*.whl')):
+        _install(python, wheel, log, env)
+        if _probe_ops(python, env).strip() == wanted:
+            return
+        wheel.unlink()
+    _check_compilers(python, build, env)
+    wheel = _compile(python, version, build, log, env)
+    _install(python, _keep(wheel, folder), log, env)
+    found = _probe_ops(python, env)
+    if found.strip() != wanted:
+        raise SetupError(
+            f'mmcv {version} was compiled, but its ops are not those of '
+            f'torch {build.torch} for {build.device}: {found}'
+        )
+
+
+def cache_folder() -> Path:
+    """Folder of the wheels kept for all checkouts of this user."""
+    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(base) / 'mmdetr' / 'wheels'
+
+
+def has_ops(wheel: Path) -> bool:
+    """Whether a wheel holds the compiled extension.
+
+    mmcv's build leaves it out without an error when it finds no torch.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    return any(re.fullmatch(r'mmcv/_ext\..*\.so', name) for name in names)
+
+
+def describe_ninja(line: str) -> str | None:
+    """Read ``[3/79] c++ ...``, ninja's count of finished steps."""
+    match = re.search(r'\[(\d+)/(\d+)\]', line)
+    return match and f'{match[1]} of {match[2]} files compiled'
+
+
+def _probe_torch(python: Path, env: Mapping[str, str]) -> TorchBuild:
+    command = [str(python), '-c', _PROBE_TORCH]
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    if result.returncode:
+        last = result.stderr.strip().splitlines()[-1]
+        raise SetupError(f'torch was installed but does not start: {last}.')
+    return TorchBuild(**json.loads(result.stdout.splitlines()[-1]))
+
+
+def _probe_ops(python: Path, env: Mapping[str, str]) -> str:
+    """Version and device of the mmcv installed, or why it has no ops."""
+    command = [str(python), '-c', _PROBE_OPS]
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    output = result.stderr if result.returncode else result.stdout
+    return (output.strip().splitlines() or ['no output'])[-1]
+
+
+def _check_compilers(
+    python: Path, build: TorchBuild, env: Mapping[str, str]
+) -> None:
+    """Find out in a second what would end the build after minutes."""
+    if build.cuda and not build.has_nvcc:
+        raise SetupError(
+            f'There is a GPU, but no nvcc to compile mmcv for it: install the '
+            f'CUDA toolkit {build.cuda} and set CUDA_HOME, or hide the GPU '
+            'with CUDA_VISIBLE_DEVICES= (nothing).'
+        )
+    compiler = env.get('CXX', 'c++')
+    if shutil.which(compiler, path=env.get('PATH')) is None:
+        raise SetupError(
+            f'mmcv has to be compiled, and there is no C++ compiler '
+            f'({compiler}): install one, on Debian with apt install g++.'
+        )
+    where = 'import sysconfig; print(sysconfig.get_path("include"))'
+    include = subprocess.check_output([str(python), '-c', where], text=True)
+    command = [compiler, '-I', include.strip(), '-fsyntax-only', '-x', 'c++']
+    result = subprocess.run(
+        [*command, '-'], input=_TRY_COMPILER, capture_output=True, text=True
+    )
+    if 'Python.h' in result.stderr:
+        raise SetupError(
+            'mmcv has to be compiled, and the headers of Python are missing: '
+            'install them, on Debian with apt install python3-dev.'
+        )
+    if result.returncode:
+        raise SetupError(
+            f'mmcv has to be compiled, and {compiler} cannot compile an empty '
+            f'file: {result.stderr.strip().splitlines()[0]}'
+        )
+
+
+def _compile(
+    python: Path,
+    version: str,
+    build: TorchBuild,
+    log: Path,
+    env: Mapping[str, str],
+) -> Path:
+    """Build the wheel in a new temporary folder."""
+    duration = 'half an hour or more' if build.cuda else 'about ten minutes'
+    print(
+        f'  The ops of mmcv {version} have to be compiled once for torch '
+        f'{build.torch}:\n  {duration} on two cores. The wheel is kept in '
+        f'{cache_folder()}.'
+    )
+    folder = Path(tempfile.mkdtemp(prefix='mmcv-wheel-'))
+    command = [str(python), '-m', 'pip', 'wheel', '-v', '--no-deps']
+    command += ['--no-build-isolation', '--no-cache-dir']
+    command += ['--no-binary', 'mmcv', '--wheel-dir', str(folder)]
+    run_logged(
+        [*command, f'mmcv=={version}'],
+        log,
+        title='compiling mmcv',
+        describe=describe_ninja,
+        env={'MAX_JOBS': str(_num_jobs()), **env, 'MMCV_WITH_OPS': '1'},
+    )
+    wheel = next(folder.glob('mmcv-*.whl'))
+    if not has_ops(wheel):
+        raise SetupError(
+            f'mmcv was built without its compiled ops; {log} says why.'
+        )
+    return wheel
+
+
+def _num_jobs() -> int:
+    """As many compilers as there are cores, and memory for."""
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    fitting = memory // (_GIB_PER_JOB * 2**30)
+    return max(1, min(len(os.sched_getaffinity(0)), fitting))
+
+
+def _keep(wheel: Path, folder: Path) -> Path:
+    """Move a wheel into the cache; all of it appears there, or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f'{wheel.name}.part'
+    shutil.move(wheel, partial)
+    wheel.parent.rmdir()
+    return partial.rename(folder / wheel.name)
+
+
+def _install(
+    python: Path, wheel: Path, log: Path, env: Mapping[str, str]
+) -> None:
+    command = [str(python), '-m', 'pip', 'install', '--no-deps']
+    run_logged(
+        [*command, '--force-reinstall', str(wheel)],
+        log,
+        title=f'installing {wheel.name}',
+        describe=lambda line: None,
+        env=env,
+    )
