@@ -1,0 +1,4 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from .runner import DETRRunner
+
+__all__ = ['DETRRunner']

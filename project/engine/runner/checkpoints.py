@@ -1,0 +1,233 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Compares a checkpoint with the model that is to take its weights."""
+
+import os.path as osp
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from project.utils.errors import UserError
+
+_CONVERTER = 'tools/model_converters/official_to_mmdet.py'
+# How the names begin in the repositories of the methods; mmdet has no
+# module called transformer.
+_OFFICIAL_NAMES = re.compile(r'(module\.)?(transformer\.|backbone\.0\.body\.)')
+_RESUME_PARTS = ('meta', 'message_hub', 'optimizer')
+# Counted by batch norm layers; sources other than mmdet leave it out, and
+# mmengine does not miss it either.
+_OPTIONAL_SUFFIX = 'num_batches_tracked'
+_NUM_NAMES_SHOWN = 3
+
+Shape = tuple[int, ...]
+
+
+def find_last_checkpoint(work_dir: str) -> str | None:
+    """Find where ``resume`` without a path goes on.
+
+    Args:
+        work_dir (str): Where an earlier training wrote.
+
+    Returns:
+        str | None: The last checkpoint; None if there was no training.
+
+    Raises:
+        UserError: If the last checkpoint has gone.
+    """
+    marker = osp.join(work_dir, 'last_checkpoint')
+    if not osp.isfile(marker):
+        return None
+    with open(marker, encoding='utf-8') as file:
+        path = file.read().strip()
+    if not osp.isfile(path):
+        raise UserError(
+            f'{marker} names {path!r} as the checkpoint to resume from, which '
+            'does not exist; name another one with --resume FILE.'
+        )
+    return path
+
+
+def check_checkpoint(path: str, model: nn.Module, *, remedy: str = '') -> None:
+    """Raise unless a checkpoint holds just the weights of a model.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+        model (nn.Module): The model, without wrappers.
+        remedy (str): What to do about weights that differ. Defaults to ``''``.
+
+    Raises:
+        UserError: If it cannot be read, or names or shapes differ.
+    """
+    found = {
+        re.sub(r'^module\.', '', name): tuple(value.shape)
+        for name, value in _weights(path, _read(path)).items()
+        if isinstance(value, Tensor)
+    }
+    expected = {
+        name: tuple(value.shape) for name, value in model.state_dict().items()
+    }
+    difference = _Difference.between(found, expected)
+    if difference.is_none:
+        return
+    num_classes = getattr(
+        getattr(model, 'bbox_head', None), 'num_classes', None
+    )
+    other_num_classes = difference.other_num_classes(num_classes)
+    if other_num_classes is not None:
+        raise UserError(
+            f'{path} was trained for {other_num_classes} classes and the '
+            f'model has {num_classes}: keep what carries over with '
+            f'{_CONVERTER} --num-classes {num_classes}.'
+        )
+    num_matching = len(expected.keys() & found) - len(difference.reshaped)
+    raise UserError(
+        f'{path} is no checkpoint of this {type(model).__name__}: '
+        f'{num_matching} of {len(expected)} tensors match, but {difference}'
+        f'{remedy and f"; {remedy}"}.'
+    )
+
+
+def check_resumable(path: str) -> None:
+    """Raise unless a checkpoint holds the state of a training.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+
+    Raises:
+        UserError: If it cannot be read or holds weights alone.
+    """
+    checkpoint = _read(path)
+    missing = [part for part in _RESUME_PARTS if part not in checkpoint]
+    if missing:
+        raise UserError(
+            f'{path} has no {", ".join(missing)}, so no training can be '
+            'resumed from it; start from its weights with load_from instead.'
+        )
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    """Load a checkpoint, from the disk without reading its weights."""
+    if '://' not in path and not osp.isfile(path):
+        raise UserError(f'The checkpoint {path} does not exist.')
+    try:
+        checkpoint = _load(path)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f'{path} cannot be loaded safely: it is damaged, no checkpoint, '
+            'or holds other objects than weights, as files of the official '
+            f'code do, which {_CONVERTER} converts.'
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(
+            f'The checkpoint {path} cannot be read: {error}.'
+        ) from error
+    if not isinstance(checkpoint, Mapping):
+        raise UserError(
+            f'{path} holds a {type(checkpoint).__name__}; expected a '
+            'checkpoint, which is a dict with state_dict.'
+        )
+    return checkpoint
+
+
+def _load(path: str) -> Any:
+    """Load a checkpoint as mmengine will, mapped to memory if it can be."""
+    if osp.isfile(path):
+        try:
+            return torch.load(
+                path, map_location='cpu', weights_only=True, mmap=True
+            )
+        except RuntimeError:
+            pass  # a file older than the zip format, or damaged
+    return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+
+
+def _weights(path: str, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the weights of a checkpoint in mmdet's layout."""
+    weights = checkpoint.get('state_dict', checkpoint)
+    is_wrapped = isinstance(weights.get('model'), Mapping)
+    if is_wrapped or any(map(_OFFICIAL_NAMES.match, weights)):
+        raise UserError(
+            f'{path} is in the layout of the official code, not of mmdet; '
+            f'convert it first with {_CONVERTER}.'
+        )
+    return weights
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """What keeps the weights of a checkpoint from being those of a model.
+
+    Attributes:
+        unexpected (list[str]): Names that the model does not have.
+        missing (list[str]): Names that the checkpoint does not have.
+        reshaped (dict): Shapes in the checkpoint and in the model.
+    """
+
+    unexpected: list[str]
+    missing: list[str]
+    reshaped: dict[str, tuple[Shape, Shape]]
+
+    @classmethod
+    def between(
+        cls, found: dict[str, Shape], expected: dict[str, Shape]
+    ) -> '_Difference':
+        """Compare the shapes of a checkpoint with those of a model."""
+        return cls(
+            unexpected=[name for name in found if name not in expected],
+            missing=[
+                name
+                for name in expected
+                if name not in found and not name.endswith(_OPTIONAL_SUFFIX)
+            ],
+            reshaped={
+                name: (found[name], shape)
+                for name, shape in expected.items()
+                if found.get(name, shape) != shape
+            },
+        )
+
+    @property
+    def is_none(self) -> bool:
+        """Tell whether the weights fit."""
+        return not (self.unexpected or self.missing or self.reshaped)
+
+    def other_num_classes(self, num_classes: int | None) -> int | None:
+        """Find the number of classes, if nothing else differs.
+
+        Args:
+            num_classes (int | None): Of the model; None if unknown.
+
+        Returns:
+            int | None: Of the checkpoint.
+        """
+        if not self.reshaped or self.unexpected or self.missing:
+            return None
+        steps = set()
+        for theirs, ours in self.reshaped.values():
+            # An embedding of labels, or a softmax, has one row for "none".
+            if theirs[1:] != ours[1:] or num_classes not in (
+                ours[0],
+                ours[0] - 1,
+            ):
+                return None
+            steps.add(theirs[0] - ours[0])
+        return num_classes + steps.pop() if len(steps) == 1 else None
+
+    def __str__(self) -> str:
+        """Name the first few tensors."""
+        parts = [
+            *(f'{name} is not in the model' for name in self.unexpected),
+            *(f'{name} is missing' for name in self.missing),
+            *(
+                f'{name} has shape {theirs} instead of {ours}'
+                for name, (theirs, ours) in self.reshaped.items()
+            ),
+        ]
+        more = len(parts) - _NUM_NAMES_SHOWN
+        shown = ', '.join(parts[:_NUM_NAMES_SHOWN])
+        return f'{shown} and {more} more differ' if more > 0 else shown

@@ -1,0 +1,166 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""What train.py and test.py share.
+
+Nothing heavy is imported at the top: a mistake on the command line is told
+at once, not after the seconds that importing mmdet takes.
+"""
+
+import argparse
+import contextlib
+import os
+import os.path as osp
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mmengine.config import Config, DictAction
+
+if TYPE_CHECKING:
+    from project.engine import DETRRunner
+
+# Processes that find the same mistake find it within this time, in seconds.
+_SAME_MISTAKE = 10
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing have in common.
+
+    Args:
+        parser (argparse.ArgumentParser): Gets the options.
+    """
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs, checkpoints and metrics '
+        '(default: work_dirs/<name of the config>)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        type=_key_value,
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, for example data_root=FOLDER '
+        'or train_dataloader.batch_size=4; lists are written as key="[a,b]" '
+        'or key=a,b',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what starts the processes of a distributed job',
+    )
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='show where a mistake was found, not only what it is',
+    )
+    # Older starters of torch pass it instead of LOCAL_RANK.
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS,
+    )
+
+
+def _key_value(text: str) -> str:
+    """Refuse an override that DictAction would fail on."""
+    if '=' not in text:
+        raise argparse.ArgumentTypeError(f'expected KEY=VALUE, got {text!r}')
+    return text
+
+
+def require_file(path: str, what: str) -> None:
+    """End the program with one sentence if a file does not exist.
+
+    Args:
+        path (str): A path on this machine, or an address to load from.
+        what (str): How to call the file.
+    """
+    if '://' not in path and not osp.isfile(path):
+        sys.exit(f'Error: The {what} {path} does not exist.')
+
+
+@contextlib.contextmanager
+def user_errors(with_traceback: bool) -> Iterator[None]:
+    """Tell mistakes of the user in one sentence and exit with status 1.
+
+    Of several processes that find the same mistake the first one speaks.
+
+    Args:
+        with_traceback (bool): Whether to show where it was found instead.
+    """
+    from project.utils.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        if with_traceback:
+            raise
+        if int(os.environ['LOCAL_RANK']) > 0:
+            # The launcher ends this process when the first one has spoken.
+            # If it lives on, it alone has found something.
+            time.sleep(_SAME_MISTAKE)
+        sys.exit(f'Error: {error}')
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the options of the command line.
+
+    Args:
+        args (argparse.Namespace): With the shared arguments and ``config``.
+
+    Returns:
+        Config: The config with ``work_dir``, ``launcher`` and a runner.
+
+    Raises:
+        UserError: If config or options cannot be read.
+    """
+    import project.engine  # noqa: F401  registers everything of the package
+    from project.utils.errors import UserError
+
+    try:
+        cfg = Config.fromfile(args.config)
+    except (OSError, SyntaxError) as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(
+            f'The config {args.config} cannot be read: {reason}'
+        ) from error
+    cfg.launcher = args.launcher
+    try:
+        cfg.merge_from_dict(args.cfg_options or {})
+    except (KeyError, TypeError, AssertionError) as error:
+        raise UserError(
+            f'--cfg-options does not fit the config {args.config}: {error}'
+        ) from error
+    name = osp.splitext(osp.basename(args.config))[0]
+    cfg.work_dir = (
+        args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
+    )
+    if 'runner_type' not in cfg:
+        cfg.runner_type = 'DETRRunner'
+    return cfg
+
+
+def build_runner(cfg: Config) -> 'DETRRunner':
+    """Build the runner that the config asks for.
+
+    Args:
+        cfg (Config): As :func:`load_config` returns.
+
+    Returns:
+        Runner: The runner.
+
+    Raises:
+        UserError: If the config cannot work.
+    """
+    from mmdet.registry import RUNNERS
+    from mmdet.utils import setup_cache_size_limit_of_dynamo
+
+    setup_cache_size_limit_of_dynamo()
+    return RUNNERS.build(cfg)

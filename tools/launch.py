@@ -1,0 +1,192 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Start train.py or test.py, in one process or in several.
+
+dist_train.sh and dist_test.sh are the commands for it.
+"""
+
+import argparse
+import logging
+import os
+import os.path as osp
+import signal
+import sys
+
+TOOLS = osp.dirname(osp.abspath(__file__))
+
+DESCRIPTION = """\
+One process runs by itself. Several talk to each other, through NCCL with one
+GPU each, or through gloo on a machine without GPU.
+
+For several machines run the same command on each, with these variables:
+  NNODES       how many machines there are (default: 1)
+  NODE_RANK    which of them this one is, counted from 0
+  MASTER_ADDR  name or address of machine 0
+  PORT         a port that is free on machine 0 (default: 29500; for one
+               machine: any free port)
+"""
+POSITIONALS = {
+    'train': ('config', 'gpus', 'work_dir'),
+    'test': ('config', 'checkpoint', 'gpus'),
+}
+HELP = {
+    'config': 'config file',
+    'checkpoint': 'checkpoint file',
+    'gpus': 'GPUs of this machine to use, or processes where there is no GPU',
+    'work_dir': 'folder for checkpoints and logs',
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line, of which the first word names the task."""
+    task = sys.argv[1]
+    names = POSITIONALS[task]
+    parser = argparse.ArgumentParser(
+        prog=f'./dist_{task}.sh',
+        usage=f'%(prog)s {" ".join(names).upper()} [OPTION ...]',
+        description=DESCRIPTION,
+        epilog=f'OPTION: passed on to tools/{task}.py; see its --help.',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name in names:
+        number = _positive if name == 'gpus' else None
+        parser.add_argument(
+            name, metavar=name.upper(), type=number, help=HELP[name]
+        )
+    given = sys.argv[2:]
+    args = parser.parse_args(given[: len(names)])
+    args.task, args.options = task, given[len(names) :]
+    for name in ('config', 'checkpoint'):
+        path = getattr(args, name, '://')
+        if '://' not in path and not osp.isfile(path):
+            sys.exit(f'Error: The {name} {path} does not exist.')
+    return args
+
+
+def _positive(text: str) -> int:
+    """Read a count."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(
+            f'expected a number of at least 1, got {text!r}'
+        )
+    return int(text)
+
+
+def job(args: argparse.Namespace) -> list[str]:
+    """Name the script to run, with its arguments.
+
+    Args:
+        args (argparse.Namespace): The command line.
+
+    Returns:
+        list[str]: The script and its arguments.
+    """
+    script = osp.join(TOOLS, f'{args.task}.py')
+    if args.task == 'train':
+        given = [args.config, '--work-dir', args.work_dir]
+    else:
+        given = [args.config, args.checkpoint]
+    return [script, *given, *args.options]
+
+
+def rendezvous() -> list[str]:
+    """Tell torchrun where the processes of the job find each other.
+
+    Returns:
+        list[str]: Options of torchrun.
+    """
+    env = os.environ
+    num_nodes = env.get('NNODES', '1')
+    if num_nodes == '1' and 'PORT' not in env:
+        return ['--standalone']  # asks the system for a free port
+    missing = [
+        name
+        for name in ('NODE_RANK', 'MASTER_ADDR')
+        if name not in env and num_nodes != '1'
+    ]
+    if missing:
+        sys.exit(
+            f'Error: NNODES is {num_nodes}, so {" and ".join(missing)} must '
+            'be set too: which machine this is, from 0, and where machine 0 '
+            'is found.'
+        )
+    return [
+        f'--nnodes={num_nodes}',
+        f'--node-rank={env.get("NODE_RANK", "0")}',
+        f'--master-addr={env.get("MASTER_ADDR", "127.0.0.1")}',
+        f'--master-port={env.get("PORT", "29500")}',
+    ]
+
+
+def prepare_processes(num_processes: int) -> None:
+    """Check that there is a GPU for each process, or share out the cores.
+
+    Args:
+        num_processes (int): How many are going to run on this machine.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        num_gpus = torch.cuda.device_count()
+        if num_processes > num_gpus:
+            sys.exit(
+                f'Error: {num_processes} GPUs were asked for, but this '
+                f'machine has {num_gpus}.'
+            )
+        num_threads = 1  # as torchrun does
+    else:
+        num_cores = len(os.sched_getaffinity(0))
+        num_threads = max(1, num_cores // num_processes)
+    for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
+        os.environ.setdefault(name, str(num_threads))
+
+
+def run_processes(num_processes: int, command: list[str]) -> int:
+    """Run a command in several processes and wait for them.
+
+    All are ended when one of them fails, or when this process is
+    interrupted or asked to end.
+
+    Args:
+        num_processes (int): How many to run on this machine.
+        command (list[str]): A script and its arguments.
+
+    Returns:
+        int: The exit status: 0, that of the first process which failed, or
+        128 and the number of the signal that ended it or this process.
+    """
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import (
+        ChildFailedError,
+    )
+
+    # The processes say themselves what went wrong.
+    logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
+    options = [*rendezvous(), f'--nproc-per-node={num_processes}']
+    try:
+        run.run(run.parse_args([*options, *command]))
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            return failure.exitcode
+        name = signal.Signals(-failure.exitcode).name
+        print(f'Error: Process {rank} was ended by {name}.', file=sys.stderr)
+        return 128 - failure.exitcode
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0
+
+
+def main() -> None:
+    """Start the job."""
+    args = parse_args()
+    command = job(args)
+    if args.gpus == 1 and os.environ.get('NNODES', '1') == '1':
+        os.execv(sys.executable, [sys.executable, *command])
+    prepare_processes(args.gpus)
+    command += ['--launcher', 'pytorch']
+    sys.exit(run_processes(args.gpus, command))
+
+
+if __name__ == '__main__':
+    main()

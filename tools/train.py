@@ -1,0 +1,116 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Train a detector; takes the options of mmdet's tools/train.py."""
+
+import argparse
+import os
+import os.path as osp
+
+from _cli import (
+    add_shared_arguments,
+    build_runner,
+    load_config,
+    require_file,
+    user_errors,
+)
+from mmengine.config import Config
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='train with automatic mixed precision, on a GPU',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch of all processes',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint, by default from the last one in '
+        'work_dir if there is one',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='train into a work_dir with the checkpoints of another config',
+    )
+    add_shared_arguments(parser)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    require_file(args.config, 'config')
+    return args
+
+
+def apply_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Put the options that only training has into the config.
+
+    Args:
+        cfg (Config): Is changed.
+        args (argparse.Namespace): The command line.
+
+    Raises:
+        UserError: If the config has nothing for an option to act on.
+    """
+    from project.utils.errors import UserError
+
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise UserError(
+                '--auto-scale-lr needs the batch size that the learning rate '
+                'is meant for: set auto_scale_lr.base_batch_size in '
+                f'{args.config}.'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def check_work_dir(cfg: Config) -> None:
+    """Refuse to write over the checkpoints of another config.
+
+    Training a config again into its own folder starts anew, as in mmdet.
+
+    Args:
+        cfg (Config): The config.
+
+    Raises:
+        UserError: If ``work_dir`` belongs to another config.
+    """
+    from project.utils.errors import UserError
+
+    # A runner leaves both: its config by name and where it saved last.
+    own_config = osp.join(cfg.work_dir, osp.basename(cfg.filename))
+    last_checkpoint = osp.join(cfg.work_dir, 'last_checkpoint')
+    if osp.exists(last_checkpoint) and not osp.exists(own_config):
+        raise UserError(
+            f'{cfg.work_dir} holds checkpoints of another config than '
+            f'{osp.basename(cfg.filename)}; train into another folder, or '
+            'over them with --overwrite.'
+        )
+
+
+def main() -> None:
+    """Train."""
+    args = parse_args()
+    with user_errors(args.traceback):
+        cfg = load_config(args)
+        apply_options(cfg, args)
+        if not (cfg.get('resume') or args.overwrite):
+            check_work_dir(cfg)
+        build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
