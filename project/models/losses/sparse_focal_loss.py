@@ -75,14 +75,19 @@ class _FocalTermSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, scores: Tensor, gamma: float) -> Tensor:
-        """Compute the sum, and the gradient of each element."""
+        """Compute the sum, and the gradient of each element.
+
+        That is p**gamma * (gamma * (1 - p) * -log(1 - p) + p), put together
+        in place: fresh memory would cost more than the arithmetic.
+        """
         prob = scores.sigmoid()
-        cross_entropy = F.softplus(scores)
         focus = prob**gamma
-        ctx.save_for_backward(
-            focus * (gamma * (1 - prob) * cross_entropy + prob)
-        )
-        return (focus * cross_entropy).flatten(1).sum(1)
+        gradient = F.softplus(scores)
+        total = torch.linalg.vecdot(focus.flatten(1), gradient.flatten(1))
+        gradient.addcmul_(gradient, prob, value=-1).mul_(gamma)
+        gradient.add_(prob).mul_(focus)
+        ctx.save_for_backward(gradient)
+        return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -1,0 +1,29 @@
+"""What all tests share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+OWN_GOLDENS = Path(__file__).parent / 'data' / 'goldens'
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        '--goldens',
+        type=Path,
+        default=OWN_GOLDENS,
+        help='folder of the goldens that tests/test_goldens.py checks',
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if 'golden_stem' in metafunc.fixturenames:
+        from tests.helpers.goldens import find_goldens
+
+        folder = metafunc.config.getoption('goldens')
+        stems = find_goldens(folder)
+        names = [str(stem.relative_to(folder)) for stem in stems]
+        metafunc.parametrize('golden_stem', stems, ids=names)

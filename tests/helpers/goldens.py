@@ -1,0 +1,189 @@
+"""Reading goldens, and running a detector as they were run."""
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from project.utils.checkpoint.convert import convert_state_dict
+
+from . import weights
+from .golden_systems import system_of
+
+
+@dataclass
+class Golden:
+    """One case: its description, its numbers, and what it is checked with."""
+
+    stem: Path
+    mismatches: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.meta, self.arrays = weights.load(self.stem)
+
+    @cached_property
+    def system(self) -> ModuleType:
+        return system_of(self.meta)
+
+    @cached_property
+    def source_weights(self) -> dict[str, Tensor]:
+        """The reference model's weights, aliases included."""
+        skipped = set(self.meta.get('skip_fill', ()))
+        aliases = self.meta.get('aliases', {})
+        values = {
+            name: torch.from_numpy(np.asarray(weights.fill(name, shape)))
+            for name, shape in self.meta['state_dict'].items()
+            if name not in skipped and name not in aliases
+        }
+        values.update({alias: values[aliases[alias]] for alias in aliases})
+        return values
+
+    def build(self) -> tuple[nn.Module, dict[str, str]]:
+        """The detector with the golden's weights, and our name of each."""
+        converted = convert_state_dict(
+            self.source_weights,
+            num_classes=self.meta['model']['num_classes'],
+        )
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            model = MODELS.build(self.system.build_config(self.meta))
+        model = model.double()
+        incompatible = model.load_state_dict(
+            converted.state_dict, strict=False
+        )
+        allowed = ('num_batches_tracked', 'relative_position_index')
+        missing = [
+            name
+            for name in incompatible.missing_keys
+            if not name.endswith(allowed)
+        ]
+        assert not missing, missing
+        assert not incompatible.unexpected_keys, incompatible.unexpected_keys
+        names = {old: new for new, old in converted.origins.items()}
+        for alias, canonical in self.meta.get('aliases', {}).items():
+            names[alias] = names.get(canonical, names.get(alias))
+        return model, names
+
+    def samples(self, images: list[int]) -> list[DetDataSample]:
+        """Data samples with the ground truth in pixels."""
+        shapes = self.meta['input']['img_shapes']
+        batch_shape = tuple(self.meta['input']['batch_shape'][-2:])
+        if len(images) < len(shapes):  # evaluated alone: not padded
+            batch_shape = tuple(shapes[images[0]])
+        return [
+            self._sample(shapes[i], batch_shape, self.meta['targets'][i])
+            for i in images
+        ]
+
+    @staticmethod
+    def _sample(
+        shape: list[int], batch_shape: tuple[int, int], target: dict
+    ) -> DetDataSample:
+        height, width = shape
+        size = torch.tensor([width, height] * 2, dtype=torch.float64)
+        boxes = torch.tensor(target['boxes'], dtype=torch.float64)
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=(height, width), batch_input_shape=batch_shape
+            )
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=bbox_cxcywh_to_xyxy(boxes.reshape(-1, 4)) * size,
+            labels=torch.tensor(target['labels'], dtype=torch.long),
+        )
+        return sample
+
+    def image(self, images: list[int]) -> Tensor:
+        """The batch, or some of its images without their padding."""
+        batch = torch.from_numpy(self.arrays['img']).double()
+        shapes = self.meta['input']['img_shapes']
+        if len(images) < len(shapes):
+            height, width = shapes[images[0]]
+            return batch[images, :, :height, :width]
+        return batch
+
+    def kept(self, name: str, tensor: Tensor) -> Tensor:
+        """The part of a tensor that the golden kept."""
+        rule = self.meta.get('subsample', {}).get(name)
+        return tensor if rule is None else subsample(tensor, rule)
+
+    def compare(self, name: str, ours: Tensor) -> None:
+        """Note where a tensor leaves the golden, if it does."""
+        expected = torch.from_numpy(np.asarray(self.arrays[name])).double()
+        ours = self.kept(name, ours.detach()).double()
+        if ours.dim() == 4 and expected.dim() == 3:  # a small map, flattened
+            ours = ours.flatten(2)
+        if ours.shape != expected.shape:
+            self.mismatches.append(
+                f'{name}: shape {tuple(ours.shape)}, expected '
+                f'{tuple(expected.shape)}'
+            )
+            return
+        tolerance = self.meta['tolerance']['out']
+        tolerance *= max(1.0, _largest(expected))
+        self._note(name, ours, expected, tolerance)
+
+    def compare_relative(
+        self, name: str, ours: float, tolerance: float, floor: float = 0.0
+    ) -> None:
+        """Note where a number leaves the golden, if it does."""
+        expected = float(self.arrays[name])
+        allowed = tolerance * max(abs(expected), floor)
+        self._note(name, torch.tensor(ours), torch.tensor(expected), allowed)
+
+    def _note(
+        self, name: str, ours: Tensor, expected: Tensor, allowed: float
+    ) -> None:
+        if not ours.numel():
+            return
+        gap = (ours - expected).abs()
+        # Infinities of padded proposals agree; NaN never does.
+        gap = torch.where(ours == expected, torch.zeros_like(gap), gap)
+        worst = gap.nan_to_num(nan=float('inf')).argmax()
+        if not gap.flatten()[worst] <= allowed:
+            place = np.unravel_index(int(worst), tuple(gap.shape))
+            self.mismatches.append(
+                f'{name}{[int(i) for i in place]}: '
+                f'{ours.flatten()[worst]:.12g}, expected '
+                f'{expected.flatten()[worst]:.12g} (off by '
+                f'{gap.flatten()[worst]:.3g}, allowed {allowed:.3g})'
+            )
+
+
+def find_goldens(folder: Path) -> list[Path]:
+    """Stems of all the cases under a folder."""
+    arrays = sorted(folder.rglob('*.npz'))
+    if not arrays:
+        raise FileNotFoundError(f'no goldens (*.npz) under {folder}')
+    return [path.with_suffix('') for path in arrays]
+
+
+def subsample(tensor: Tensor, rule: str) -> Tensor:
+    """Apply a golden's rule, such as ``flatten(2)[:, :, ::21]``."""
+    flatten, index = re.fullmatch(
+        r'(flatten\(\d+\))?\[([\d:, -]+)\]', rule
+    ).groups()
+    if flatten:
+        tensor = tensor.flatten(int(flatten[8:-1]))
+    slices = (part.strip() for part in index.split(','))
+    return tensor[tuple(_parse_slice(part) for part in slices)]
+
+
+def _parse_slice(text: str) -> slice | int:
+    if ':' not in text:
+        return int(text)
+    return slice(*(int(part) if part else None for part in text.split(':')))
+
+
+def _largest(tensor: Tensor) -> float:
+    finite = tensor[tensor.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0

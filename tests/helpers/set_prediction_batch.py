@@ -1,0 +1,113 @@
+"""Random predictions and ground truth of a training step."""
+
+from dataclasses import dataclass
+
+import torch
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from project.models.task_modules.set_prediction import (
+    PredictionSet,
+    SetTargets,
+)
+
+
+@dataclass
+class SetPredictionBatch:
+    """One batch, in the forms of the core and of the plain formulation."""
+
+    groups: list[dict]
+    plain_targets: list[dict[str, Tensor]]
+    img_shapes: list[tuple[int, int]]
+
+    def leaves(self) -> list[Tensor]:
+        """The predictions, to take gradients of."""
+        return [g[k] for g in self.groups for k in ('scores', 'unact')]
+
+    def boxes(self, group: dict) -> Tensor:
+        return group['unact'].sigmoid()
+
+    def sets(self) -> list[PredictionSet]:
+        return [
+            PredictionSet(
+                cls_scores=group['scores'],
+                bbox_preds=self.boxes(group),
+                **group['settings'],
+            )
+            for group in self.groups
+        ]
+
+    def instances(self) -> tuple[list[InstanceData], list[dict]]:
+        instances, metas = [], []
+        for target, (height, width) in zip(
+            self.plain_targets, self.img_shapes, strict=True
+        ):
+            size = target['boxes'].new_tensor([width, height] * 2)
+            boxes = bbox_cxcywh_to_xyxy(target['boxes']) * size
+            instances.append(InstanceData(bboxes=boxes, labels=target['labels']))
+            metas.append(dict(img_shape=(height, width)))
+        return instances, metas
+
+    def targets(self) -> SetTargets:
+        return SetTargets.from_instances(
+            *self.instances(), like=self.groups[0]['scores']
+        )
+
+
+def make_batch(
+    num_gts: tuple[int, ...] = (7, 4),
+    *,
+    num_queries: tuple[int, int] = (30, 60),
+    num_tokens: int = 500,
+    num_layers: int = 3,
+    num_classes: int = 11,
+    num_copies: int = 4,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+) -> SetPredictionBatch:
+    """Decoder-like outputs, half of them near ground truth."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, dtype=dtype)
+
+    targets = [
+        dict(
+            labels=(rand(count) * num_classes).long(),
+            boxes=torch.cat(
+                [rand(count, 2) * 0.6 + 0.2, rand(count, 2) * 0.35 + 0.02], 1
+            ),
+        )
+        for count in num_gts
+    ]
+
+    def group(layers: int, queries: int, **settings) -> dict:
+        scores = rand(layers, len(num_gts), queries, num_classes) * 6 - 5
+        unact = rand(layers, len(num_gts), queries, 4) * 4 - 2
+        for image, target in enumerate(targets):
+            near = torch.arange(0, queries, 2)
+            if len(target['boxes']):
+                base = target['boxes'][near % len(target['boxes'])]
+                noise = rand(layers, len(near), 4) * 0.6 - 0.3
+                unact[:, image, near] = torch.logit(base) + noise
+        return dict(
+            scores=scores.requires_grad_(),
+            unact=unact.requires_grad_(),
+            settings=settings,
+        )
+
+    one2one, one2many = num_queries
+    groups = [
+        group(num_layers, one2one, prefix=''),
+        group(1, num_tokens, prefix='enc_', class_agnostic=True),
+        group(
+            num_layers,
+            one2many,
+            prefix='one2many_',
+            num_copies=num_copies,
+            loss_weight=0.5,
+        ),
+    ]
+    shapes = [(480 + 32 * i, 640 - 16 * i) for i in range(len(num_gts))]
+    return SetPredictionBatch(groups, targets, shapes)
