@@ -51,8 +51,6 @@ def build_config(meta: dict) -> ConfigDict:
     """Set in a shipped config what the golden's ``model`` entry says."""
     entry = meta['model']
     model = Config.fromfile(CONFIGS / 'h_detr' / _shipped(meta)).model
-    if not entry.get('two_stage', True):
-        model.merge_from_dict(dict(as_two_stage=False, mixed_selection=False))
     model.num_queries = entry['num_queries_one2one']
     model.one2many = dict(
         num_queries=entry['num_queries_one2many'],

@@ -1,0 +1,7 @@
+_base_ = './h-detr_r50_8xb2-12e_coco.py'
+model = dict(
+    backbone=dict(
+        depth=101,
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101'),
+    )
+)

@@ -1,0 +1,3 @@
+# Without the one-to-many group: Deformable DETR with the three tricks.
+_base_ = './h-detr_swin-l_8xb2-12e_coco.py'
+model = dict(one2many=None)
