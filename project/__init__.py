@@ -7,7 +7,10 @@ runner with mmdet; a config does so by::
     custom_imports = dict(imports=['project'], allow_failed_imports=False)
 """
 
-from . import models
+from . import datasets, engine, models
+from .utils.compat import allow_mmengine_checkpoints
 from .version import __version__
 
-__all__ = ['__version__', 'models']
+__all__ = ['__version__', 'datasets', 'engine', 'models']
+
+allow_mmengine_checkpoints()

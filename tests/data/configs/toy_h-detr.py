@@ -1,6 +1,6 @@
 # An H-DETR of a few seconds on the smallest shapes dataset. Nothing in it is
 # left to chance (no dropout, no augmentation), and nothing depends on how
-# images share a batch (one size, frozen norms).
+# images share a batch (one size, frozen norms, no sorting by aspect ratio).
 _base_ = [
     '../../../configs/_base_/datasets/shapes.py',
     '../../../configs/_base_/schedules/detr_12e.py',
@@ -124,6 +124,7 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=0,
     persistent_workers=False,
+    batch_sampler=None,
     dataset=dict(pipeline=train_pipeline),
 )
 val_dataloader = dict(
