@@ -1,0 +1,72 @@
+"""Shipped configs at a size that a test can afford."""
+
+from pathlib import Path
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from tests.helpers.configs import CONFIGS
+
+
+def toy_model_config(config: str | Path, **changes) -> ConfigDict:
+    """The model of a shipped config with few layers and queries."""
+    model = Config.fromfile(CONFIGS / config).model
+    model.backbone.init_cfg = None
+    model.num_queries = min(model.num_queries, 12)
+    if model.get('one2many'):
+        model.one2many.num_queries = 20
+    for coder in (model.encoder, model.decoder):
+        coder.num_layers = 2
+        coder.layer_cfg.ffn_cfg.feedforward_channels = 32
+    model.update(changes)
+    return model
+
+
+def build_model(config: ConfigDict, seed: int = 0) -> nn.Module:
+    """Build and initialise a detector."""
+    torch.manual_seed(seed)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(config)
+        model.init_weights()
+    return model
+
+
+def toy_batch(
+    img_shapes: tuple[tuple[int, int], ...] = ((64, 96), (64, 64)),
+    num_gts: tuple[int, ...] = (3, 2),
+    num_classes: int = 80,
+    seed: int = 0,
+) -> tuple[Tensor, list[DetDataSample]]:
+    """Random images, padded to one shape, with random objects."""
+    generator = torch.Generator().manual_seed(seed)
+    batch_shape = tuple(max(sizes) for sizes in zip(*img_shapes, strict=True))
+    batch = torch.zeros(len(img_shapes), 3, *batch_shape)
+    samples = []
+    for image, (height, width), count in zip(
+        batch, img_shapes, num_gts, strict=True
+    ):
+        image[:, :height, :width] = torch.randn(
+            3, height, width, generator=generator
+        )
+        size = torch.tensor([width, height])
+        corner = torch.rand(count, 2, generator=generator) * 0.5 * size
+        extent = (torch.rand(count, 2, generator=generator) * 0.4 + 0.1) * size
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=(height, width),
+                batch_input_shape=batch_shape,
+                ori_shape=(height * 2, width * 2),
+                scale_factor=(0.5, 0.5),
+            )
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=torch.cat([corner, corner + extent], 1),
+            labels=torch.randint(num_classes, (count,), generator=generator),
+        )
+        samples.append(sample)
+    return batch, samples

@@ -1,0 +1,63 @@
+"""Every shipped config builds, trains a step and detects, at toy size."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import project  # noqa: F401
+from tests.helpers.configs import CONFIGS
+from tests.helpers.toy import build_model, toy_batch, toy_model_config
+
+NAMES = sorted(
+    str(path.relative_to(CONFIGS))
+    for path in CONFIGS.rglob('*.py')
+    if '_base_' not in path.parts
+)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_trains_and_detects(name: str) -> None:
+    config = toy_model_config(Path(name))
+    model = build_model(config)
+    num_classes = config.bbox_head.num_classes
+    batch, samples = toy_batch(num_classes=num_classes)
+
+    losses = model.loss(batch, samples)
+    sum(losses.values()).backward()
+    assert all(value.isfinite() for value in losses.values())
+    without = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    assert not without
+
+    model.eval()
+    with torch.no_grad():
+        found = model.predict(batch, samples)
+    wanted = min(config.test_cfg.max_per_img, 12 * num_classes)
+    for sample in found:
+        assert len(sample.pred_instances) == wanted
+        boxes = sample.pred_instances.bboxes
+        height, width = sample.ori_shape
+        limit = torch.tensor([width, height] * 2) + 1e-3
+        assert (boxes >= 0).all()
+        assert (boxes <= limit).all()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_is_complete(name: str) -> None:
+    """What a run needs besides the model is there."""
+    from mmengine.config import Config
+
+    config = Config.fromfile(CONFIGS / name)
+    assert config.custom_imports.imports == ['project']
+    for key in ('train_dataloader', 'val_dataloader', 'optim_wrapper'):
+        assert key in config
+    epochs = config.train_cfg.max_epochs
+    assert config.param_scheduler[-1].end == epochs
+    if 'xb' in name:
+        assert f'-{epochs}e_' in name
+        batch = config.train_dataloader.batch_size
+        assert f'xb{batch}-' in name
