@@ -1,0 +1,7 @@
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+custom_imports = dict(imports=['project'], allow_failed_imports=False)
+
+# Checks the config before training, and makes `data_root` and `classes` of a
+# config or of `--cfg-options` reach everything that depends on them.
+runner_type = 'DETRRunner'

@@ -1,0 +1,314 @@
+"""The shared dataset and schedule configs are the published ones and run."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.hub import get_config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+
+from project.datasets.shapes import ShapesSpec, make_shapes
+from project.datasets.shapes_scene import SHAPE_CLASSES
+from project.engine.runner.resolve import resolve_config
+from tests.helpers.configs import CONFIGS, SHARED
+from tests.helpers.toy import build_model
+
+BASE = CONFIGS / '_base_'
+PUBLISHED = 'h_detr/h-detr_r50_8xb2-12e_coco.py'
+SHORT_SIDES = set(range(480, 801, 32))
+
+
+@pytest.fixture(autouse=True)
+def _mmdet_scope() -> Iterator[None]:
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
+@pytest.fixture(scope='module')
+def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    make_shapes(root, ShapesSpec(train=50, val=4, size=160))
+    return root
+
+
+@pytest.fixture(scope='module')
+def mmdet_config() -> Config:
+    """Deformable-DETR's own config, of which H-DETR keeps the data part."""
+    return get_config(
+        'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py'
+    )
+
+
+def load_base(name: str) -> Config:
+    return Config.fromfile(BASE / name)
+
+
+def shapes_config(root: Path) -> Config:
+    config = load_base('datasets/shapes.py')
+    config.data_root = str(root)
+    return resolve_config(config)
+
+
+def without(node: Any, key: str) -> Any:
+    """Copy nested dicts and lists without the entries of one name."""
+    if isinstance(node, dict):
+        return {k: without(v, key) for k, v in node.items() if k != key}
+    if isinstance(node, (list, tuple)):
+        return [without(child, key) for child in node]
+    return node
+
+
+def test_pipelines_are_mmdets_but_for_the_interpolation(
+    mmdet_config: Config,
+) -> None:
+    own = load_base('datasets/coco_detection_detr.py')
+    for split in ('train', 'val'):
+        theirs = mmdet_config[f'{split}_dataloader'].dataset.pipeline
+        pipeline = own[f'{split}_dataloader'].dataset.pipeline
+        assert without(pipeline, 'backend') == without(theirs, 'backend')
+        resizes = [s for s in _steps(pipeline) if 'Resize' in s['type']]
+        assert resizes
+        assert all(step['backend'] == 'pillow' for step in resizes)
+
+
+def _steps(pipeline: list) -> Iterator[dict]:
+    for step in pipeline:
+        if isinstance(step, dict):
+            yield step
+            yield from _steps(step.get('transforms', []))
+        else:
+            yield from _steps(step)
+
+
+def test_dataloaders_are_mmdets_but_for_the_tiny_images(
+    mmdet_config: Config,
+) -> None:
+    own = load_base('datasets/coco_detection_detr.py')
+    for key in ('train_dataloader', 'val_dataloader', 'val_evaluator'):
+        theirs = without(mmdet_config[key], 'pipeline')
+        if key == 'train_dataloader':
+            # The published data keeps every image; mmdet drops those with a
+            # side below this.
+            assert theirs['dataset']['filter_cfg'].pop('min_size') == 32
+        assert without(own[key], 'pipeline') == theirs
+    assert own.test_dataloader == own.val_dataloader
+    assert own.test_evaluator == own.val_evaluator
+
+
+def test_optimiser_is_mmdets(mmdet_config: Config) -> None:
+    own = load_base('schedules/detr_50e.py')
+    assert own.optim_wrapper == mmdet_config.optim_wrapper
+    assert own.param_scheduler == mmdet_config.param_scheduler
+    assert own.train_cfg == mmdet_config.train_cfg
+
+
+@pytest.mark.parametrize(
+    ('epochs', 'step'), [(12, 11), (24, 20), (36, 30), (50, 40)]
+)
+def test_schedules_step_once(epochs: int, step: int) -> None:
+    config = load_base(f'schedules/detr_{epochs}e.py')
+    assert config.max_epochs == config.train_cfg.max_epochs == epochs
+    (scheduler,) = config.param_scheduler
+    assert scheduler.milestones == [step]
+    assert (scheduler.end, scheduler.gamma) == (epochs, 0.1)
+    assert config.auto_scale_lr.base_batch_size == 16
+
+
+def test_optimiser_groups_are_the_published_ones() -> None:
+    """Against what the authors' code puts into its three groups."""
+    path = SHARED / 'goldens/h_detr/keys_authors_r50_hybrid_tricks.json'
+    if not path.exists():
+        path = Path(__file__).parents[1] / 'data' / path.relative_to(SHARED)
+    expected = json.loads(path.read_text())['optimizer_groups']
+    config = Config.fromfile(CONFIGS / PUBLISHED)
+    config.model.backbone.init_cfg = None
+    model = build_model(config.model)
+    optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
+
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    num_tensors = {2e-4: 0, 2e-5: 0}
+    for group in optimizer.param_groups:
+        assert group['weight_decay'] == 1e-4
+        used = [p for p in group['params'] if id(p) in trained]
+        num_tensors[round(group['lr'], 8)] += len(used)
+    assert num_tensors == {
+        2e-4: expected['base']['tensors'],
+        2e-5: expected['linear_proj']['tensors']
+        + expected['backbone']['tensors'],
+    }
+
+
+def test_augmentation_gives_the_sizes_of_the_recipe(tmp_path: Path) -> None:
+    """800 x 600 pixels, one object in the middle and one at the border."""
+    path = tmp_path / 'image.png'
+    cv2.imwrite(str(path), np.zeros((600, 800, 3), np.uint8))
+    pipeline = Compose(
+        load_base('datasets/coco_detection_detr.py').train_pipeline
+    )
+    boxes = [[300, 200, 500, 400], [0, 0, 20, 20]]
+    np.random.seed(0)
+    ratios, num_objects, num_flips = [], set(), 0
+    for _ in range(40):
+        instances = [
+            dict(bbox=box, bbox_label=i, ignore_flag=0)
+            for i, box in enumerate(boxes)
+        ]
+        out = pipeline(dict(img_path=str(path), img_id=0, instances=instances))
+        height, width = out['inputs'].shape[1:]
+        assert min(height, width) in SHORT_SIDES or max(height, width) == 1333
+        assert max(height, width) <= 1333
+        sample = out['data_samples']
+        found = sample.gt_instances.bboxes.tensor
+        assert (found[:, 2:] > found[:, :2]).all()
+        assert (found >= 0).all()
+        assert (found[:, 2] <= width).all()
+        assert (found[:, 3] <= height).all()
+        ratios.append(width / height)
+        num_objects.add(len(found))
+        num_flips += sample.flip
+    whole = [abs(ratio - 4 / 3) < 0.01 for ratio in ratios]
+    assert 10 <= sum(whole) <= 30
+    assert 10 <= num_flips <= 30
+    assert num_objects >= {1, 2}
+
+
+def test_boxes_follow_the_resize(tmp_path: Path) -> None:
+    path = tmp_path / 'image.png'
+    cv2.imwrite(str(path), np.zeros((300, 400, 3), np.uint8))
+    pipeline = Compose(
+        load_base('datasets/coco_detection_detr.py').test_pipeline
+    )
+    instance = dict(bbox=[10, 20, 30, 40], bbox_label=0, ignore_flag=0)
+    out = pipeline(dict(img_path=str(path), img_id=0, instances=[instance]))
+    assert out['inputs'].shape[1:] == (800, 1067)
+    assert out['data_samples'].ori_shape == (300, 400)
+    np.testing.assert_allclose(
+        out['data_samples'].scale_factor, (1067 / 400, 800 / 300)
+    )
+
+
+def test_shapes_names_are_the_generators(shapes_root: Path) -> None:
+    config = shapes_config(shapes_root)
+    assert config.classes == SHAPE_CLASSES
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    assert dataset.metainfo['classes'] == SHAPE_CLASSES
+    coco = json.loads((shapes_root / 'annotations/train.json').read_text())
+    assert [c['name'] for c in coco['categories']] == list(SHAPE_CLASSES)
+
+
+def test_shapes_load_with_their_boxes(shapes_root: Path) -> None:
+    dataset = DATASETS.build(shapes_config(shapes_root).val_dataloader.dataset)
+    coco = json.loads((shapes_root / 'annotations/val.json').read_text())
+    assert len(dataset) == 4
+    for sample in dataset:
+        data = sample['data_samples']
+        expected = [
+            a for a in coco['annotations'] if a['image_id'] == data.img_id
+        ]
+        boxes = data.gt_instances.bboxes.tensor.numpy()
+        boxes[:, 2:] -= boxes[:, :2]
+        np.testing.assert_array_equal(
+            boxes, np.reshape([a['bbox'] for a in expected], (-1, 4))
+        )
+        labels = [a['category_id'] - 1 for a in expected]
+        assert data.gt_instances.labels.tolist() == labels
+        assert sample['inputs'].shape[1:] == data.ori_shape
+
+
+def test_images_without_objects_are_kept(shapes_root: Path) -> None:
+    config = shapes_config(shapes_root).train_dataloader.dataset
+    coco = json.loads((shapes_root / 'annotations/train.json').read_text())
+    with_objects = {a['image_id'] for a in coco['annotations']}
+    assert len(with_objects) < 50
+    assert len(DATASETS.build(config)) == 50
+
+    config.filter_cfg.filter_empty_gt = True  # what detrex does
+    filtered = DATASETS.build(config)
+    images = {
+        filtered.get_data_info(i)['img_id'] for i in range(len(filtered))
+    }
+    assert images == with_objects
+
+
+@pytest.fixture
+def custom_config(tmp_path: Path) -> Config:
+    """A dataset of two classes with everything that can be wrong in it."""
+    boxes = {
+        'good': [10, 10, 20, 20],
+        'partly outside': [-10, 90, 30, 30],
+        'outside': [200, 10, 20, 20],
+        'no width': [10, 10, 0, 20],
+        'negative height': [10, 10, 20, -5],
+    }
+    annotations = [
+        dict(
+            id=i,
+            image_id=1,
+            category_id=5,
+            bbox=box,
+            iscrowd=0,
+            area=box[2] * box[3],
+        )
+        for i, box in enumerate(boxes.values(), start=1)
+    ]
+    annotations[0]['category_id'] = 9
+    content = dict(
+        images=[
+            dict(id=i, file_name=f'{i}.png', width=100, height=100)
+            for i in (1, 2)
+        ],
+        annotations=annotations,
+        categories=[dict(id=9, name='cat'), dict(id=5, name='dog')],
+    )
+    (tmp_path / 'annotations').mkdir()
+    for split in ('train', 'val'):
+        text = json.dumps(content)
+        (tmp_path / 'annotations' / f'{split}.json').write_text(text)
+        (tmp_path / split).mkdir()
+        for i in (1, 2):
+            image = np.full((100, 100, 3), 128, np.uint8)
+            cv2.imwrite(str(tmp_path / split / f'{i}.png'), image)
+    config = load_base('datasets/custom_coco_detection.py')
+    config.merge_from_dict(
+        dict(data_root=str(tmp_path), classes=('cat', 'dog'))
+    )
+    return resolve_config(config)
+
+
+def test_custom_data_needs_root_and_classes_only(
+    custom_config: Config, tmp_path: Path
+) -> None:
+    for split in ('train', 'val'):
+        config = custom_config[f'{split}_dataloader'].dataset
+        dataset = DATASETS.build(config)
+        assert dataset.metainfo['classes'] == ('cat', 'dog')
+        paths = [dataset.get_data_info(i)['img_path'] for i in range(2)]
+        assert paths == [str(tmp_path / split / f'{i}.png') for i in (1, 2)]
+    path = Path(custom_config.val_evaluator.ann_file)
+    assert path == tmp_path / 'annotations' / 'val.json'
+
+
+def test_boxes_without_visible_area_are_dropped(custom_config: Config) -> None:
+    dataset = DATASETS.build(custom_config.train_dataloader.dataset)
+    instances = dataset.get_data_info(0)['instances']
+    assert [i['bbox'] for i in instances] == [
+        [10, 10, 30, 30],
+        [-10, 90, 20, 120],
+    ]
+    assert [i['bbox_label'] for i in instances] == [0, 1]
+
+    for _ in range(20):  # any branch of the augmentation
+        for sample in dataset:
+            data = sample['data_samples']
+            boxes = data.gt_instances.bboxes.tensor
+            assert (boxes >= 0).all()
+            assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert len(dataset[1]['data_samples'].gt_instances) == 0
