@@ -1,0 +1,92 @@
+"""Trainings of seconds: a tiny shapes dataset, a tiny H-DETR, the tools."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+
+from project.datasets.shapes import ShapesSpec, make_shapes
+from tests.helpers.configs import ROOT
+
+TOY_CONFIG = ROOT / 'tests' / 'data' / 'configs' / 'toy_h-detr.py'
+SHAPES_SPEC = ShapesSpec(train=8, val=5, size=64)
+
+
+@pytest.fixture(scope='session')
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a dataset of 8 training and 5 validation images.
+
+    The odd number of the latter does not divide among two processes.
+    """
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    make_shapes(root, SHAPES_SPEC)
+    return root
+
+
+def toy_config(data_root: Path, work_dir: Path, **options: Any) -> Config:
+    """Read the toy config.
+
+    Args:
+        data_root: Where :func:`toy_data` lies.
+        work_dir: Where a runner may write.
+        **options: Further settings, with ``__`` for the dots of their keys.
+
+    Returns:
+        Config: The config as ``--cfg-options`` would leave it.
+    """
+    cfg = Config.fromfile(TOY_CONFIG)
+    cfg.merge_from_dict(dict(data_root=str(data_root), work_dir=str(work_dir)))
+    cfg.merge_from_dict(
+        {key.replace('__', '.'): value for key, value in options.items()}
+    )
+    return cfg
+
+
+def run_tool(
+    *command: str | Path, env: dict[str, str] | None = None, **kwargs: Any
+) -> subprocess.CompletedProcess:
+    """Run a script of the repository as a user would.
+
+    Args:
+        *command: Script, relative to the repository, and its arguments.
+        env: Variables to set besides those of the tests.
+        **kwargs: For ``subprocess.run``.
+
+    Returns:
+        CompletedProcess: With ``stdout`` and ``stderr`` as text.
+    """
+    script, *arguments = map(str, command)
+    starter = [sys.executable] if script.endswith('.py') else []
+    return subprocess.run(
+        [*starter, str(ROOT / script), *arguments],
+        env={**os.environ, 'OMP_NUM_THREADS': '1', **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **kwargs,
+    )
+
+
+def assert_one_sentence(
+    result: subprocess.CompletedProcess, *words: str
+) -> None:
+    """Check how a tool ends that found a mistake of the user.
+
+    Args:
+        result: The finished tool.
+        *words: What its only error message has to contain.
+    """
+    assert result.returncode == 1, result.stderr
+    assert 'Traceback' not in result.stderr + result.stdout
+    errors = [
+        line
+        for line in result.stderr.splitlines()
+        if line.startswith('Error: ')
+    ]
+    assert len(errors) == 1, result.stderr
+    for word in words:
+        assert word in errors[0]

@@ -1,0 +1,177 @@
+"""A checkpoint has to be one of the model that is to take it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from project.engine.runner.checkpoints import (
+    check_checkpoint,
+    check_resumable,
+    find_last_checkpoint,
+)
+from project.utils.errors import UserError
+
+
+class Head(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.classifier = nn.Linear(3, num_classes)
+        self.label_embedding = nn.Embedding(num_classes + 1, 3)
+
+
+class Detector(nn.Module):
+    def __init__(self, num_classes: int = 4, num_queries: int = 6) -> None:
+        super().__init__()
+        self.backbone = nn.BatchNorm2d(2)
+        self.query_embedding = nn.Embedding(num_queries, 3)
+        self.bbox_head = Head(num_classes)
+
+
+def save(path: Path, content: Any) -> str:
+    torch.save(content, path)
+    return str(path)
+
+
+def weights(**kwargs: int) -> dict[str, Tensor]:
+    return dict(Detector(**kwargs).state_dict())
+
+
+def sentence(path: str, **kwargs: str) -> str:
+    """The message about a checkpoint that is none of the detector."""
+    with pytest.raises(UserError) as caught:
+        check_checkpoint(path, Detector(), **kwargs)
+    message = str(caught.value)
+    assert '\n' not in message
+    assert path in message
+    return message
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / 'checkpoint.pth'
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+@pytest.mark.parametrize('wrapped', [True, False])
+def test_the_own_weights_pass(path: Path, prefix: str, wrapped: bool) -> None:
+    own = {prefix + name: value for name, value in weights().items()}
+    save(path, dict(state_dict=own) if wrapped else own)
+    check_checkpoint(str(path), Detector())
+
+
+def test_a_file_older_than_the_zip_format_passes(path: Path) -> None:
+    torch.save(weights(), path, _use_new_zipfile_serialization=False)
+    check_checkpoint(str(path), Detector())
+
+
+def test_counters_of_batch_norm_may_be_missing(path: Path) -> None:
+    own = weights()
+    del own['backbone.num_batches_tracked']
+    check_checkpoint(save(path, own), Detector())
+
+
+def test_missing_file(path: Path) -> None:
+    assert 'does not exist' in sentence(str(path))
+
+
+def test_other_method(path: Path) -> None:
+    other = weights(num_queries=5)
+    other['decoder.weight'] = other.pop('backbone.weight')
+    message = sentence(save(path, dict(state_dict=other)))
+    assert 'no checkpoint of this Detector: 7 of 9 tensors match' in message
+    assert 'decoder.weight is not in the model' in message
+    assert 'backbone.weight is missing' in message
+    assert (
+        'query_embedding.weight has shape (5, 3) instead of (6, 3)' in message
+    )
+
+
+def test_only_the_first_differences_are_named(path: Path) -> None:
+    other = {f'{i}.weight': torch.zeros(1) for i in range(5)}
+    message = sentence(save(path, other), remedy='do this')
+    assert '0 of 9 tensors match' in message
+    # 5 that the model lacks and 8 of its own, without the counter
+    assert message.endswith('and 10 more differ; do this.')
+
+
+def test_other_number_of_classes(path: Path) -> None:
+    message = sentence(save(path, weights(num_classes=80)))
+    assert 'trained for 80 classes and the model has 4' in message
+    assert message.endswith('official_to_mmdet.py --num-classes 4.')
+
+
+def test_other_number_of_queries_is_not_taken_for_classes(path: Path) -> None:
+    message = sentence(save(path, weights(num_queries=5)))
+    assert 'query_embedding.weight' in message
+    assert '--num-classes' not in message
+
+
+def test_a_difference_of_two_kinds_is_not_taken_for_classes(
+    path: Path,
+) -> None:
+    other = weights(num_classes=80)
+    other['bbox_head.label_embedding.weight'] = torch.zeros(7, 3)
+    assert '--num-classes' not in sentence(save(path, other))
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        dict(model=weights(), epoch=3),
+        {'transformer.encoder.layers.0.norm1.weight': torch.zeros(3)},
+        {'module.backbone.0.body.conv1.weight': torch.zeros(3)},
+    ],
+)
+def test_official_layouts_need_the_converter(path: Path, content: Any) -> None:
+    message = sentence(save(path, content))
+    assert 'layout of the official code' in message
+    assert 'tools/model_converters/official_to_mmdet.py' in message
+
+
+def test_foreign_objects_are_not_loaded(path: Path) -> None:
+    content = dict(model=weights(), args=argparse.Namespace(lr=1))
+    message = sentence(save(path, content))
+    assert 'cannot be loaded safely' in message
+    assert 'official_to_mmdet.py' in message
+
+
+def test_a_file_that_was_cut_short(path: Path) -> None:
+    save(path, weights())
+    path.write_bytes(path.read_bytes()[:500])
+    assert 'cannot be' in sentence(str(path))
+
+
+def test_another_kind_of_file(path: Path) -> None:
+    path.write_text('{"not": "a checkpoint"}')
+    assert 'cannot be loaded safely' in sentence(str(path))
+
+
+def test_something_else_than_a_dict(path: Path) -> None:
+    assert 'holds a list' in sentence(save(path, [1, 2]))
+
+
+def test_weights_alone_cannot_be_resumed_from(path: Path) -> None:
+    save(path, dict(state_dict=weights(), meta=dict(epoch=1)))
+    with pytest.raises(UserError, match='no message_hub, optimizer, so'):
+        check_resumable(str(path))
+
+
+def test_the_state_of_a_training_can_be_resumed_from(path: Path) -> None:
+    parts = ('meta', 'message_hub', 'optimizer')
+    save(path, dict(state_dict=weights(), **{part: {} for part in parts}))
+    check_resumable(str(path))
+
+
+def test_last_checkpoint(path: Path) -> None:
+    marker = path.parent / 'last_checkpoint'
+    assert find_last_checkpoint(str(path.parent)) is None
+    marker.write_text(str(path))
+    with pytest.raises(UserError, match='does not exist'):
+        find_last_checkpoint(str(path.parent))
+    path.touch()
+    assert find_last_checkpoint(str(path.parent)) == str(path)

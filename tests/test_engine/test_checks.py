@@ -1,0 +1,246 @@
+"""Mistakes in config and data are told in one sentence."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+import project  # noqa: F401  registers the datasets
+from project.engine.runner.checks import check_data, check_model
+from project.engine.runner.resolve import resolve_config
+from project.utils.errors import UserError
+
+CATEGORIES = [dict(id=3, name='cat'), dict(id=1, name='dog')]
+SPLITS = ('train', 'val', 'test')
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A dataset of one image."""
+    content = dict(
+        images=[dict(id=1, file_name='1.png', width=8, height=8)],
+        annotations=[
+            dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 4, 4], area=16)
+        ],
+        categories=CATEGORIES,
+    )
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images' / '1.png'), np.zeros((8, 8, 3)))
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    return tmp_path
+
+
+def config(root: Path | str, **options: Any) -> Config:
+    dataset = dict(
+        type='CocoDataset',
+        data_root=str(root),
+        ann_file='a.json',
+        data_prefix=dict(img='images/'),
+        metainfo=dict(classes=('cat', 'dog')),
+    )
+    cfg = Config(
+        dict(
+            data_root=str(root),
+            model=dict(
+                num_queries=5,
+                bbox_head=dict(type='HDETRHead', num_classes=2),
+                test_cfg=dict(max_per_img=10),
+            ),
+            val_evaluator=dict(type='CocoMetric', ann_file=f'{root}/a.json'),
+            test_evaluator=[
+                dict(type='CocoMetric', ann_file=f'{root}/a.json')
+            ],
+            **{
+                f'{split}_dataloader': dict(dataset=dataset)
+                for split in SPLITS
+            },
+        )
+    )
+    cfg.merge_from_dict(
+        {key.replace('__', '.'): value for key, value in options.items()}
+    )
+    return resolve_config(cfg)
+
+
+def rewrite(root: Path, change: Callable[[dict], Any]) -> None:
+    """Change the annotation file in place."""
+    content = json.loads((root / 'a.json').read_text())
+    change(content)
+    (root / 'a.json').write_text(json.dumps(content))
+
+
+def check(cfg: Config, *splits: str) -> None:
+    check_model(cfg)
+    check_data(cfg, splits)
+
+
+def sentence(cfg: Config, *splits: str) -> str:
+    """The message of the error that the checks raise."""
+    with pytest.raises(UserError) as caught:
+        check(cfg, *splits or SPLITS)
+    message = str(caught.value)
+    assert '\n' not in message
+    return message
+
+
+def test_a_config_in_order_passes(root: Path) -> None:
+    check(config(root), *SPLITS)
+
+
+def test_missing_root(tmp_path: Path) -> None:
+    message = sentence(config(tmp_path / 'no'))
+    assert (
+        f'The data root {tmp_path}/no of train_dataloader.dataset' in message
+    )
+    assert '--cfg-options data_root=FOLDER' in message
+
+
+def test_a_split_that_is_not_used_may_be_missing(root: Path) -> None:
+    cfg = config(root, train_dataloader__dataset__ann_file='no.json')
+    check_data(cfg, ('test',))
+    assert f'{root}/no.json of train_dataloader' in sentence(cfg, 'train')
+
+
+def test_missing_annotations_of_a_metric(root: Path) -> None:
+    cfg = config(root, val_evaluator__ann_file=f'{root}/no.json')
+    assert f'{root}/no.json of val_evaluator' in sentence(cfg)
+
+
+def test_missing_annotations_of_a_wrapped_dataset(root: Path) -> None:
+    cfg = config(root)
+    missing = dict(cfg.train_dataloader.dataset, ann_file='no.json')
+    both = [cfg.train_dataloader.dataset, missing]
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=both)
+    assert 'train_dataloader.dataset.datasets[1]' in sentence(cfg)
+
+
+@pytest.mark.parametrize(
+    ('content', 'expected'),
+    [
+        (b'{"images": [', 'is not a COCO json: Expecting value'),
+        (b'\x89PNG\xff', 'is not a COCO json'),
+        (b'[]', "expected an object with 'images'"),
+        (b'{"shapes": []}', "expected an object with 'images'"),
+        (b'{"images": []}', "has no 'categories'"),
+        (b'{"images": [], "categories": []}', "has no 'categories'"),
+    ],
+)
+def test_annotations_of_another_kind(
+    root: Path, content: bytes, expected: str
+) -> None:
+    (root / 'a.json').write_bytes(content)
+    message = sentence(config(root))
+    assert expected in message
+    assert f'{root}/a.json' in message
+
+
+def test_training_needs_annotations_and_testing_does_not(root: Path) -> None:
+    rewrite(root, lambda content: content.pop('annotations'))
+    check_data(config(root), ('test',))
+    assert 'no annotations to train on' in sentence(config(root), 'train')
+
+
+def test_missing_image_folder(root: Path) -> None:
+    cfg = config(root, val_dataloader__dataset__data_prefix__img='no')
+    assert f'{root}/no of val_dataloader.dataset does not exist' in sentence(
+        cfg
+    )
+
+
+def test_missing_image(root: Path) -> None:
+    (root / 'images' / '1.png').unlink()
+    assert f'1.png, which {root}/a.json names, is not' in sentence(
+        config(root)
+    )
+
+
+def test_a_class_that_the_annotations_do_not_have(root: Path) -> None:
+    message = sentence(config(root, classes=('cat', 'bird')))
+    assert "has 1 of the 2 classes of the config ('bird' missing)" in message
+    assert "its categories: 'cat', 'dog'" in message
+
+
+def test_classes_of_coco_on_other_data(root: Path) -> None:
+    cfg = config(root)
+    del cfg.train_dataloader.dataset['metainfo']
+    cfg.model.bbox_head.num_classes = 80
+    with pytest.raises(UserError, match='has 2 of the 80 classes') as caught:
+        check_data(cfg, ('train',))
+    assert 'and 73 more missing' in str(caught.value)
+
+
+def test_classes_in_another_order_than_the_labels(root: Path) -> None:
+    message = sentence(config(root, classes=('dog', 'cat')))
+    assert "write classes=('cat', 'dog')" in message
+
+
+def test_a_part_of_the_categories_in_their_order_passes(root: Path) -> None:
+    rewrite(
+        root,
+        lambda content: content['categories'].insert(1, dict(id=9, name='x')),
+    )
+    check_data(config(root), SPLITS)
+
+
+def test_labels_really_follow_the_file(root: Path) -> None:
+    # The behaviour of mmdet that the check of the order is there for.
+    from mmdet.datasets import CocoDataset
+
+    cfg = config(root, classes=('dog', 'cat'))
+    dataset = dict(cfg.train_dataloader.dataset, pipeline=[])
+    dataset.pop('type')
+    instances = CocoDataset(**dataset)[0]['instances']
+    assert [instance['bbox_label'] for instance in instances] == [1]
+
+
+def test_other_count_of_classes_in_the_model(root: Path) -> None:
+    message = sentence(config(root, model__bbox_head__num_classes=80))
+    assert 'HDETRHead has num_classes=80' in message
+    assert 'train_dataloader.dataset has 2 classes' in message
+
+
+def test_more_detections_than_queries_times_classes(root: Path) -> None:
+    message = sentence(config(root, model__test_cfg__max_per_img=11))
+    assert 'max_per_img=11' in message
+    assert '5 queries times 2 classes' in message
+
+
+def test_more_detections_behind_test_time_augmentation(root: Path) -> None:
+    cfg = config(root, model__test_cfg__max_per_img=11)
+    cfg.model = dict(type='DetTTAModel', module=cfg.model)
+    assert 'max_per_img=11' in sentence(cfg)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(train_dataloader__dataset__data_root='s3://bucket/coco'),
+        dict(train_dataloader__dataset__ann_file='https://host/a.json'),
+        dict(train_dataloader__dataset__backend_args=dict(backend='petrel')),
+    ],
+)
+def test_remote_data_is_not_looked_for(root: Path, options: dict) -> None:
+    cfg = config(root, **options)
+    (root / 'a.json').unlink()
+    check_data(cfg, ('train',))
+
+
+def test_datasets_without_coco_annotations_pass(root: Path) -> None:
+    cfg = config(
+        root,
+        train_dataloader__dataset=dict(
+            _delete_=True,
+            type='VOCDataset',
+            data_root=str(root),
+            ann_file='list.txt',
+            metainfo=dict(classes=('cat', 'dog')),
+        ),
+    )
+    check(cfg, 'train')
+    cfg.train_dataloader.dataset.data_root = str(root / 'no')
+    assert 'The data root' in sentence(cfg, 'train')
