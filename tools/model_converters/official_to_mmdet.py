@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         if args.traceback:
             raise
-        sys.exit(f'error: {error}')
+        sys.exit(f'Error: {error}')
     print(report(converted, configs))
     print(f'written   {args.target}')
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
 
 from project.utils.checkpoint.classes import NUM_COCO_CLASSES
 from project.utils.checkpoint.convert import (
@@ -99,6 +99,5 @@ def _meta(
         num_classes=converted.num_classes,
     )
     if converted.num_classes == NUM_COCO_CLASSES:
-        init_default_scope('mmdet')
-        meta['dataset_meta'] = dict(DATASETS.get('CocoDataset').METAINFO)
+        meta['dataset_meta'] = dict(DATASETS.get('mmdet.CocoDataset').METAINFO)
     return meta

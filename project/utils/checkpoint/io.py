@@ -5,7 +5,6 @@ import os
 import pickle
 import re
 import shlex
-import zipfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ _WRAPPERS = ('model', 'state_dict')
 _OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 _RESAVE = (
     'if you trust where the file comes from, save its weights alone once, '
-    'with: python -c "import {module}, sys, torch; s, d = sys.argv[1:]; '
+    'with: python -c "import {modules}; s, d = sys.argv[1:]; '
     "c = {load}; m = c.get('model', c); torch.save({{'model': {{k: "
     'torch.as_tensor(v) for k, v in m.items()}}}}, d)" {source} {target} '
     '(and convert {target})'
@@ -92,17 +91,30 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 
 def _load(path: Path) -> Any:
     """Call ``torch.load`` and put its errors into words."""
-    archive = zipfile.is_zipfile(path)
-    if not archive:
-        _refuse_plain_pickle(path)
+    try:
+        with path.open('rb') as file:
+            start = file.read(len(_OLD_TORCH))
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror}') from error
+    if start[:1] == b'\x80' and start != _OLD_TORCH:
+        # Python wrote it without torch, as detectron2's .pkl files.
+        raise _unsafe(
+            path,
+            'is a plain pickle',
+            modules='pickle, sys, torch',
+            load="pickle.load(open(s, 'rb'), encoding='latin1')",
+        )
     try:
         with _nothing_safe_but(Namespace):
             # Mapped into memory, the optimizer's state is never read.
             return torch.load(
-                path, map_location='cpu', weights_only=True, mmap=archive
+                path,
+                map_location='cpu',
+                weights_only=True,
+                mmap=start.startswith(b'PK\x03\x04'),
             )
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        found = re.search(r'(?:GLOBAL|class) (\S+)', str(error))
+    except Exception as error:  # damage shows as an error of any kind
+        found = re.search(r'(?:GLOBAL|Unsupported class) (\S+)', str(error))
         if found:
             raise _unsafe(path, f'holds {found.group(1)}') from error
         raise _damaged(path) from error
@@ -139,12 +151,12 @@ def _damaged(path: Path) -> UserError:
 def _unsafe(
     path: Path,
     finding: str,
-    module: str = 'torch',
+    modules: str = 'sys, torch',
     load: str = "torch.load(s, 'cpu', weights_only=False)",
 ) -> UserError:
     """A file that asks for Python objects, and the way to be rid of them."""
     resave = _RESAVE.format(
-        module=module,
+        modules=modules,
         load=load,
         source=shlex.quote(str(path)),
         target=shlex.quote(str(path.with_suffix('.safe.pth'))),
@@ -153,19 +165,6 @@ def _unsafe(
         f'{path} {finding}, not tensors alone, and loading it could run code '
         f'from the file; {resave}'
     )
-
-
-def _refuse_plain_pickle(path: Path) -> None:
-    """Refuse what Python's pickle wrote without torch (detectron2's .pkl)."""
-    with path.open('rb') as file:
-        start = file.read(len(_OLD_TORCH))
-    if start[:1] == b'\x80' and start != _OLD_TORCH:
-        raise _unsafe(
-            path,
-            'is a plain pickle',
-            module='pickle',
-            load="pickle.load(open(s, 'rb'), encoding='latin1')",
-        )
 
 
 def _without_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
