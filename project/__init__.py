@@ -7,10 +7,15 @@ runner with mmdet; a config does so by::
     custom_imports = dict(imports=['project'], allow_failed_imports=False)
 """
 
-from . import datasets, engine, models
-from .utils.compat import allow_mmengine_checkpoints
+from .utils.environment import can_register
 from .version import __version__
 
-__all__ = ['__version__', 'datasets', 'engine', 'models']
+__all__ = ['__version__']
 
-allow_mmengine_checkpoints()
+if can_register():
+    from . import datasets, engine, models
+    from .utils.compat import allow_mmengine_checkpoints
+
+    __all__ += ['datasets', 'engine', 'models']
+
+    allow_mmengine_checkpoints()

@@ -25,13 +25,14 @@ def format_report(findings: Sequence[Finding]) -> str:
     for finding in findings:
         mark = '!' if finding.problem else ' '
         lines.append(f'{mark} {finding.name:<12} {finding.value}')
+    lines.append('')
     problems = [finding for finding in findings if finding.problem]
     lines += [
-        f'\n{"error" if finding.is_fatal else "note"}: {finding.problem}'
+        f'{"error" if finding.is_fatal else "note"}: {finding.problem}'
         for finding in problems
     ]
     if not any(finding.is_fatal for finding in problems):
-        lines.append('\nReady to run.')
+        lines.append('Ready to run.')
     return '\n'.join(lines)
 
 

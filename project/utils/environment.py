@@ -9,6 +9,7 @@ import configparser
 import importlib
 import os
 import platform
+import re
 import shutil
 import sys
 import sysconfig
@@ -26,9 +27,10 @@ MMCV_RANGE = 'mmcv>=2.1,<2.2'
 _MISSING = 'missing'
 _OPENCVS = ('opencv-python', 'opencv-python-headless')
 _BUILD_MMCV = (
-    'run pip install "setuptools<82" wheel ninja psutil && pip install '
-    '--no-build-isolation --no-cache-dir --no-deps --force-reinstall '
-    'mmcv==2.1.0, which compiles for about ten minutes'
+    'run make setup in the checkout, or pip install "setuptools<82" wheel '
+    'ninja psutil && pip install --no-build-isolation --no-cache-dir '
+    '--no-deps --force-reinstall mmcv==2.1.0, which compiles for about ten '
+    'minutes'
 )
 # Modules in the order in which they need each other, with what helps when the
 # distribution is there and cannot be imported.
@@ -141,26 +143,28 @@ def _package() -> Finding:
 
 def _versions() -> Iterator[Finding]:
     """Every distribution needed, against its range."""
-    if _version('packaging') == _MISSING:
-        problem = 'packaging is not installed: run pip install packaging.'
-        yield Finding('packaging', _MISSING, problem, True)
-        return
-    from packaging.requirements import Requirement
-
-    for requirement in map(Requirement, [*_requirements(), MMCV_RANGE]):
-        name = requirement.name
+    for requirement in [*_requirements(), MMCV_RANGE]:
+        name = re.match(r'[\w.-]+', requirement)[0]
         version = _version(name)
         remedy = f'run pip install "{requirement}"'
         if name == 'mmcv':
             remedy = _BUILD_MMCV + _missing_compiler()
         if version == _MISSING:
             problem = f'{name} is not installed: {remedy}.'
-            yield Finding(name, version, problem, True)
-        elif not requirement.specifier.contains(version, prereleases=True):
+        elif not _is_in_range(version, requirement):
             problem = f'{requirement} is needed, not {version}: {remedy}.'
-            yield Finding(name, version, problem, True)
         else:
-            yield Finding(name, version)
+            problem = ''
+        yield Finding(name, version, problem, bool(problem))
+
+
+def _is_in_range(version: str, requirement: str) -> bool:
+    if _version('packaging') == _MISSING:
+        return True  # cannot be told; that it is missing is a finding itself
+    from packaging.requirements import Requirement
+
+    specifier = Requirement(requirement).specifier
+    return specifier.contains(version, prereleases=True)
 
 
 def _requirements() -> list[str]:

@@ -6,6 +6,8 @@ installed; hence the standard library only. Nothing is done where nothing has
 changed since the last time.
 """
 
+from __future__ import annotations  # so that an old Python can say so
+
 import contextlib
 import fcntl
 import hashlib
@@ -160,7 +162,7 @@ def _pinned(pins: Mapping[str, str], names: Iterable[str]) -> list[str]:
 
 def _remove_second_opencv() -> None:
     """Make room for the headless OpenCV, which fills the same folder."""
-    if not any(_distributions('opencv_python-*')):
+    if not any(_installed('opencv_python-*.dist-info')):
         return
     command = [str(PYTHON), '-m', 'pip', 'uninstall', '--yes']
     run_logged(
@@ -198,11 +200,10 @@ def _environ() -> dict[str, str]:
     return {**environ, **QUIET_PIP}
 
 
-def _distributions(pattern: str) -> Iterator[str]:
-    """Names of installed distributions, read without starting Python."""
-    site_packages = VENV.glob('lib/python*/site-packages')
-    for folder in site_packages:
-        yield from (path.name for path in folder.glob(f'{pattern}.dist-info'))
+def _installed(pattern: str) -> Iterator[Path]:
+    """Files of ``.venv``, found without starting its Python."""
+    for folder in VENV.glob('lib/python*/site-packages'):
+        yield from folder.glob(pattern)
 
 
 def _fingerprint() -> dict[str, Any]:
@@ -214,7 +215,11 @@ def _fingerprint() -> dict[str, Any]:
         root=str(ROOT),
         python_starts=PYTHON.exists(),
         sources=hashlib.sha256(contents).hexdigest(),
-        installed=sorted(_distributions('*')),
+        installed={
+            path.name: path.stat().st_mtime_ns
+            for pattern in ('*.dist-info', 'mmcv/_ext.*')
+            for path in sorted(_installed(pattern))
+        },
     )
 
 

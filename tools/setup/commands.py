@@ -1,9 +1,11 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Runs long commands: progress in one line, output in a log, clear errors."""
 
-import os
+from __future__ import annotations  # so that an old Python can say so
+
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,6 +27,10 @@ _CAUSES = (
         r'Connection refused|ProxyError|SSLError|ReadTimeoutError',
         'the package index cannot be reached; look at the network, at '
         'https_proxy and at PIP_INDEX_URL',
+    ),
+    (
+        r'from versions: none\)\n.*No matching distribution found for (\S+)',
+        'the package index is out of reach, or has no {0} for this Python',
     ),
     (r'No matching distribution found for (\S+)', 'the index has no {0}'),
     (r':\d+:\d+: (?:fatal )?error: (.+)', 'the compiler stopped at: {0}'),
@@ -110,7 +116,7 @@ class Progress:
         self._start = time.monotonic()
         self._is_terminal = sys.stdout.isatty()
         self._interval = 0.2 if self._is_terminal else 30.0
-        self._next = self._start
+        self._next = self._start + self._interval
 
     def show(self) -> None:
         """Write the line, unless that was done a moment ago."""
@@ -128,8 +134,8 @@ class Progress:
         minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
         line = f'  {self.title} [{minutes}:{seconds:02d}] {self.state}'
         if self._is_terminal:
-            width = os.get_terminal_size().columns - 1
-            line = f'\r{line[:width]:<{width}}'
+            width = shutil.get_terminal_size().columns - 1
+            line = '\r' + line[:width].ljust(width)
         print(line, end=end, flush=True)
 
 

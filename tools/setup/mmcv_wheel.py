@@ -5,6 +5,8 @@ pip keeps a wheel of its own, under a name that does not tell for which torch
 it was compiled; here every torch has its folder.
 """
 
+from __future__ import annotations  # so that an old Python can say so
+
 import json
 import os
 import re

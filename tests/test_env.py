@@ -1,0 +1,184 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""The report on the environment says what is amiss and what to do."""
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+from project.env import format_report, main
+from project.utils.environment import (
+    Finding,
+    can_register,
+    inspect_environment,
+)
+
+ROOT = Path(__file__).parents[1]
+NO_SITE_PACKAGES = '-S'
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def pretend_versions(monkeypatch):
+    """Let distributions have other versions, or None for not installed."""
+    real = metadata.version
+
+    def pretend(**versions: str | None) -> None:
+        changed = {name.replace('_', '-'): v for name, v in versions.items()}
+
+        def version(name: str) -> str:
+            found = changed[name] if name in changed else real(name)
+            if found is None:
+                raise metadata.PackageNotFoundError(name)
+            return found
+
+        monkeypatch.setattr(metadata, 'version', version)
+
+    return pretend
+
+
+@pytest.fixture
+def break_import(monkeypatch):
+    """Let a module fail to import."""
+
+    def break_it(name: str) -> None:
+        monkeypatch.setitem(sys.modules, name, None)
+
+    return break_it
+
+
+def fatal_problems() -> list[str]:
+    return [f.problem for f in inspect_environment() if f.is_fatal]
+
+
+def test_reports_a_working_environment():
+    result = run_python('-m', 'project.env')
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert 'error: ' not in result.stdout
+    assert result.stdout.endswith('Ready to run.\n')
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ['torch', torch.__version__] in lines
+    assert ['mmcv', metadata.version('mmcv')] in lines
+    assert len(lines) <= 24, 'more than one screen'
+
+
+def test_reports_where_nothing_is_installed():
+    result = run_python(NO_SITE_PACKAGES, '-m', 'project.env')
+
+    assert result.returncode == 1
+    assert result.stderr == ''
+    for name in ('torch', 'mmdet', 'mmcv', 'numpy', 'scipy'):
+        assert f'error: {name} is not installed: run ' in result.stdout
+
+
+def test_import_without_mmdet_says_what_to_do():
+    result = run_python(NO_SITE_PACKAGES, '-c', 'import project')
+
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith('ImportError: mmdet is not installed: run pip')
+    assert 'python -m project.env' in last
+
+
+@pytest.mark.parametrize(
+    ('name', 'version', 'sentence'),
+    [
+        ('setuptools', '82.0.0', 'setuptools<82 is needed, not 82.0.0: run'),
+        ('mmcv', '2.2.0', 'mmcv>=2.1,<2.2 is needed, not 2.2.0: run make'),
+        ('mmdet', '3.2.0', 'is needed, not 3.2.0: run pip install "mmdet'),
+        ('torch', '1.13.1', 'is needed, not 1.13.1: run pip install "torch'),
+        ('numpy', None, 'numpy is not installed: run pip install "numpy'),
+        ('mmcv', None, 'mmcv is not installed: run make setup'),
+    ],
+)
+def test_names_a_version_out_of_range(
+    pretend_versions, name, version, sentence
+):
+    pretend_versions(**{name: version})
+    problems = fatal_problems()
+    assert len(problems) == 1
+    assert sentence in problems[0]
+
+
+@pytest.mark.parametrize(
+    ('module', 'remedy'),
+    [
+        ('cv2', 'pip install opencv-python-headless, which needs no libGL'),
+        ('mmcv.ops', '--no-build-isolation --no-cache-dir'),
+        ('pycocotools.mask', 'reinstall pycocotools for this numpy'),
+        ('mmdet', 'reinstall mmdet'),
+    ],
+)
+def test_names_a_library_that_does_not_import(break_import, module, remedy):
+    break_import(module)
+    problems = fatal_problems()
+    assert len(problems) == 1
+    assert problems[0].startswith(f'import {module} fails (ModuleNotFound')
+    assert remedy in problems[0]
+
+
+def test_torchvision_of_another_torch_is_fatal(pretend_versions, break_import):
+    break_import('torchvision')
+    pretend_versions(torchvision=None)
+    assert fatal_problems() == []
+
+    pretend_versions(torchvision='0.28.0')
+    (problem,) = fatal_problems()
+    assert 'import torchvision fails' in problem
+    assert 'uninstall torchvision' in problem
+
+
+def test_gpu_without_ops_for_it_is_fatal(monkeypatch):
+    monkeypatch.setattr(
+        'mmcv.ops.get_compiling_cuda_version', lambda: 'not available'
+    )
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda index: 'H200')
+
+    findings = {finding.name: finding for finding in inspect_environment()}
+
+    assert findings['device'].value.endswith('2 x H200')
+    assert findings['mmcv.ops'].is_fatal
+    assert 'FORCE_CUDA=1' in findings['mmcv.ops'].problem
+
+
+def test_two_opencvs_are_a_note(pretend_versions):
+    pretend_versions(opencv_python='5.0', opencv_python_headless='5.0')
+    findings = {finding.name: finding for finding in inspect_environment()}
+    assert 'write over each other' in findings['opencv'].problem
+    assert not findings['opencv'].is_fatal
+
+
+def test_missing_compiler_is_part_of_the_remedy(pretend_versions, monkeypatch):
+    pretend_versions(mmcv=None)
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    assert 'apt install g++' in fatal_problems()[0]
+
+
+def test_import_of_a_broken_mmcv_is_one_sentence(break_import):
+    break_import('mmcv.ops')
+    with pytest.raises(ImportError, match=r'import mmcv\.ops fails .*: run'):
+        can_register()
+
+
+def test_exit_status_is_1_only_for_errors(monkeypatch, capsys):
+    note = Finding('opencv', 'two', 'Two of them.')
+    error = Finding('torch', 'missing', 'No torch.', is_fatal=True)
+    monkeypatch.setattr('project.env.inspect_environment', lambda: [note])
+    assert main() == 0
+    assert 'note: Two of them.\nReady to run.' in capsys.readouterr().out
+
+    report = format_report([note, error])
+    assert 'error: No torch.' in report
+    assert 'Ready' not in report
+    monkeypatch.setattr('project.env.inspect_environment', lambda: [error])
+    assert main() == 1
