@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,14 @@ def toy_config(data_root: Path, work_dir: Path, **options: Any) -> Config:
         Config: The config as ``--cfg-options`` would leave it.
     """
     cfg = Config.fromfile(TOY_CONFIG)
-    cfg.merge_from_dict(dict(data_root=str(data_root), work_dir=str(work_dir)))
     cfg.merge_from_dict(
-        {key.replace('__', '.'): value for key, value in options.items()}
+        dict(
+            data_root=str(data_root),
+            work_dir=str(work_dir),
+            # mmengine names its global objects by the second otherwise.
+            experiment_name=uuid.uuid4().hex,
+            **{key.replace('__', '.'): val for key, val in options.items()},
+        )
     )
     return cfg
 

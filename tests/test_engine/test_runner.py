@@ -1,0 +1,228 @@
+"""The runner resolves, checks and works without a GPU."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmdet.registry import RUNNERS as MMDET_RUNNERS
+from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import RUNNERS
+from torch import distributed as torch_dist
+
+from project.engine import DETRRunner
+from project.utils.errors import UserError
+from tests.helpers.training import toy_config
+
+
+@pytest.fixture
+def make_runner(toy_data: Path, tmp_path: Path) -> Any:
+    """Builds a runner of the toy config."""
+
+    def make(data_root: Path = toy_data, **options: Any) -> DETRRunner:
+        return RUNNERS.build(toy_config(data_root, tmp_path, **options))
+
+    return make
+
+
+@pytest.fixture
+def one_rank(no_ranks: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment of torchrun's only process."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    for name, value in dict(
+        RANK='0',
+        WORLD_SIZE='1',
+        LOCAL_RANK='0',
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=str(port),
+    ).items():
+        no_ranks.setenv(name, value)
+    yield
+    if torch_dist.is_initialized():
+        torch_dist.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def checkpoint(
+    toy_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What an epoch of training saves."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    cfg = toy_config(toy_data, work_dir, train_cfg__max_epochs=1)
+    RUNNERS.build(cfg).train()
+    return work_dir / 'epoch_1.pth'
+
+
+@pytest.mark.parametrize('registry', [RUNNERS, MMDET_RUNNERS])
+def test_both_tools_of_mmdet_find_it(registry: Any) -> None:
+    assert registry.get('DETRRunner') is DETRRunner
+
+
+def test_the_config_in_work_dir_is_complete(
+    make_runner: Any, tmp_path: Path, toy_data: Path
+) -> None:
+    runner = make_runner(classes=['ring', 'star'])
+    dumped = Config.fromfile(tmp_path / 'toy_h-detr.py')
+    assert dumped.runner_type == 'DETRRunner'
+    assert dumped.train_dataloader.dataset.data_root == str(toy_data)
+    assert dumped.test_evaluator.ann_file.startswith(str(toy_data))
+    assert dumped.test_dataloader.dataset.metainfo.classes == ('ring', 'star')
+    assert dumped.model.bbox_head.num_classes == 2
+    assert runner.model.bbox_head.num_classes == 2
+
+
+def test_contradictions_end_it_before_the_model_is_built(
+    make_runner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DETRRunner, 'build_model', pytest.fail)
+    with pytest.raises(UserError, match='max_per_img=71'):
+        make_runner(model__test_cfg__max_per_img=71)
+
+
+@pytest.mark.parametrize('task', ['train', 'val', 'test'])
+def test_missing_data_ends_it_before_a_loop_is_built(
+    make_runner: Any, tmp_path: Path, task: str
+) -> None:
+    runner = make_runner(data_root=tmp_path / 'no')
+    with pytest.raises(UserError, match=f'of {task}_dataloader'):
+        getattr(runner, task)()
+    assert isinstance(getattr(runner, f'_{task}_loop'), dict)
+
+
+def test_testing_needs_no_training_data(
+    make_runner: Any, checkpoint: Path
+) -> None:
+    runner = make_runner(
+        load_from=str(checkpoint), train_dataloader__dataset__ann_file='no'
+    )
+    assert 'coco/bbox_mAP' in runner.test()
+
+
+def test_mixed_precision_needs_a_gpu(make_runner: Any) -> None:
+    runner = make_runner(optim_wrapper__type='AmpOptimWrapper')
+    with pytest.raises(UserError, match='--amp, AmpOptimWrapper'):
+        runner.train()
+
+
+def test_mixed_precision_in_training_does_not_keep_from_testing(
+    make_runner: Any, checkpoint: Path
+) -> None:
+    runner = make_runner(
+        load_from=str(checkpoint), optim_wrapper__type='AmpOptimWrapper'
+    )
+    assert 'coco/bbox_mAP' in runner.test()
+
+
+@pytest.mark.parametrize('task', ['train', 'test'])
+def test_checkpoint_with_other_classes(
+    make_runner: Any, checkpoint: Path, task: str
+) -> None:
+    runner = make_runner(load_from=str(checkpoint), classes=['ring', 'star'])
+    with pytest.raises(UserError, match='for 7 classes and the model has 2'):
+        getattr(runner, task)()
+
+
+def test_a_part_of_a_checkpoint_is_loaded_when_asked_for(
+    make_runner: Any, checkpoint: Path
+) -> None:
+    options = dict(
+        load_from=str(checkpoint),
+        model__num_queries=12,
+        optim_wrapper__optimizer__lr=0.0,
+        train_cfg__max_epochs=1,
+        val_cfg=None,
+        val_dataloader=None,
+        val_evaluator=None,
+    )
+    with pytest.raises(UserError, match='load_partially=True'):
+        make_runner(**options).train()
+    model = make_runner(**options, load_partially=True).train()
+    saved = torch.load(checkpoint)['state_dict']
+    assert model.query_embedding.weight.shape[0] == 22
+    assert saved['query_embedding.weight'].shape[0] == 20
+    torch.testing.assert_close(model.level_embed.data, saved['level_embed'])
+
+
+def test_checkpoint_is_checked_behind_test_time_augmentation(
+    make_runner: Any, checkpoint: Path
+) -> None:
+    runner = make_runner(load_from=str(checkpoint))
+    cfg = runner.cfg
+    cfg.model = dict(type='DetTTAModel', module=cfg.model, tta_cfg=dict())
+    cfg.load_from = str(checkpoint.with_name('no.pth'))
+    wrapped = RUNNERS.build(cfg)
+    assert type(wrapped._bare_model()).__name__ == 'HDETR'
+    with pytest.raises(UserError, match=r'no\.pth does not exist'):
+        wrapped.test()
+
+
+def test_weights_alone_cannot_be_resumed_from(
+    make_runner: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / 'weights.pth'
+    torch.save(torch.load(checkpoint)['state_dict'], weights)
+    runner = make_runner(load_from=str(weights), resume=True)
+    with pytest.raises(UserError, match='load_from instead'):
+        runner.train()
+
+
+def test_resuming_nothing_says_so_and_starts_anew(
+    make_runner: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = make_runner(resume=True, train_cfg__max_epochs=1)
+    runner.logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.WARNING):
+        runner.train()
+    assert 'Nothing to resume' in caplog.text
+    assert runner.epoch == 1
+
+
+def test_one_process_of_a_launcher_without_gpu(
+    make_runner: Any, one_rank: None
+) -> None:
+    runner = make_runner(
+        launcher='pytorch',
+        train_cfg__max_epochs=1,
+        env_cfg__dist_cfg__timeout=60,
+    )
+    assert torch_dist.get_backend() == 'gloo'
+    assert isinstance(runner.model, MMDistributedDataParallel)
+    assert runner.model.device_ids is None
+    assert not runner.model.find_unused_parameters
+    runner.train()
+    assert runner.iter == 2
+
+
+def test_settings_of_the_wrapper_are_kept(
+    make_runner: Any, one_rank: None
+) -> None:
+    runner = make_runner(
+        launcher='pytorch',
+        model_wrapper_cfg=dict(find_unused_parameters=True),
+    )
+    assert runner.model.device_ids is None
+    assert runner.model.find_unused_parameters
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'names'),
+    [
+        ('pytorch', 'RANK, WORLD_SIZE, LOCAL_RANK; start the job with '),
+        ('slurm', 'SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID; '),
+        ('mpi', 'OMPI_COMM_WORLD_RANK'),
+    ],
+)
+def test_launcher_that_did_not_launch(
+    make_runner: Any,
+    no_ranks: pytest.MonkeyPatch,
+    launcher: str,
+    names: str,
+) -> None:
+    with pytest.raises(UserError, match=names):
+        make_runner(launcher=launcher)
