@@ -123,7 +123,9 @@ def _matched_rows(
     boxes = predictions.bbox_preds[layer, image, queries].detach()
     scores = predictions.cls_scores[layer, image, queries].detach()
     rows = torch.cat([gts[:, None], boxes, scores.amax(1, keepdim=True)], 1)
-    order = sorted(range(len(rows)), key=lambda i: rows[i].round(decimals=6).tolist())
+    order = sorted(
+        range(len(rows)), key=lambda i: rows[i].round(decimals=6).tolist()
+    )
     return rows[order]
 
 

@@ -1,5 +1,5 @@
 _base_ = './h-detr_swin-t_8xb2-12e_coco.py'
-pretrained = 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_large_patch4_window7_224_22k.pth'  # noqa: E501
+pretrained = 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_large_patch4_window7_224_22k.pth'
 model = dict(
     backbone=dict(
         embed_dims=192,

@@ -45,6 +45,10 @@ class PlainSetPrediction:
             scores: Logits, (num_layers, bs, num_queries, num_classes).
             boxes: (cx, cy, w, h) in [0, 1], (num_layers, bs, num_queries, 4).
             targets: ``labels`` and ``boxes`` of each image.
+            prefix: Put before the names of the losses.
+            num_copies: How often each target is repeated.
+            class_agnostic: Whether all labels count as 0.
+            loss_weight: Multiplies the losses.
         """
         targets = [
             dict(
@@ -145,9 +149,7 @@ def pairwise_giou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
         torch.cat([b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2], 1)
         for b in (boxes1, boxes2)
     )
-    area1, area2 = (
-        (b[:, 2:] - b[:, :2]).prod(1) for b in (boxes1, boxes2)
-    )
+    area1, area2 = ((b[:, 2:] - b[:, :2]).prod(1) for b in (boxes1, boxes2))
     boxes1 = boxes1[:, None]
     inner = torch.min(boxes1[..., 2:], boxes2[:, 2:]) - torch.max(
         boxes1[..., :2], boxes2[:, :2]

@@ -45,7 +45,9 @@ class SetPredictionBatch:
         ):
             size = target['boxes'].new_tensor([width, height] * 2)
             boxes = bbox_cxcywh_to_xyxy(target['boxes']) * size
-            instances.append(InstanceData(bboxes=boxes, labels=target['labels']))
+            instances.append(
+                InstanceData(bboxes=boxes, labels=target['labels'])
+            )
             metas.append(dict(img_shape=(height, width)))
         return instances, metas
 

@@ -15,17 +15,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss  # noqa: E402
-from tests.helpers.plain_set_prediction import (  # noqa: E402
+from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss
+
+from project.models.losses import SetCriterion
+from project.models.task_modules import BatchHungarianAssigner
+from tests.helpers.plain_set_prediction import (
     PlainSetPrediction,
 )
-from tests.helpers.set_prediction_batch import (  # noqa: E402
+from tests.helpers.set_prediction_batch import (
     SetPredictionBatch,
     make_batch,
 )
-
-from project.models.losses import SetCriterion  # noqa: E402
-from project.models.task_modules import BatchHungarianAssigner  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

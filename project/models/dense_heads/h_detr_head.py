@@ -9,7 +9,7 @@ from .set_prediction_head import SetPredictionHead
 
 @MODELS.register_module()
 class HDETRHead(SetPredictionHead):
-    r"""Head of `H-Deformable-DETR <https://arxiv.org/abs/2207.13080>`_.
+    """Head of `H-Deformable-DETR <https://arxiv.org/abs/2207.13080>`_.
 
     Both query groups go through the same branches. The one-to-many group is
     matched against every ground truth repeated, and its losses
@@ -21,9 +21,7 @@ class HDETRHead(SetPredictionHead):
         *args, **kwargs: As in :class:`SetPredictionHead`.
     """
 
-    def __init__(
-        self, *args, one2many: dict | None = None, **kwargs
-    ) -> None:
+    def __init__(self, *args, one2many: dict | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.one2many = one2many or {}
 

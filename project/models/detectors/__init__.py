@@ -2,4 +2,4 @@
 from .base_deformable_detr import BaseDeformableDETR
 from .h_detr import HDETR
 
-__all__ = ['BaseDeformableDETR', 'HDETR']
+__all__ = ['HDETR', 'BaseDeformableDETR']

@@ -10,8 +10,10 @@ from .base_deformable_detr import BaseDeformableDETR
 
 @MODELS.register_module()
 class HDETR(BaseDeformableDETR):
-    r"""H-Deformable-DETR: `DETRs with Hybrid Matching
-    <https://arxiv.org/abs/2207.13080>`_.
+    """Deformable DETR with hybrid matching, H-Deformable-DETR.
+
+    Source: `DETRs with Hybrid Matching
+    <https://arxiv.org/abs/2207.13080>`_, section 3.3 (hybrid branch).
 
     In training, a second group of queries is matched one-to-many: against
     every ground truth, repeated. Both groups share all weights and do not

@@ -157,14 +157,17 @@ class SetCriterion:
         labels = targets.labels[pairs.target]
         if predictions.class_agnostic:
             labels = torch.zeros_like(labels)
-        picked = scores.flatten().index_select(
-            0, rows * scores.shape[-1] + labels
+        cells = rows * scores.shape[-1] + labels
+        correction = self.loss_cls.correction(
+            scores.flatten().index_select(0, cells)
         )
+        if predictions.pairs is not None:
+            correction = correction / _multiplicity(cells, scores.numel())
         preds = boxes.flatten(0, 2).index_select(0, rows)
         gts = targets.bboxes_normalized[pairs.target]
         iou = self._iou_loss(preds, gts, targets.image_sizes[pairs.image])
         per_pair = dict(
-            loss_cls=self.loss_cls.correction(picked),
+            loss_cls=correction,
             loss_bbox=self._l1_loss(preds, gts),
             loss_iou=iou,
         )
@@ -188,3 +191,13 @@ class SetCriterion:
             giou = generalized_box_iou(preds, gts, self.loss_iou.eps)
             return (1 - giou) * self.loss_iou.loss_weight
         return self.loss_iou(preds, gts, reduction_override='none')
+
+
+def _multiplicity(cells: Tensor, num_cells: int) -> Tensor:
+    """How often each cell occurs in the list, has the shape of ``cells``.
+
+    A query paired with two targets of one class has one positive logit.
+    """
+    counts = torch.zeros(num_cells, device=cells.device)
+    counts.index_add_(0, cells, torch.ones_like(cells, dtype=counts.dtype))
+    return counts[cells]

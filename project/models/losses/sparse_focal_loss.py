@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmdet.models.losses import FocalLoss
@@ -74,7 +76,7 @@ class _FocalTermSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, scores: Tensor, gamma: float) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, gamma: float) -> Tensor:
         """Compute the sum, and the gradient of each element.
 
         That is p**gamma * (gamma * (1 - p) * -log(1 - p) + p), put together
@@ -91,7 +93,7 @@ class _FocalTermSum(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """Scale the stored gradient by that of each layer's sum."""
         (gradient,) = ctx.saved_tensors
         return gradient * grad[:, None, None, None], None

@@ -22,5 +22,5 @@ def system_of(meta: dict) -> ModuleType:
         if system.recognises(meta):
             return system
     raise LookupError(
-        f'no system in tests/helpers/golden_systems recognises {meta["source"]}'
+        f'no module of tests/helpers/golden_systems knows {meta["source"]}'
     )

@@ -28,9 +28,7 @@ def evaluated_images(meta: dict) -> list[int]:
 
 def loss_name(name: str) -> str:
     """``loss_ce_0_one2many`` -> ``d0.one2many_loss_cls``."""
-    term, suffix = re.fullmatch(
-        'loss_(ce|class|bbox|giou)(.*)', name
-    ).groups()
+    term, suffix = re.fullmatch('loss_(ce|class|bbox|giou)(.*)', name).groups()
     term = {'ce': 'cls', 'class': 'cls', 'giou': 'iou'}.get(term, term)
     name = f'loss_{term}'
     if suffix.endswith('_one2many'):

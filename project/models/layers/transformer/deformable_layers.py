@@ -1,7 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Deformable encoder and the decoder that refines boxes layer by layer."""
 
-from torch import Tensor, nn
 import torch
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import FFN
@@ -13,7 +12,9 @@ from mmdet.models.layers.transformer import (
     DeformableDetrTransformerEncoderLayer,
 )
 from mmengine.model import ModuleList
+from torch import Tensor, nn
 
+from ..checkpoint import checkpoint_layers
 from .deformable_attention import DeformableAttention, LevelShapes
 from .query_groups import GroupedSelfAttention
 
@@ -30,7 +31,10 @@ class DeformableEncoderLayer(DeformableDetrTransformerEncoderLayer):
 
 
 class DeformableEncoder(DeformableDetrTransformerEncoder):
-    """mmdet's Deformable DETR encoder, told level sizes as integers."""
+    """mmdet's Deformable DETR encoder, told level sizes as integers.
+
+    ``num_cp`` layers are recomputed in the backward pass, without fairscale.
+    """
 
     def _init_layers(self) -> None:
         """Initialize encoder layers."""
@@ -39,6 +43,7 @@ class DeformableEncoder(DeformableDetrTransformerEncoder):
             for _ in range(self.num_layers)
         )
         self.embed_dims = self.layers[0].embed_dims
+        checkpoint_layers(self.layers, max(self.num_cp, 0))
 
     def forward(
         self,
@@ -94,6 +99,8 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             to False.
         inverse_sigmoid_eps (float): How close to 0 and 1 references may
             come before their log-odds are taken. Defaults to 1e-5.
+        num_cp (int): How many layers are recomputed in the backward pass to
+            save memory. Defaults to 0.
         *args, **kwargs: As in mmdet's ``DeformableDetrTransformerDecoder``.
     """
 
@@ -102,8 +109,10 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         *args,
         look_forward_twice: bool = False,
         inverse_sigmoid_eps: float = 1e-5,
+        num_cp: int = 0,
         **kwargs,
     ) -> None:
+        self.num_cp = num_cp
         self.look_forward_twice = look_forward_twice
         self.inverse_sigmoid_eps = inverse_sigmoid_eps
         super().__init__(*args, **kwargs)
@@ -115,6 +124,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             for _ in range(self.num_layers)
         )
         self.embed_dims = self.layers[0].embed_dims
+        checkpoint_layers(self.layers, self.num_cp)
 
     def forward(
         self,

@@ -153,7 +153,7 @@ class _CostBlock:
         Each target needs at most its ``num_gts * copies`` cheapest queries:
         were it matched to another, one of these would be free and cheaper.
         """
-        num_layers, num_gts, num_queries = self.cost.shape
+        _, num_gts, num_queries = self.cost.shape
         num_useful = num_gts * max(self.copies)
         if num_gts * num_useful >= num_queries:
             return self
@@ -194,9 +194,7 @@ class _CostBlock:
             yield layer, query, target
 
 
-def _solve(
-    cost: np.ndarray, num_copies: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _solve(cost: np.ndarray, num_copies: int) -> tuple[np.ndarray, np.ndarray]:
     """Cheapest assignment of queries to targets, each repeated.
 
     Args:
@@ -285,7 +283,9 @@ class PendingMatch:
             predictions.pairs
             or MatchedPairs(
                 *rows.unbind(),
-                np.bincount(table[0], minlength=predictions.num_layers).tolist(),
+                np.bincount(
+                    table[0], minlength=predictions.num_layers
+                ).tolist(),
             )
             for predictions, rows, table in zip(
                 self._sets, split, tables, strict=True

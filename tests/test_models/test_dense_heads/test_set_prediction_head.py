@@ -1,0 +1,137 @@
+import pytest
+import torch
+from mmdet.models.dense_heads import DeformableDETRHead
+from mmdet.structures import DetDataSample
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from project.models.dense_heads import SetPredictionHead
+from tests.helpers.set_prediction_batch import make_batch
+
+CLASSES = 11
+COSTS = [
+    dict(type='FocalLossCost', weight=2.0),
+    dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
+    dict(type='IoUCost', iou_mode='giou', weight=2.0),
+]
+
+
+def head_settings(assigner: str) -> dict:
+    return dict(
+        num_classes=CLASSES,
+        embed_dims=16,
+        num_pred_layer=4,
+        as_two_stage=True,
+        sync_cls_avg_factor=True,
+        loss_cls=dict(type='FocalLoss', use_sigmoid=True, loss_weight=2.0),
+        loss_bbox=dict(type='L1Loss', loss_weight=5.0),
+        loss_iou=dict(type='GIoULoss', loss_weight=2.0),
+        train_cfg=dict(assigner=dict(type=assigner, match_costs=COSTS)),
+        test_cfg=dict(max_per_img=9),
+    )
+
+
+@pytest.fixture
+def heads() -> tuple[nn.Module, nn.Module]:
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        theirs = DeformableDETRHead(**head_settings('HungarianAssigner'))
+        ours = SetPredictionHead(
+            **head_settings('BatchHungarianAssigner'), normalizer='pairs'
+        )
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ours.load_state_dict(theirs.state_dict())
+    return theirs.double(), ours.double()
+
+
+def samples(batch: object) -> list[DetDataSample]:
+    results = []
+    for instances, meta in zip(*batch.instances(), strict=True):
+        sample = DetDataSample(metainfo={**meta, 'scale_factor': (0.5, 0.25)})
+        sample.gt_instances = instances
+        results.append(sample)
+    return results
+
+
+def outputs() -> dict:
+    generator = torch.Generator().manual_seed(4)
+
+    def rand(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+    return dict(
+        hidden_states=rand(3, 2, 30, 16) - 0.5,
+        references=[rand(2, 30, 4) for _ in range(4)],
+    )
+
+
+def test_losses_have_the_names_and_values_of_mmdet(
+    heads: tuple[nn.Module, nn.Module],
+) -> None:
+    theirs, ours = heads
+    first_stage = make_batch((7, 4))
+    enc = first_stage.groups[1]
+    inputs = dict(
+        **outputs(),
+        enc_outputs_class=enc['scores'][0],
+        enc_outputs_coord=first_stage.boxes(enc)[0],
+        batch_data_samples=samples(first_stage),
+    )
+    expected = theirs.loss(**inputs)
+    losses = ours.loss(**inputs)
+    assert losses.keys() == expected.keys()
+    for name, value in losses.items():
+        torch.testing.assert_close(
+            value, expected[name].double().squeeze(), rtol=1e-6, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize('rescale', [True, False])
+def test_detections_are_those_of_mmdet(
+    heads: tuple[nn.Module, nn.Module], rescale: bool
+) -> None:
+    theirs, ours = heads
+    inputs = outputs()
+    batch = samples(make_batch((7, 4)))
+    expected = theirs.predict(
+        **inputs, batch_data_samples=batch, rescale=rescale
+    )
+    found = ours.predict(**inputs, batch_data_samples=batch, rescale=rescale)
+    for mine, reference in zip(found, expected, strict=True):
+        assert torch.equal(mine.labels, reference.labels)
+        torch.testing.assert_close(mine.scores, reference.scores)
+        torch.testing.assert_close(
+            mine.bboxes, reference.bboxes, check_dtype=False
+        )
+
+
+def test_boxes_may_leave_the_image(
+    heads: tuple[nn.Module, nn.Module],
+) -> None:
+    _, head = heads
+    scores = torch.zeros(1, 2, CLASSES, dtype=torch.float64)
+    boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5]] * 2], dtype=torch.float64)
+    metas = [dict(img_shape=(100, 200), scale_factor=(1.0, 1.0))]
+    (clipped,) = head.predict_by_feat(scores, boxes, metas)
+    assert clipped.bboxes.min() == 0
+    head.test_cfg['clip_bboxes'] = False
+    (free,) = head.predict_by_feat(scores, boxes, metas)
+    assert free.bboxes[0].tolist() == [-50.0, -25.0, 50.0, 25.0]
+
+
+def test_only_the_last_layer_detects(
+    heads: tuple[nn.Module, nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, head = heads
+    layers = []
+    original = head.forward_layer
+    monkeypatch.setattr(
+        head,
+        'forward_layer',
+        lambda layer_id, *args: (
+            layers.append(layer_id) or original(layer_id, *args)
+        ),
+    )
+    batch = samples(make_batch((7, 4)))
+    head.predict(**outputs(), batch_data_samples=batch)
+    assert layers == [2]

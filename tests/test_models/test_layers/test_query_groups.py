@@ -1,0 +1,68 @@
+import pytest
+import torch
+from mmcv.cnn.bricks.transformer import MultiheadAttention
+
+from project.models.layers.transformer.query_groups import (
+    GroupedSelfAttention,
+    QueryGroup,
+    QueryGroups,
+)
+
+DIMS = 16
+
+GROUPS = {
+    'hybrid': [QueryGroup('one2one', 5), QueryGroup('one2many', 8)],
+    'denoising': [
+        QueryGroup('noise1', 3, sees=('matching',)),
+        QueryGroup('noise2', 3, sees=('matching',)),
+        QueryGroup('matching', 7),
+    ],
+    'single': [QueryGroup('one2one', 13), QueryGroup('one2many', 0)],
+}
+
+
+def blocked(groups: list[QueryGroup]) -> torch.Tensor:
+    """The mask that says the same: True where attention is blocked."""
+    owner = [group for group in groups for _ in range(group.num_queries)]
+    return torch.tensor(
+        [[k.name not in (q.name, *q.sees) for k in owner] for q in owner]
+    )
+
+
+@pytest.mark.parametrize('name', GROUPS)
+def test_equals_masked_attention_of_mmcv(name: str) -> None:
+    torch.manual_seed(0)
+    settings = dict(embed_dims=DIMS, num_heads=4, batch_first=True)
+    theirs = MultiheadAttention(**settings).double()
+    torch.nn.init.normal_(theirs.attn.in_proj_bias)
+    ours = GroupedSelfAttention(**settings).double()
+    ours.load_state_dict(theirs.state_dict())
+    query, position = torch.randn(2, 2, 13, DIMS, dtype=torch.float64)
+    query.requires_grad_()
+    expected = theirs(
+        query, query_pos=position, attn_mask=blocked(GROUPS[name])
+    )
+    result = ours(
+        query, query_pos=position, query_groups=QueryGroups(GROUPS[name])
+    )
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
+    probe = torch.randn_like(expected)
+    torch.testing.assert_close(
+        torch.autograd.grad((result * probe).sum(), query),
+        torch.autograd.grad((expected * probe).sum(), query),
+    )
+
+
+def test_without_groups_all_see_each_other() -> None:
+    attention = GroupedSelfAttention(DIMS, 4, batch_first=True).eval()
+    query = torch.randn(1, 6, DIMS)
+    expected = MultiheadAttention.forward(attention, query)
+    torch.testing.assert_close(attention(query), expected)
+
+
+def test_where_groups_lie() -> None:
+    groups = QueryGroups(GROUPS['denoising'])
+    assert len(groups) == 3
+    assert groups['matching'] == slice(6, 13)
+    assert 'one2one' not in groups
+    assert 'one2many' not in QueryGroups(GROUPS['single'])

@@ -1,0 +1,324 @@
+"""The batched core agrees with the plain formulation and with mmdet."""
+
+from collections import Counter
+
+import pytest
+import torch
+from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss
+from mmdet.models.task_modules import HungarianAssigner
+from mmengine.structures import InstanceData
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from project.models.losses import SetCriterion
+from project.models.task_modules import BatchHungarianAssigner
+from project.models.task_modules.set_prediction import (
+    MatchedPairs,
+    PredictionSet,
+    host_copy,
+)
+from project.models.task_modules.set_prediction import (
+    batch_hungarian_assigner as assigner_module,
+)
+from project.utils.errors import UserError
+from tests.helpers.plain_set_prediction import PlainSetPrediction
+from tests.helpers.set_prediction_batch import SetPredictionBatch, make_batch
+
+COSTS = [
+    dict(type='FocalLossCost', weight=2.0, eps=1e-8),
+    dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
+    dict(type='IoUCost', iou_mode='giou', weight=2.0),
+]
+
+
+def make_criterion(**settings) -> SetCriterion:
+    return SetCriterion(
+        BatchHungarianAssigner(COSTS),
+        FocalLoss(use_sigmoid=True, loss_weight=2.0),
+        L1Loss(loss_weight=5.0),
+        GIoULoss(loss_weight=2.0),
+        **settings,
+    )
+
+
+def plain_results(batch: SetPredictionBatch) -> tuple[dict, list]:
+    plain = PlainSetPrediction()
+    losses, pairs = {}, []
+    for group in batch.groups:
+        terms, matched = plain.losses(
+            group['scores'],
+            batch.boxes(group),
+            batch.plain_targets,
+            **group['settings'],
+        )
+        losses.update(terms)
+        pairs.append(matched)
+    return losses, pairs
+
+
+def gradients(batch: SetPredictionBatch, losses: dict) -> list:
+    return torch.autograd.grad(sum(losses.values()), batch.leaves())
+
+
+@pytest.mark.parametrize('num_gts', [(7, 4), (0, 5), (20,), (3, 0, 9)])
+@pytest.mark.parametrize('prune_from', [10, 4096])
+def test_agrees_with_the_plain_formulation(
+    num_gts: tuple, prune_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assigner_module, '_MANY_QUERIES', prune_from)
+    batch = make_batch(num_gts)
+    expected, expected_pairs = plain_results(batch)
+    criterion = make_criterion()
+    losses = criterion(batch.sets(), batch.targets())
+
+    assert losses.keys() == expected.keys()
+    for name, value in losses.items():
+        torch.testing.assert_close(
+            value, expected[name], rtol=1e-10, atol=1e-10, msg=name
+        )
+    for ours, theirs in zip(
+        gradients(batch, losses), gradients(batch, expected), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+    targets = batch.targets()
+    matched = criterion.assigner.start(batch.sets(), targets).result()
+    for pairs, layers in zip(matched, expected_pairs, strict=True):
+        assert as_set(pairs) == plain_as_set(layers, num_gts, targets.offsets)
+
+
+def as_set(pairs: MatchedPairs) -> Counter:
+    columns = (pairs.layer, pairs.image, pairs.query, pairs.target)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return Counter(rows)
+
+
+def plain_as_set(layers: list, num_gts: tuple, offsets: list) -> Counter:
+    return Counter(
+        (layer, image, int(query), int(target) % num_gts[image] + offset)
+        for layer, images in enumerate(layers)
+        for image, (queries, targets) in enumerate(images)
+        for offset in [offsets[image]]
+        for query, target in zip(queries, targets, strict=True)
+    )
+
+
+def test_more_copies_than_queries() -> None:
+    """With too few queries each takes one copy, and the rest go without."""
+    batch = make_batch((9, 2), num_queries=(5, 12), num_copies=4)
+    expected, _ = plain_results(batch)
+    losses = make_criterion()(batch.sets(), batch.targets())
+    for name, value in losses.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=0)
+
+
+def test_batch_without_objects() -> None:
+    batch = make_batch((0, 0))
+    losses = make_criterion()(batch.sets(), batch.targets())
+    for name, value in losses.items():
+        if name.endswith('loss_cls'):
+            assert value > 0
+        else:
+            assert value == 0
+    for gradient in gradients(batch, losses):
+        assert gradient.isfinite().all()
+
+
+def test_assign_gives_what_mmdet_gives() -> None:
+    batch = make_batch((6,), num_layers=1)
+    (gts,), (meta,) = batch.instances()
+    group = batch.groups[0]
+    cxcywh = batch.boxes(group)[0, 0].detach()
+    size = torch.tensor([640.0, 480.0, 640.0, 480.0])
+    corners = torch.cat(
+        [cxcywh[:, :2] - cxcywh[:, 2:] / 2, cxcywh[:, :2] + cxcywh[:, 2:] / 2],
+        1,
+    )
+    predictions = InstanceData(
+        scores=group['scores'][0, 0].detach(), bboxes=corners * size
+    )
+    ours = BatchHungarianAssigner(COSTS).assign(predictions, gts, meta)
+    theirs = HungarianAssigner(COSTS).assign(predictions, gts, meta)
+    assert ours.num_gts == theirs.num_gts == 6
+    assert torch.equal(ours.gt_inds, theirs.gt_inds)
+    assert torch.equal(ours.labels, theirs.labels)
+
+
+def test_assign_without_objects() -> None:
+    predictions = InstanceData(
+        scores=torch.zeros(4, 3), bboxes=torch.ones(4, 4)
+    )
+    gts = InstanceData(
+        bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long)
+    )
+    result = BatchHungarianAssigner(COSTS).assign(
+        predictions, gts, dict(img_shape=(8, 8))
+    )
+    assert result.gt_inds.tolist() == [0] * 4
+
+
+@pytest.mark.parametrize(
+    'cost',
+    [
+        dict(type='ClassificationCost', weight=1.5),
+        dict(type='BBoxL1Cost', weight=2.0, box_format='xyxy'),
+        dict(type='IoUCost', iou_mode='iou', weight=3.0),
+        dict(type='FocalLossCost', weight=2.0),
+        dict(type='NormalizedGIoUCost', weight=2.0, eps=1e-3),
+    ],
+)
+def test_every_cost_is_the_one_of_its_class(cost: dict) -> None:
+    """Whatever the core evaluates itself equals a call of the cost."""
+    batch = make_batch((14,), num_layers=2)
+    (gts,), (meta,) = batch.instances()
+    targets = batch.targets()
+    assigner = BatchHungarianAssigner([cost])
+    predictions = batch.sets()[0]
+    block = assigner._cost_block(predictions, targets, 0, 0)
+    boxes = predictions.bbox_preds[:, 0]
+    size = targets.image_sizes[0]
+    corners = torch.cat(
+        [
+            boxes[..., :2] - boxes[..., 2:] / 2,
+            boxes[..., :2] + boxes[..., 2:] / 2,
+        ],
+        -1,
+    )
+    for layer in range(2):
+        expected = assigner.match_costs[0](
+            InstanceData(
+                scores=predictions.cls_scores[layer, 0],
+                bboxes=corners[layer] * size,
+            ),
+            gts,
+            meta,
+        )
+        torch.testing.assert_close(block.cost[layer].T, expected)
+
+
+def test_copies_may_differ_from_layer_to_layer() -> None:
+    batch = make_batch((4, 3))
+    predictions = batch.sets()[2]
+    predictions.num_copies = [1, 2, 3]
+    (pairs,) = (
+        BatchHungarianAssigner(COSTS)
+        .start([predictions], batch.targets())
+        .result()
+    )
+    assert pairs.counts == [7, 14, 21]
+    per_target = Counter(
+        zip(pairs.layer.tolist(), pairs.target.tolist(), strict=True)
+    )
+    assert all(count == layer + 1 for (layer, _), count in per_target.items())
+
+
+def test_given_pairs_are_not_matched() -> None:
+    """Pairs known beforehand, one query in two of them."""
+    scores = torch.zeros(1, 1, 4, 3, dtype=torch.float64, requires_grad=True)
+    boxes = torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64)
+    batch = make_batch((2,), num_classes=3)
+    targets = batch.targets()
+    targets.labels[:] = 1
+    zeros = torch.zeros(2, dtype=torch.long)
+    pairs = MatchedPairs(zeros, zeros, zeros, torch.tensor([0, 1]), [2])
+    predictions = PredictionSet('', scores, boxes, pairs=pairs)
+    losses = make_criterion()([predictions], targets)
+    # Two targets of one class on query 0: one positive logit, two boxes.
+    entropy = torch.log(torch.tensor(2.0, dtype=torch.float64)) / 4
+    expected = 2 * (0.25 + 11 * 0.75) * entropy / 2
+    torch.testing.assert_close(losses['loss_cls'], expected)
+    gts = targets.bboxes_normalized
+    expected = 5 * (gts - 0.5).abs().sum() / 2
+    torch.testing.assert_close(losses['loss_bbox'], expected)
+
+
+def test_normalizer_of_pairs() -> None:
+    """mmdet divides by matched pairs, the official code by targets."""
+    batch = make_batch((9,), num_queries=(5, 8), num_copies=1)
+    by_targets = make_criterion()(batch.sets(), batch.targets())
+    by_pairs = make_criterion(normalizer='pairs')(
+        batch.sets(), batch.targets()
+    )
+    torch.testing.assert_close(
+        by_pairs['loss_bbox'], by_targets['loss_bbox'] * 9 / 5
+    )
+
+
+class _CountedOps(TorchDispatchMode):
+    """Counts the operations that make the host wait for a device."""
+
+    WAITING = (
+        '_local_scalar_dense',
+        'nonzero',
+        'unique',
+        'equal',
+        'is_nonzero',
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if any(
+            name.lstrip('_').startswith(w.lstrip('_')) for w in self.WAITING
+        ):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_host_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One synchronisation in a training step's loss: the matching costs."""
+    copies = []
+
+    class CountedCopy(host_copy.HostCopy):
+        def wait(self):
+            copies.append(self)
+            return super().wait()
+
+    monkeypatch.setattr(assigner_module, 'HostCopy', CountedCopy)
+    batch = make_batch((7, 0, 4))
+    targets = batch.targets()
+    sets = batch.sets()
+    with _CountedOps() as ops:
+        losses = make_criterion()(sets, targets)
+        sum(losses.values()).backward()
+    assert ops.found == []
+    assert len(copies) == 1
+
+
+def test_diverged_predictions_are_told() -> None:
+    batch = make_batch((3,))
+    batch.groups[0]['unact'].data[0, 0, 0] = float('nan')
+    with pytest.raises(UserError, match='NaN or infinity'):
+        make_criterion()(batch.sets(), batch.targets())
+
+
+@pytest.mark.parametrize(
+    ('settings', 'match'),
+    [
+        (dict(normalizer='queries'), "should be 'targets' or 'pairs'"),
+    ],
+)
+def test_wrong_settings(settings: dict, match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        make_criterion(**settings)
+
+
+def test_unsupported_classification_loss() -> None:
+    with pytest.raises(UserError, match="'L1Loss' cannot be used"):
+        SetCriterion(
+            BatchHungarianAssigner(COSTS), L1Loss(), L1Loss(), GIoULoss()
+        )
+
+
+def test_half_precision_is_matched_in_float32() -> None:
+    batch = make_batch((5, 3), dtype=torch.float32)
+    sets = batch.sets()
+    for predictions in sets:
+        predictions.cls_scores = predictions.cls_scores.bfloat16()
+        predictions.bbox_preds = predictions.bbox_preds.bfloat16()
+    losses = make_criterion()(sets, batch.targets())
+    for value in losses.values():
+        assert value.dtype == torch.float32
+        assert value.isfinite()
