@@ -52,17 +52,11 @@ def listing(request):
 
 def test_frozen_parameters_are_those_of_the_source(listing):
     keys, converted, model, _ = listing
-    trainable = {
-        name for name, p in model.named_parameters() if p.requires_grad
-    }
-    buffers_there = ('.running_mean', '.running_var')
     frozen = {
-        source
-        for target, source in converted.origins.items()
-        if target not in trainable
-        and not source.endswith(buffers_there)
-        and not is_batch_norm(target, converted.state_dict)
-        and source not in keys['aliases']
+        converted.origins[name]
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+        and not is_batch_norm(name, converted.state_dict)
     }
     assert frozen == set(keys['frozen_parameters'])
 

@@ -1,0 +1,364 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Every released layout is mapped, completely and to the right names."""
+
+import json
+
+import pytest
+import torch
+
+from project.utils.checkpoint import (
+    LAYOUTS,
+    convert_state_dict,
+    for_finetuning,
+    recognise,
+)
+from project.utils.errors import UserError
+from tests.helpers.checkpoints import (
+    key_listings,
+    number_of,
+    numbered_weights,
+    read_keys,
+)
+
+HYBRID = 'authors_r50_hybrid_tricks'
+DETREX = 'detrex_r50_two_stage'
+PLAIN = 'authors_r50_one_stage'
+
+# Written down from the sources' modules and mmdet's, one of each kind.
+PAIRS = {
+    'authors_r50_hybrid_tricks': {
+        'backbone.0.body.bn1.running_var': 'backbone.bn1.running_var',
+        'backbone.0.body.layer3.0.downsample.1.bias': (
+            'backbone.layer3.0.downsample.1.bias'
+        ),
+        'input_proj.1.0.bias': 'neck.convs.1.conv.bias',
+        'input_proj.2.1.weight': 'neck.convs.2.gn.weight',
+        'input_proj.3.1.bias': 'neck.extra_convs.0.gn.bias',
+        'query_embed.weight': 'query_embedding.weight',
+        'transformer.level_embed': 'level_embed',
+        'transformer.encoder.layers.4.norm2.bias': (
+            'encoder.layers.4.norms.1.bias'
+        ),
+        'transformer.decoder.layers.1.norm2.weight': (
+            'decoder.layers.1.norms.0.weight'
+        ),
+        'transformer.decoder.layers.1.norm1.weight': (
+            'decoder.layers.1.norms.1.weight'
+        ),
+        'transformer.decoder.layers.1.norm3.weight': (
+            'decoder.layers.1.norms.2.weight'
+        ),
+        'transformer.decoder.layers.2.self_attn.in_proj_bias': (
+            'decoder.layers.2.self_attn.attn.in_proj_bias'
+        ),
+        'transformer.decoder.layers.2.cross_attn.value_proj.bias': (
+            'decoder.layers.2.cross_attn.value_proj.bias'
+        ),
+        'transformer.decoder.layers.5.linear2.bias': (
+            'decoder.layers.5.ffn.layers.1.bias'
+        ),
+        'transformer.enc_output_norm.bias': 'memory_trans_norm.bias',
+        'transformer.pos_trans.weight': 'pos_trans_fc.weight',
+        'class_embed.6.bias': 'bbox_head.cls_branches.6.bias',
+        'bbox_embed.3.layers.2.weight': 'bbox_head.reg_branches.3.4.weight',
+    },
+    'detrex_swin_tiny_two_stage': {
+        'backbone.patch_embed.proj.bias': (
+            'backbone.patch_embed.projection.bias'
+        ),
+        'backbone.layers.2.blocks.5.attn.qkv.weight': (
+            'backbone.stages.2.blocks.5.attn.w_msa.qkv.weight'
+        ),
+        'backbone.layers.2.blocks.5.mlp.fc2.bias': (
+            'backbone.stages.2.blocks.5.ffn.layers.1.bias'
+        ),
+        'backbone.norm3.weight': 'backbone.norm3.weight',
+        'neck.extra_convs.0.norm.bias': 'neck.extra_convs.0.gn.bias',
+        'transformer.level_embeds': 'level_embed',
+        'transformer.encoder.layers.0.attentions.0.output_proj.bias': (
+            'encoder.layers.0.self_attn.output_proj.bias'
+        ),
+        'transformer.decoder.layers.0.attentions.0.attn.out_proj.bias': (
+            'decoder.layers.0.self_attn.attn.out_proj.bias'
+        ),
+        'transformer.decoder.layers.0.attentions.1.attention_weights.bias': (
+            'decoder.layers.0.cross_attn.attention_weights.bias'
+        ),
+        'transformer.decoder.layers.3.ffns.0.layers.0.0.weight': (
+            'decoder.layers.3.ffn.layers.0.0.weight'
+        ),
+        'transformer.decoder.layers.3.norms.1.bias': (
+            'decoder.layers.3.norms.1.bias'
+        ),
+    },
+    'detrex_r50_two_stage': {
+        'backbone.stem.conv1.norm.weight': 'backbone.bn1.weight',
+        'backbone.res2.0.shortcut.weight': (
+            'backbone.layer1.0.downsample.0.weight'
+        ),
+        'backbone.res5.0.shortcut.norm.running_mean': (
+            'backbone.layer4.0.downsample.1.running_mean'
+        ),
+        'backbone.res4.5.conv3.norm.bias': 'backbone.layer3.5.bn3.bias',
+    },
+    'authors_r50_one_stage_refine': {
+        'transformer.reference_points.weight': 'reference_points_fc.weight',
+    },
+}
+
+
+@pytest.mark.parametrize(
+    'path', key_listings('h_detr'), ids=lambda path: path.stem
+)
+def test_every_tensor_of_a_released_layout_has_its_place(path):
+    keys = json.loads(path.read_text())
+    weights = numbered_weights(keys)
+    converted = convert_state_dict(weights)
+    layout = converted.layout
+    assert layout.name == f'h_detr/{keys["layout"]}'
+    # Each source name is mapped once or an alias, and nothing else is there.
+    mapped, aliases = set(converted.origins.values()), set(converted.aliases)
+    assert mapped | aliases == weights.keys()
+    assert len(converted.origins) + len(aliases) == len(weights)
+    for target, name in converted.origins.items():
+        assert layout.source_name(target) == name
+        number = number_of(keys['aliases'].get(name, name))
+        assert (converted.state_dict[target] == number).all(), target
+    made = converted.state_dict.keys() - converted.origins.keys()
+    assert made == set(converted.filled)
+
+
+@pytest.mark.parametrize('path', key_listings('h_detr'), ids=str)
+def test_aliases_are_those_of_the_listing(path):
+    keys = json.loads(path.read_text())
+    converted = convert_state_dict(numbered_weights(keys))
+    dropped = set(converted.aliases)
+    kept = {
+        converted.origins[name]
+        for name in converted.tied
+        if converted.origins[name] in keys['aliases']
+    }
+    assert dropped | kept == keys['aliases'].keys()
+
+
+@pytest.mark.parametrize('listing', PAIRS)
+def test_names(listing):
+    weights = numbered_weights(read_keys('h_detr', listing))
+    origins = convert_state_dict(weights).origins
+    targets = {name: target for target, name in origins.items()}
+    for name, target in PAIRS[listing].items():
+        assert targets[name] == target
+
+
+def test_both_sources_have_the_same_model():
+    ours = [
+        convert_state_dict(numbered_weights(read_keys('h_detr', name)))
+        for name in (HYBRID, DETREX)
+    ]
+    shapes = [
+        {name: t.shape for name, t in converted.state_dict.items()}
+        for converted in ours
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_category_ids_become_the_classes_of_coco():
+    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    rows = torch.arange(91.0)
+    weights |= {f'class_embed.{i}.bias': rows for i in range(7)}
+    weights |= {
+        f'transformer.decoder.class_embed.{i}.bias': rows for i in range(7)
+    }
+    converted = convert_state_dict(weights)
+    assert (converted.source_classes, converted.num_classes) == (91, 80)
+    heads = [
+        converted.state_dict[f'bbox_head.cls_branches.{i}.bias'].tolist()
+        for i in (0, 5, 6)
+    ]
+    assert heads[0] == heads[1]
+    assert heads[0][:13] == [*range(1, 12), 13, 14]
+    assert heads[0][-1] == 90
+    assert heads[2] == list(range(80))
+    kept = convert_state_dict(weights, num_classes=91)
+    assert kept.num_classes == 91
+    for i in (0, 6):
+        bias = kept.state_dict[f'bbox_head.cls_branches.{i}.bias']
+        assert torch.equal(bias, rows)
+
+
+def test_eighty_classes_are_no_category_ids():
+    weights = numbered_weights(read_keys('h_detr', DETREX))
+    assert convert_state_dict(weights, num_classes=80).num_classes == 80
+    with pytest.raises(UserError, match=r'num_classes=91.* have 80 classes'):
+        convert_state_dict(weights, num_classes=91)
+
+
+def test_other_numbers_of_classes_stay():
+    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    for name in weights:
+        if 'class_embed' in name:
+            weights[name] = weights[name][:20]
+    assert convert_state_dict(weights).num_classes == 20
+
+
+@pytest.mark.parametrize(
+    ('listing', 'alias', 'first'),
+    [
+        (
+            HYBRID,
+            'transformer.decoder.bbox_embed.2.layers.1.bias',
+            'bbox_embed.2.layers.1.bias',
+        ),
+        (DETREX, 'transformer.decoder.class_embed.6.bias', 'class_embed.6.'),
+        (PLAIN, 'class_embed.3.weight', 'class_embed.0.weight'),
+    ],
+)
+def test_aliases_that_differ_are_refused(listing, alias, first):
+    weights = numbered_weights(read_keys('h_detr', listing))
+    weights[alias] = weights[alias] + 1
+    with pytest.raises(
+        UserError, match=f'1 pairs of names.* differ: {alias} and {first}'
+    ):
+        convert_state_dict(weights)
+
+
+def test_an_alias_does_not_stand_for_a_lost_name():
+    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    del weights['class_embed.4.bias']
+    with pytest.raises(UserError, match=r'1 names .*missing.*ed\.4\.bias'):
+        convert_state_dict(weights)
+
+
+def test_weights_without_their_aliases_are_complete():
+    keys = read_keys('h_detr', HYBRID)
+    weights = numbered_weights(keys)
+    full = convert_state_dict(weights)
+    for alias in keys['aliases']:
+        del weights[alias]
+    stripped = convert_state_dict(weights)
+    assert stripped.state_dict.keys() == full.state_dict.keys()
+    assert stripped.architecture == full.architecture
+
+
+def test_heads_of_one_stage_stay_shared_or_apart():
+    plain = convert_state_dict(numbered_weights(read_keys('h_detr', PLAIN)))
+    assert len(plain.tied) == 6 * 8  # weight and bias of 1 + 3 layers
+    assert all(name.startswith('bbox_head.') for name in plain.tied)
+    refine = read_keys('h_detr', 'authors_r50_one_stage_refine')
+    assert not convert_state_dict(numbered_weights(refine)).tied
+
+
+def test_unknown_names_are_listed():
+    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    extra = {f'transformer.extra.{i}.weight': torch.ones(1) for i in range(14)}
+    with pytest.raises(UserError) as refusal:
+        convert_state_dict(weights | extra)
+    message = str(refusal.value)
+    assert '14 names of the checkpoint are unknown' in message
+    assert message.count('transformer.extra.') == 10
+    assert message.endswith('transformer.extra.9.weight and 4 more')
+
+
+def test_counters_of_a_profiler_are_ignored():
+    weights = numbered_weights(read_keys('h_detr', DETREX))
+    counters = {
+        'total_ops': torch.zeros(1),
+        'transformer.encoder.total_params': torch.zeros(1),
+    }
+    assert (
+        convert_state_dict(weights | counters).origins
+        == convert_state_dict(weights).origins
+    )
+
+
+def test_one_unknown_name_does_not_hide_the_layout():
+    weights = numbered_weights(read_keys('h_detr', DETREX))
+    assert recognise(weights | {'surprise': torch.ones(1)}).name == (
+        'h_detr/detrex'
+    )
+
+
+def test_a_longer_table_loses_what_it_does_not_explain(monkeypatch):
+    """DETA's names, for example, will be those of H-DETR and some more."""
+    from project.utils.checkpoint import convert
+    from project.utils.checkpoint.rules import Layout, Rule
+
+    authors = LAYOUTS[0]
+    extended = Layout(
+        'toy/authors',
+        'toy',
+        (*authors.rules, Rule('transformer.pix_trans.{leaf}', 'pix.{leaf}')),
+        authors.aliases,
+        authors.class_tensors,
+        authors.configs,
+        authors.max_per_img,
+    )
+    monkeypatch.setattr(convert, 'LAYOUTS', (extended, *LAYOUTS))
+    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    assert recognise(weights) is authors
+    more = {'transformer.pix_trans.weight': torch.ones(1)}
+    assert recognise(weights | more) is extended
+
+
+@pytest.mark.parametrize(
+    ('weights', 'message'),
+    [
+        (
+            {'fc.weight': torch.ones(1)},
+            r'none of the known layouts: its names are fc\.weight; known are '
+            r'h_detr/authors .*; h_detr/detrex',
+        ),
+        (
+            {'bbox_head.cls_branches.0.bias': torch.ones(80)},
+            'names already: load it as it is',
+        ),
+    ],
+)
+def test_other_files_are_not_recognised(weights, message):
+    with pytest.raises(UserError, match=message):
+        recognise(weights)
+
+
+def test_a_layout_can_be_named():
+    weights = numbered_weights(read_keys('h_detr', DETREX))
+    assert convert_state_dict(weights, 'h_detr/detrex').layout is LAYOUTS[1]
+    with pytest.raises(UserError, match="'dino'; expected one of h_detr/au"):
+        convert_state_dict(weights, 'dino')
+
+
+def test_finetuning_changes_only_class_tensors():
+    converted = convert_state_dict(
+        numbered_weights(read_keys('h_detr', HYBRID))
+    )
+    tuned = for_finetuning(converted, 5)
+    assert tuned.num_classes == 5
+    assert tuned.state_dict.keys() == converted.state_dict.keys()
+    changed = {
+        name
+        for name, tensor in tuned.state_dict.items()
+        if tensor is not converted.state_dict[name]
+    }
+    heads = {f'bbox_head.cls_branches.{i}' for i in range(7)}
+    assert changed == {f'{h}.{leaf}' for h in heads for leaf in BOTH}
+    assert {line.partition(':')[0] for line in tuned.renewed} == changed
+    objectness = tuned.state_dict['bbox_head.cls_branches.6.weight']
+    assert (objectness == number_of('class_embed.6.weight')).all()
+
+
+BOTH = ('weight', 'bias')
+
+
+def test_finetuning_on_as_many_classes_changes_nothing():
+    converted = convert_state_dict(
+        numbered_weights(read_keys('h_detr', DETREX))
+    )
+    assert for_finetuning(converted, 80) is converted
+
+
+@pytest.mark.parametrize('num_classes', [0, -3])
+def test_finetuning_needs_classes(num_classes):
+    converted = convert_state_dict(
+        numbered_weights(read_keys('h_detr', DETREX))
+    )
+    with pytest.raises(UserError, match='at least 1'):
+        for_finetuning(converted, num_classes)

@@ -1,0 +1,183 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Weights are compared with the model that a config builds."""
+
+import json
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from mmengine import Config
+
+from project.utils.checkpoint import (
+    LAYOUTS,
+    build_on_meta,
+    check_model,
+    convert_state_dict,
+    fitting_configs,
+    for_finetuning,
+    model_layout,
+    nearest_config,
+)
+from project.utils.checkpoint.architecture import describe
+from project.utils.errors import UserError
+from project.utils.paths import config_path
+from tests.helpers.checkpoints import (
+    key_listings,
+    numbered_weights,
+    read_keys,
+)
+from tests.helpers.configs import CONFIGS
+
+R50 = 'h_detr/h-detr_r50_8xb2-12e_coco.py'
+HYBRID = 'authors_r50_hybrid_tricks'
+TABLE = {name: arch for x in LAYOUTS for name, arch in x.configs.items()}
+
+
+@cache
+def layout_of(name, num_classes=None):
+    return model_layout(config_path(name), num_classes)
+
+
+def converted_from(listing):
+    return convert_state_dict(numbered_weights(read_keys('h_detr', listing)))
+
+
+def test_the_table_names_every_shipped_config():
+    shipped = {f'h_detr/{x.name}' for x in (CONFIGS / 'h_detr').glob('*.py')}
+    assert shipped == TABLE.keys()
+
+
+@pytest.mark.parametrize(('name', 'architecture'), TABLE.items())
+def test_the_table_is_what_the_configs_build(name, architecture):
+    layout = layout_of(name)
+    weights = {
+        name: torch.empty(shape, device='meta')
+        for name, shape in layout.shapes.items()
+    }
+    assert describe(weights, not layout.tied) == architecture
+
+
+@pytest.mark.parametrize(
+    'path', key_listings('h_detr'), ids=lambda path: path.stem
+)
+def test_released_weights_fit_the_configs_that_are_named(path):
+    keys = json.loads(path.read_text())
+    converted = convert_state_dict(numbered_weights(keys))
+    configs = fitting_configs(converted)
+    assert configs
+    for name in configs:
+        check_model(converted, layout_of(name))
+    model = model_of(configs[0])
+    model.load_state_dict(converted.state_dict, strict=True, assign=True)
+
+
+@cache
+def model_of(name):
+    return build_on_meta(Config.fromfile(config_path(name)).model)
+
+
+@pytest.mark.parametrize(
+    ('listing', 'expected'),
+    [
+        (HYBRID, ['r50_8xb2-12e', 'r50_8xb2-36e', 'r50_8xb2-24e']),
+        (
+            'authors_swin_large_hybrid_tricks_n900',
+            ['swin-l_900q_8xb2-12e', 'swin-l_900q_8xb2-36e'],
+        ),
+        ('authors_r50_one_stage', ['r50_one-stage-baseline_8xb2-50e']),
+        ('authors_r50_one_stage_refine', ['r50_one-stage-refine_8xb2-50e']),
+        ('detrex_swin_tiny_two_stage', ['swin-t_8xb2-12e', 'swin-t_8xb2-36e']),
+    ],
+)
+def test_fitting_configs(listing, expected):
+    assert fitting_configs(converted_from(listing)) == tuple(
+        f'h_detr/h-detr_{name}_coco.py' for name in expected
+    )
+
+
+def test_weights_of_detrex_fit_its_numerics_first():
+    first, *rest = fitting_configs(converted_from('detrex_r50_two_stage'))
+    assert first == 'h_detr/h-detr_r50_8xb2-12e_coco-detrex.py'
+    assert R50 in rest
+    assert first not in fitting_configs(converted_from(HYBRID))
+
+
+def test_other_query_counts_fit_no_shipped_config():
+    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    weights['query_embed.weight'] = weights['query_embed.weight'][:400]
+    converted = convert_state_dict(weights)
+    assert fitting_configs(converted) == ()
+    assert nearest_config(converted) == R50
+    with pytest.raises(
+        UserError,
+        match=r'1 of another shape: query_embed\.weight \[400, 256\] instead '
+        r'of \[1800, 256\]$',
+    ):
+        check_model(converted, layout_of(R50))
+
+
+def test_all_differences_are_told_in_the_words_of_the_source():
+    converted = converted_from(HYBRID)
+    weights = dict(converted.state_dict)
+    del weights['decoder.layers.3.norms.0.weight']
+    weights['pos_trans_norm.bias'] = torch.ones(256)
+    weights['reference_points_fc.bias'] = torch.ones(2)
+    broken = replace(
+        converted,
+        state_dict=weights,
+        origins={
+            **converted.origins,
+            'reference_points_fc.bias': 'transformer.reference_points.bias',
+        },
+    )
+    with pytest.raises(UserError) as refusal:
+        check_model(broken, layout_of(R50))
+    assert str(refusal.value).endswith(
+        'names 1 missing: transformer.decoder.layers.3.norm2.weight; 1 '
+        'unknown: transformer.reference_points.bias; 1 of another shape: '
+        'transformer.pos_trans_norm.bias [256] instead of [512]'
+    )
+
+
+@pytest.mark.parametrize('lost_by', ['weights', 'model'])
+def test_shared_and_separate_heads_do_not_mix(lost_by):
+    """Their names and shapes are the same."""
+    shared = 'h_detr/h-detr_r50_one-stage-baseline_8xb2-50e_coco.py'
+    apart = 'h_detr/h-detr_r50_one-stage-refine_8xb2-50e_coco.py'
+    if lost_by == 'weights':
+        weights, config = 'authors_r50_one_stage_refine', shared
+    else:
+        weights, config = 'authors_r50_one_stage', apart
+    assert layout_of(shared).shapes == layout_of(apart).shapes
+    with pytest.raises(UserError, match=r'has (one|a) head for .* the check'):
+        check_model(converted_from(weights), layout_of(config))
+
+
+def test_classes_must_agree():
+    converted = converted_from(HYBRID)
+    five = layout_of(R50, num_classes=5)
+    with pytest.raises(
+        UserError, match=r'has 5 classes, .* 80: give --num-classes 5'
+    ):
+        check_model(converted, five)
+    check_model(for_finetuning(converted, 5), five)
+
+
+def test_class_names_of_a_config_count(tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        f"_base_ = [{str(config_path(R50))!r}]\nclasses = ('cat', 'dog')\n"
+    )
+    layout = model_layout(config)
+    assert layout.num_classes == 2
+    assert layout.shapes['bbox_head.cls_branches.6.bias'] == (2,)
+
+
+def test_configs_that_cannot_be_used(tmp_path):
+    with pytest.raises(UserError, match=r'none\.py does not exist'):
+        model_layout(tmp_path / 'none.py')
+    empty = tmp_path / 'empty.py'
+    empty.write_text('max_epochs = 12\n')
+    with pytest.raises(UserError, match=r'empty\.py has no model'):
+        model_layout(empty)
