@@ -18,6 +18,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help='folder of the goldens that tests/test_goldens.py checks',
     )
 
+    parser.addoption(
+        '--device',
+        default='cpu',
+        help='where tests/test_goldens.py runs the detectors, such as cuda',
+    )
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> str:
+    return request.config.getoption('device')
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if 'golden_stem' in metafunc.fixturenames:

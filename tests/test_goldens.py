@@ -11,8 +11,8 @@ from tests.helpers.golden_runs import recorded_matches, run_stages
 from tests.helpers.goldens import Golden
 
 
-def test_golden(golden_stem: Path) -> None:
-    golden = Golden(golden_stem)
+def test_golden(golden_stem: Path, device: str) -> None:
+    golden = Golden(golden_stem, device)
     model, names = golden.build()
     check_evaluation(golden, model.eval())
     check_training(golden, model.train(), names)
@@ -79,9 +79,9 @@ def check_outputs(
         if name.endswith('.topk_indices'):
             # Padded points are alike, their order means nothing: compare
             # the scores of what was chosen.
-            scores = results['enc_logits'][..., 0]
+            scores = results['enc_logits'][..., 0].cpu()
             chosen = torch.from_numpy(golden.arrays[name]).long()
-            gap = scores.gather(1, chosen) - scores.gather(1, result)
+            gap = scores.gather(1, chosen) - scores.gather(1, result.cpu())
             if not gap.abs().max() <= golden.meta['tolerance']['out']:
                 golden.mismatches.append(f'{name}: other proposals chosen')
         else:
@@ -122,7 +122,8 @@ def _matched_rows(
     """Target, box and best score of each pair, in an order of their own."""
     boxes = predictions.bbox_preds[layer, image, queries].detach()
     scores = predictions.cls_scores[layer, image, queries].detach()
-    rows = torch.cat([gts[:, None], boxes, scores.amax(1, keepdim=True)], 1)
+    columns = (gts[:, None], boxes, scores.amax(1, keepdim=True))
+    rows = torch.cat([column.cpu() for column in columns], 1)
     order = sorted(
         range(len(rows)), key=lambda i: rows[i].round(decimals=6).tolist()
     )

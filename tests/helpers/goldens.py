@@ -26,6 +26,7 @@ class Golden:
     """One case: its description, its numbers, and what it is checked with."""
 
     stem: Path
+    device: str = 'cpu'
     mismatches: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -56,7 +57,7 @@ class Golden:
         )
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(self.system.build_config(self.meta))
-        model = model.double()
+        model = model.double().to(self.device)
         incompatible = model.load_state_dict(
             converted.state_dict, strict=False
         )
@@ -80,7 +81,9 @@ class Golden:
         if len(images) < len(shapes):  # evaluated alone: not padded
             batch_shape = tuple(shapes[images[0]])
         return [
-            self._sample(shapes[i], batch_shape, self.meta['targets'][i])
+            self._sample(shapes[i], batch_shape, self.meta['targets'][i]).to(
+                self.device
+            )
             for i in images
         ]
 
@@ -105,6 +108,7 @@ class Golden:
     def image(self, images: list[int]) -> Tensor:
         """The batch, or some of its images without their padding."""
         batch = torch.from_numpy(self.arrays['img']).double()
+        batch = batch.to(self.device)
         shapes = self.meta['input']['img_shapes']
         if len(images) < len(shapes):
             height, width = shapes[images[0]]
@@ -119,7 +123,7 @@ class Golden:
     def compare(self, name: str, ours: Tensor) -> None:
         """Note where a tensor leaves the golden, if it does."""
         expected = torch.from_numpy(np.asarray(self.arrays[name])).double()
-        ours = self.kept(name, ours.detach()).double()
+        ours = self.kept(name, ours.detach().cpu()).double()
         if ours.dim() == 4 and expected.dim() == 3:  # a small map, flattened
             ours = ours.flatten(2)
         if ours.shape != expected.shape:

@@ -119,7 +119,9 @@ class PlainSetPrediction:
             [t['boxes'][g] for t, (_, g) in zip(targets, pairs, strict=True)]
         )
         num_classes = scores.shape[-1]
-        classes = torch.full(scores.shape[:2], num_classes)
+        classes = torch.full(
+            scores.shape[:2], num_classes, device=scores.device
+        )
         classes[images, queries] = labels
         one_hot = F.one_hot(classes, num_classes + 1)[..., :-1].to(scores)
         preds = boxes[images, queries]

@@ -21,6 +21,16 @@ class SetPredictionBatch:
     plain_targets: list[dict[str, Tensor]]
     img_shapes: list[tuple[int, int]]
 
+    def to(self, device: str) -> 'SetPredictionBatch':
+        """Move the predictions and the ground truth."""
+        for group in self.groups:
+            for key in ('scores', 'unact'):
+                leaf = group[key].detach().to(device)
+                group[key] = leaf.requires_grad_()
+        for target in self.plain_targets:
+            target.update({k: v.to(device) for k, v in target.items()})
+        return self
+
     def leaves(self) -> list[Tensor]:
         """The predictions, to take gradients of."""
         return [g[k] for g in self.groups for k in ('scores', 'unact')]

@@ -7,6 +7,8 @@ that the ratio holds on a busy machine; the seconds do not.
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -40,6 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--copies', type=int, default=6)
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--device', default='cpu')
     return parser.parse_args()
 
 
@@ -82,6 +85,32 @@ def core_step(
     return sum(criterion(batch.sets(), batch.targets()).values())
 
 
+def time_step(
+    step: Callable[[], torch.Tensor], device: str
+) -> tuple[float, float]:
+    """Seconds of one forward and backward pass, and the loss."""
+    start = perf_counter()
+    total = step()
+    total.backward()
+    if device != 'cpu':
+        torch.cuda.synchronize(device)
+    return perf_counter() - start, total.item()
+
+
+def compare(
+    variants: dict[str, Callable[[], torch.Tensor]], repeats: int, device: str
+) -> dict[str, tuple[float, float]]:
+    """Median seconds and the loss of each variant, run in turn."""
+    results: dict[str, list] = {name: [] for name in variants}
+    for _ in range(repeats + 1):  # the first one warms up
+        for name, step in variants.items():
+            results[name].append(time_step(step, device))
+    return {
+        name: (median(seconds for seconds, _ in timed[1:]), timed[-1][1])
+        for name, timed in results.items()
+    }
+
+
 def main() -> None:
     """Run the benchmark and print a table."""
     args = parse_args()
@@ -97,24 +126,17 @@ def main() -> None:
             num_classes=args.classes,
             num_copies=args.copies,
             dtype=torch.float32,
-        )
+        ).to(args.device)
         variants = dict(
-            plain=lambda batch=batch: plain_step(batch),
-            core=lambda batch=batch: core_step(batch, criterion),
+            plain=partial(plain_step, batch),
+            core=partial(core_step, batch, criterion),
         )
-        seconds = {name: [] for name in variants}
-        totals = {}
-        for _ in range(args.repeats + 1):
-            for name, step in variants.items():
-                start = perf_counter()
-                totals[name] = step()
-                totals[name].backward()
-                seconds[name].append(perf_counter() - start)
-        plain, core = (median(seconds[n][1:]) for n in ('plain', 'core'))
-        gap = abs(float(totals['plain'] - totals['core']))
+        timed = compare(variants, args.repeats, args.device)
+        (plain, plain_loss), (core, core_loss) = timed.values()
         print(
             f'{num_gts:12d} | {plain:7.3f} | {core:6.3f} | '
-            f'{plain / core:12.2f} | {gap / float(totals["plain"]):.1e}'
+            f'{plain / core:12.2f} | '
+            f'{abs(plain_loss - core_loss) / plain_loss:.1e}'
         )
 
 
