@@ -9,7 +9,8 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 SHIPPED = ('configs', 'tools')
-LEFT_OUT = ('__pycache__', '*.pyc', 'setup', 'demo.py')
+# What only a checkout can run.
+LEFT_OUT = ('__pycache__', 'setup', 'demo.py', 'benchmark_*.py')
 
 
 class BuildWithConfigs(build_py):
@@ -33,6 +34,7 @@ class BuildWithConfigs(build_py):
                 target / name,
                 ignore=shutil.ignore_patterns(*LEFT_OUT),
             )
+        shutil.copy(ROOT / 'model-index.yml', target)
 
 
 setup(cmdclass={'build_py': BuildWithConfigs})

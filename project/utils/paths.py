@@ -51,7 +51,5 @@ def _find(kind: str, name: str) -> Path:
         return path
     there = sorted(str(file.relative_to(root)) for file in root.rglob('*.py'))
     alike = difflib.get_close_matches(name, there, n=3, cutoff=0.4)
-    raise UserError(
-        f'There is no {name!r} in {root}; '
-        + (f'did you mean {" or ".join(alike)}?' if alike else 'it is empty.')
-    )
+    hint = f': did you mean {" or ".join(alike)}?' if alike else '.'
+    raise UserError(f'There is no {name!r} in {root}{hint}')

@@ -1,0 +1,292 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""The package works from its wheel, and leaves mmdet as it is."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import mmdet
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from project.datasets.shapes import make_shapes
+from project.utils.environment import MMCV_RANGE
+from tests.helpers.configs import CONFIGS, ROOT
+from tests.helpers.training import SHAPES_SPEC, toy_config
+
+SOURCES = (
+    'project',
+    'configs',
+    'tools',
+    'LICENSE',
+    'README.md',
+    'model-index.yml',
+    'pyproject.toml',
+    'setup.cfg',
+    'setup.py',
+)
+MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
+REGISTRIES = """
+import json, sys
+import mmdet.datasets, mmdet.engine, mmdet.evaluation, mmdet.models
+import mmdet.visualization
+import mmengine.registry, mmdet.registry
+from mmengine.registry import Registry
+
+def entries():
+    return {
+        f'{module.__name__}.{registry.name}.{name}': entry
+        for module in (mmengine.registry, mmdet.registry)
+        for registry in vars(module).values()
+        if isinstance(registry, Registry)
+        for name, entry in registry.module_dict.items()
+    }
+
+before = entries()
+import project
+after = entries()
+changed = [name for name in before if after.get(name) is not before[name]]
+added = {name: after[name].__module__ for name in set(after) - set(before)}
+print(json.dumps([changed, added]))
+"""
+COST = """
+import json, sys, time
+import mmdet.datasets, mmdet.engine, mmdet.evaluation, mmdet.models
+before, start = set(sys.modules), time.perf_counter()
+import project
+seconds = time.perf_counter() - start
+added = {name.partition('.')[0] for name in set(sys.modules) - before}
+print(json.dumps([seconds, sorted(added)]))
+"""
+TWICE = """
+import importlib, json
+from mmengine.utils import import_modules_from_strings
+import project
+from mmdet.registry import MODELS
+first = MODELS.get('HDETR')
+import_modules_from_strings(['project', 'project'])
+importlib.reload(project)
+print(json.dumps(MODELS.get('HDETR') is first))
+"""
+FROM_THE_WHEEL = """
+import json
+from mmengine.config import Config
+import project
+from mmdet.registry import MODELS
+from project.utils.paths import config_path, tool_path
+config = config_path('h_detr/h-detr_r50_8xb2-12e_coco.py')
+tool = tool_path('model_converters/official_to_mmdet.py')
+detector = Config.fromfile(config).model.type
+files = [project.__file__, str(config), str(tool)]
+print(json.dumps([files, MODELS.get(detector).__module__]))
+"""
+INFER = """
+import json, sys
+from mmdet.apis import DetInferencer
+config, checkpoint, image = sys.argv[1:]
+inferencer = DetInferencer(config, checkpoint, device='cpu')
+result = inferencer(image, pred_score_thr=0.0)['predictions'][0]
+print()
+print(json.dumps([len(result['scores']), len(result['bboxes'][0])]))
+"""
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built from a copy because building writes to its folder."""
+    folder = tmp_path_factory.mktemp('wheel')
+    for name in SOURCES:
+        source, copy = ROOT / name, folder / 'source' / name
+        copy.parent.mkdir(exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+    pip(
+        'wheel',
+        *('--no-build-isolation', '--no-deps', '--wheel-dir', folder),
+        folder / 'source',
+    )
+    return next(folder.glob('mmdetr-*.whl'))
+
+
+@pytest.fixture(scope='module')
+def run_installed(wheel, tmp_path_factory) -> Callable[..., str]:
+    """Runs Python in an empty folder, with the wheel and no checkout."""
+    site = tmp_path_factory.mktemp('site')
+    pip('install', '--no-deps', '--target', site, wheel)
+    elsewhere = tmp_path_factory.mktemp('elsewhere')
+
+    def run(*arguments: object) -> str:
+        result = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=elsewhere,
+            env={
+                **os.environ,
+                'OMP_NUM_THREADS': '1',
+                'PYTHONPATH': str(site),
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    run.site = site
+    return run
+
+
+def pip(*arguments: object) -> None:
+    command = [sys.executable, '-m', 'pip', *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def run_for_json(code: str) -> object:
+    """Run code in a fresh interpreter and read the last line it prints."""
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_wheel_holds_the_configs_and_tools(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    shipped = {
+        name.removeprefix('project/.mim/configs/')
+        for name in names
+        if name.startswith('project/.mim/configs/') and name.endswith('.py')
+    }
+    there = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py')}
+    assert shipped == there
+    assert 'project/.mim/model-index.yml' in names
+    assert 'project/.mim/tools/train.py' in names
+    assert any(name.endswith('licenses/LICENSE') for name in names)
+
+
+def test_wheel_holds_nothing_of_the_checkout_alone(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition('/')[0] for name in names}
+    assert {top for top in tops if not top.endswith('.dist-info')} == {
+        'project'
+    }
+    unwanted = re.compile(r'__pycache__|\.pyc|tools/setup|benchmark_|demo\.py')
+    assert not [name for name in names if unwanted.search(name)]
+
+
+def test_works_without_the_checkout(run_installed):
+    output = run_installed('-c', FROM_THE_WHEEL)
+    files, module = json.loads(output.splitlines()[-1])
+    assert all(Path(file).is_relative_to(run_installed.site) for file in files)
+    assert module == 'project.models.detectors.h_detr'
+
+
+def test_stock_mmdet_tools_run_a_config_anywhere(run_installed, tmp_path):
+    """mmdet's train.py, test.py and DetInferencer, with the wheel."""
+    data, work_dir = tmp_path / 'data', tmp_path / 'work'
+    make_shapes(data, SHAPES_SPEC)
+    config = tmp_path / 'mine.py'
+    toy_config(data, work_dir).dump(config)
+
+    run_installed(MMDET_TOOLS / 'train.py', config, '--work-dir', work_dir)
+    last = Path((work_dir / 'last_checkpoint').read_text())
+    tested = run_installed(
+        MMDET_TOOLS / 'test.py', config, last, '--work-dir', work_dir
+    )
+    assert 'coco/bbox_mAP' in tested
+
+    image = next((data / 'val').glob('*.png'), None) or next(
+        (data / 'val').iterdir()
+    )
+    output = run_installed('-c', INFER, config, last, image)
+    assert json.loads(output.splitlines()[-1]) == [10, 4]
+
+
+def test_leaves_the_entries_of_mmdet_and_mmengine():
+    changed, added = run_for_json(REGISTRIES)
+    assert changed == []
+    assert 'mmdet.registry.model.HDETR' in added
+    assert {module.partition('.')[0] for module in added.values()} == {
+        'project'
+    }
+
+
+def test_importing_twice_is_harmless():
+    assert run_for_json(TWICE) is True
+
+
+def test_import_costs_little_beside_mmdet():
+    """Its own modules alone: 0.04 s here, and no further library."""
+    seconds, added = run_for_json(COST)
+    assert added == ['project']
+    assert seconds < 1.0
+
+
+def test_ranges_of_setup_cfg_hold_the_tested_versions(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith('/METADATA'))
+        text = archive.read(name).decode()
+    ranges = re.findall(r'^Requires-Dist: ([^;\n]+)$', text, re.MULTILINE)
+    pins = read_pins()
+
+    assert len(ranges) >= 8
+    for requirement in map(Requirement, [*ranges, MMCV_RANGE]):
+        pin = pins[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(pin), requirement
+
+
+def test_wheel_does_not_make_pip_build_mmcv(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith('/METADATA'))
+        assert 'Requires-Dist: mmcv' not in archive.read(name).decode()
+
+
+def read_pins() -> dict[str, str]:
+    lines = (ROOT / 'requirements.txt').read_text().splitlines()
+    pins = [line.split('==') for line in lines if '==' in line]
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def test_requirements_are_complete():
+    """Whatever a pinned package needs is pinned as well, and in its range."""
+    pins = read_pins()
+    # Of the same content, without the windows; see requirements.txt.
+    pins['opencv-python'] = pins['opencv-python-headless']
+    needs = [
+        (name, requirement)
+        for name in sorted(pins.keys() - {'opencv-python'})
+        for requirement in map(Requirement, metadata.requires(name) or [])
+        if is_wanted(requirement)
+    ]
+    wrong = [
+        f'{name} needs {requirement}'
+        for name, requirement in needs
+        if not requirement.specifier.contains(
+            pins.get(canonicalize_name(requirement.name), '0')
+        )
+    ]
+    assert len(needs) > 50
+    assert wrong == []
+
+
+def is_wanted(requirement: Requirement) -> bool:
+    """Whether it is no extra, and no library of torch's CUDA builds."""
+    if re.match('nvidia-|cuda-|triton', requirement.name):
+        return False
+    marker = requirement.marker
+    return marker is None or marker.evaluate({'extra': ''})
+
+
+def test_model_index_names_the_metafiles():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    there = {str(p.relative_to(ROOT)) for p in CONFIGS.rglob('metafile.yml')}
+    assert set(index['Import']) == there
