@@ -12,22 +12,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tests.helpers.configs import ROOT, SHARED
+from tests.helpers.configs import ROOT
+
+GOLDENS = ROOT / 'tests' / 'data' / 'goldens'
 
 
 def key_listings(system: str) -> list[Path]:
     """The listings of one folder of goldens."""
-    for goldens in (ROOT / 'tests' / 'data' / 'goldens', SHARED / 'goldens'):
-        found = sorted((goldens / system).glob('keys_*.json'))
-        if found:
-            return found
-    raise FileNotFoundError(f'no keys_*.json for {system}')
+    return sorted((GOLDENS / system).glob('keys_*.json'))
 
 
 def read_keys(system: str, name: str) -> dict:
     """Read the listing of one layout, such as ``authors_r50_one_stage``."""
-    paths = {path.stem: path for path in key_listings(system)}
-    return json.loads(paths[f'keys_{name}'].read_text())
+    return json.loads((GOLDENS / system / f'keys_{name}.json').read_text())
 
 
 def number_of(name: str) -> float:

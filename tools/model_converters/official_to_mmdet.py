@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from project.utils.checkpoint import ConvertedCheckpoint, convert_file
+from project.utils.checkpoint.classes import NUM_COCO_IDS
 from project.utils.errors import UserError
 
 
@@ -44,18 +45,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def report(converted: ConvertedCheckpoint, configs: Sequence[str]) -> str:
     """Say what was done, one line each."""
     layout, classes = converted.layout, str(converted.source_classes)
-    if converted.source_classes == 91:
+    if converted.source_classes == NUM_COCO_IDS:
         classes += ' category ids of COCO -> its 80 classes'
     lines = [
-        f'layout    {layout.title}',
-        f'model     {converted.architecture}',
-        f'tensors   {len(converted.origins)} mapped, '
+        f'layout     {layout.title}',
+        f'model      {converted.architecture}',
+        f'tensors    {len(converted.origins)} mapped, '
         f'{len(converted.aliases)} second names dropped, '
         f'{len(converted.filled)} buffers filled in',
-        f'classes   {classes}',
-        *(f'fits      {config}' for config in configs),
-        f'detections per image behind the published AP: {layout.max_per_img}'
-        ' (model.test_cfg.max_per_img)',
+        f'classes    {classes}',
+        *(f'fits       {config}' for config in configs),
+        f'detections {layout.max_per_img} per image for the published AP '
+        '(model.test_cfg.max_per_img)',
     ]
     if converted.renewed:
         lines.append(f'for fine-tuning with {converted.num_classes} classes')
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         sys.exit(f'Error: {error}')
     print(report(converted, configs))
-    print(f'written   {args.target}')
+    print(f'written    {args.target}')
 
 
 if __name__ == '__main__':

@@ -99,7 +99,7 @@ def convert_state_dict(
     filled = derived_buffers(mapped)
     table = found.class_tensors
     source_classes = count_classes(mapped, table)
-    if source_classes == NUM_COCO_IDS != num_classes:
+    if source_classes == NUM_COCO_IDS and num_classes != NUM_COCO_IDS:
         mapped = contiguous_coco(mapped, table)
     classes = count_classes(mapped, table)
     if num_classes not in (None, classes):

@@ -2,6 +2,7 @@
 """Converts one checkpoint file into another."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _check_shipped(converted: ConvertedCheckpoint) -> tuple[str, ...]:
     name = configs[0] if configs else nearest_config(converted)
     layout = model_layout(config_path(name), converted.num_classes)
     try:
-        check_model(converted, layout)
+        check_model(converted, replace(layout, config=f'configs/{name}'))
     except UserError as error:
         raise UserError(
             f'{error} (which comes closest of the shipped configs; name your '

@@ -183,12 +183,31 @@ _BUILT_BY = {
         'swin-l_900q_8xb2-12e',
         'swin-l_900q_8xb2-36e',
     ),
-    Architecture('r50'): ('r50_no-tricks_8xb2-12e', 'r50_baseline_8xb2-12e'),
-    Architecture('r50', 300): ('r50_baseline-tricks_8xb2-12e',),
-    Architecture('swin-t'): ('swin-t_baseline_8xb2-12e',),
-    Architecture('swin-t', 300): ('swin-t_baseline-tricks_8xb2-12e',),
-    Architecture('swin-l'): ('swin-l_baseline_8xb2-12e',),
-    Architecture('swin-l', 300): ('swin-l_baseline-tricks_8xb2-12e',),
+    Architecture('r50'): (
+        'r50_no-tricks_8xb2-12e',
+        'r50_baseline_8xb2-12e',
+        'r50_baseline_8xb2-36e',
+    ),
+    Architecture('r50', 300): (
+        'r50_baseline-tricks_8xb2-12e',
+        'r50_baseline-tricks_8xb2-36e',
+    ),
+    Architecture('swin-t'): (
+        'swin-t_baseline_8xb2-12e',
+        'swin-t_baseline_8xb2-36e',
+    ),
+    Architecture('swin-t', 300): (
+        'swin-t_baseline-tricks_8xb2-12e',
+        'swin-t_baseline-tricks_8xb2-36e',
+    ),
+    Architecture('swin-l'): (
+        'swin-l_baseline_8xb2-12e',
+        'swin-l_baseline_8xb2-36e',
+    ),
+    Architecture('swin-l', 300): (
+        'swin-l_baseline-tricks_8xb2-12e',
+        'swin-l_baseline-tricks_8xb2-36e',
+    ),
     Architecture('r50', 300, as_two_stage=False): (
         'r50_one-stage-refine_8xb2-50e',
     ),

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.apis import init_detector
+from mmengine import Config
 
+from project.engine.runner.checkpoints import check_checkpoint
+from project.engine.runner.resolve import resolve_config
+from project.utils.checkpoint import build_on_meta
 from project.utils.paths import config_path, tool_path
 from tests.helpers.checkpoints import numbered_weights, read_keys
 
@@ -76,14 +80,14 @@ def test_from_released_layout_to_detector(tmp_path, source, target, weights):
         check=True,
         cwd=tmp_path,
     )
-    assert 'tensors   575 mapped, 56 second names dropped, 53 ' in run.stdout
+    assert 'tensors    575 mapped, 56 second names dropped, 53 ' in run.stdout
     assert "H-Deformable-DETR, the authors' repository" in run.stdout
     assert '91 category ids of COCO -> its 80 classes' in run.stdout
     fits = [x for x in run.stdout.splitlines() if x.startswith('fits')]
     assert fits[0].endswith(f'configs/{R50}')
     assert fits[1].endswith('h-detr_r50_8xb2-36e_coco.py')
-    assert 'published AP: 100 ' in run.stdout
-    assert f'written   {target}' in run.stdout
+    assert 'detections 100 per image' in run.stdout
+    assert f'written    {target}' in run.stdout
     model = init_detector(
         str(config_path(R50)),
         str(target),
@@ -95,6 +99,27 @@ def test_from_released_layout_to_detector(tmp_path, source, target, weights):
     state = model.state_dict()
     norm = weights['transformer.decoder.layers.3.norm2.weight']
     assert torch.equal(state['decoder.layers.3.norms.0.weight'], norm)
+
+
+@pytest.mark.parametrize(
+    'entries', [{}, dict(trainer=dict(iteration=89999), iteration=89999)]
+)
+def test_files_of_detrex_name_its_numerics(
+    convert, capsys, tmp_path, target, entries
+):
+    """Converted there, and trained there."""
+    keys = read_keys('h_detr', 'detrex_r50_two_stage')
+    source = tmp_path / 'detrex.pth'
+    torch.save(dict(model=numbered_weights(keys), **entries), source)
+    convert([str(source), str(target)])
+    out = capsys.readouterr().out
+    assert 'layout     H-Deformable-DETR, detrex' in out
+    fits = [line for line in out.splitlines() if line.startswith('fits')]
+    assert fits[0].endswith('h-detr_r50_8xb2-12e_coco-detrex.py')
+    assert 'detections 300 per image' in out
+    assert torch.load(target)['state_dict']['level_embed'].dtype is (
+        torch.float64
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +171,7 @@ def test_the_way_out_of_a_model_of_ones_own_is_named(
         'model = dict(num_queries=100, one2many=dict(num_queries=300))\n'
     )
     convert([str(source), str(target), '--config', str(config)])
-    assert f'fits      {config}' in capsys.readouterr().out
+    assert f'fits       {config}' in capsys.readouterr().out
     table = torch.load(target)['state_dict']['query_embedding.weight']
     assert table.shape == (400, 256)
 
@@ -188,6 +213,13 @@ def test_finetuning_says_what_starts_anew(convert, capsys, source, target):
         t.shape for n, t in checkpoint['state_dict'].items() if 'cls' in n
     }
     assert shapes == {(5, 256), (5,)}
+
+
+def test_a_runner_starts_from_the_finetuning_file(convert, source, target):
+    convert([str(source), str(target), '--num-classes', '5'])
+    cfg = Config.fromfile(config_path(R50))
+    cfg.classes = tuple('abcde')
+    check_checkpoint(str(target), build_on_meta(resolve_config(cfg).model))
 
 
 def test_classes_of_the_config_must_be_asked_for(
