@@ -7,6 +7,7 @@ at once, not after the seconds that importing mmdet takes.
 
 import argparse
 import contextlib
+import ctypes
 import os
 import os.path as osp
 import signal
@@ -20,6 +21,8 @@ from mmengine.config import Config, DictAction
 if TYPE_CHECKING:
     from project.engine import DETRRunner
 
+# From linux/prctl.h: the signal to get when the parent process ends.
+_PR_SET_PDEATHSIG = 1
 # Processes that find the same mistake find it within this time, in seconds.
 _SAME_MISTAKE = 10
 
@@ -71,6 +74,20 @@ def _key_value(text: str) -> str:
     if '=' not in text:
         raise argparse.ArgumentTypeError(f'expected KEY=VALUE, got {text!r}')
     return text
+
+
+def join_job(args: argparse.Namespace) -> None:
+    """Make this process one of those that its launcher has started.
+
+    torchrun gives each process a session of its own. Where torchrun is killed
+    outright, they would train on unseen, into the folder of the next attempt.
+
+    Args:
+        args (argparse.Namespace): With the shared arguments.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.launcher == 'pytorch' and sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def require_file(path: str, what: str) -> None:

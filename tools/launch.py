@@ -140,7 +140,9 @@ def prepare_processes(num_processes: int) -> None:
         os.environ.setdefault(name, str(num_threads))
 
 
-def run_processes(num_processes: int, command: list[str]) -> int:
+def run_processes(
+    num_processes: int, rendezvous_options: list[str], command: list[str]
+) -> int:
     """Run a command in several processes and wait for them.
 
     All are ended when one of them fails, or when this process is
@@ -148,6 +150,7 @@ def run_processes(num_processes: int, command: list[str]) -> int:
 
     Args:
         num_processes (int): How many to run on this machine.
+        rendezvous_options (list[str]): As :func:`rendezvous` returns.
         command (list[str]): A script and its arguments.
 
     Returns:
@@ -160,9 +163,9 @@ def run_processes(num_processes: int, command: list[str]) -> int:
         ChildFailedError,
     )
 
-    # The processes say themselves what went wrong.
-    logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
-    options = [*rendezvous(), f'--nproc-per-node={num_processes}']
+    # torchrun's own words; the processes say themselves what went wrong.
+    logging.disable()
+    options = [*rendezvous_options, f'--nproc-per-node={num_processes}']
     try:
         run.run(run.parse_args([*options, *command]))
     except ChildFailedError as error:
@@ -183,9 +186,10 @@ def main() -> None:
     command = job(args)
     if args.gpus == 1 and os.environ.get('NNODES', '1') == '1':
         os.execv(sys.executable, [sys.executable, *command])
+    options = rendezvous()
     prepare_processes(args.gpus)
     command += ['--launcher', 'pytorch']
-    sys.exit(run_processes(args.gpus, command))
+    sys.exit(run_processes(args.gpus, options, command))
 
 
 if __name__ == '__main__':

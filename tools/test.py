@@ -3,11 +3,11 @@
 
 import argparse
 import copy
-import os
 
 from _cli import (
     add_shared_arguments,
     build_runner,
+    join_job,
     load_config,
     require_file,
     user_errors,
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must end in .pkl or .pickle, got {args.out!r}')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    join_job(args)
     require_file(args.config, 'config')
     require_file(args.checkpoint, 'checkpoint')
     return args

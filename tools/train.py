@@ -2,12 +2,12 @@
 """Train a detector; takes the options of mmdet's tools/train.py."""
 
 import argparse
-import os
 import os.path as osp
 
 from _cli import (
     add_shared_arguments,
     build_runner,
+    join_job,
     load_config,
     require_file,
     user_errors,
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_shared_arguments(parser)
     args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    join_job(args)
     require_file(args.config, 'config')
     return args
 

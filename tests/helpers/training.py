@@ -52,24 +52,50 @@ def toy_config(data_root: Path, work_dir: Path, **options: Any) -> Config:
     return cfg
 
 
+def tool_command(script: str | Path, *arguments: str | Path) -> list[str]:
+    """How a user starts a script of the repository.
+
+    Args:
+        script: Relative to the repository.
+        *arguments: What to give it.
+
+    Returns:
+        list[str]: The command.
+    """
+    starter = [sys.executable] if str(script).endswith('.py') else []
+    return [*starter, str(ROOT / script), *map(str, arguments)]
+
+
+def tool_env(**variables: str) -> dict[str, str]:
+    """The environment of a tool, which need not be installed.
+
+    Args:
+        **variables: Set besides.
+
+    Returns:
+        dict[str, str]: The environment.
+    """
+    paths = [variables.pop('PYTHONPATH', ''), str(ROOT)]
+    variables['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
+    return {**os.environ, 'OMP_NUM_THREADS': '1', **variables}
+
+
 def run_tool(
     *command: str | Path, env: dict[str, str] | None = None, **kwargs: Any
 ) -> subprocess.CompletedProcess:
-    """Run a script of the repository as a user would.
+    """Run a script of the repository to its end.
 
     Args:
-        *command: Script, relative to the repository, and its arguments.
+        *command: As for :func:`tool_command`.
         env: Variables to set besides those of the tests.
         **kwargs: For ``subprocess.run``.
 
     Returns:
         CompletedProcess: With ``stdout`` and ``stderr`` as text.
     """
-    script, *arguments = map(str, command)
-    starter = [sys.executable] if script.endswith('.py') else []
     return subprocess.run(
-        [*starter, str(ROOT / script), *arguments],
-        env={**os.environ, 'OMP_NUM_THREADS': '1', **(env or {})},
+        tool_command(*command),
+        env=tool_env(**(env or {})),
         capture_output=True,
         text=True,
         timeout=300,
