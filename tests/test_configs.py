@@ -61,3 +61,17 @@ def test_config_is_complete(name: str) -> None:
         assert f'-{epochs}e_' in name
         batch = config.train_dataloader.batch_size
         assert f'xb{batch}-' in name
+
+
+def test_metafile_lists_every_config() -> None:
+    import yaml
+
+    for path in CONFIGS.rglob('metafile.yml'):
+        models = yaml.safe_load(path.read_text())['Models']
+        listed = {Path(model['Config']).name for model in models}
+        shipped = {config.name for config in path.parent.glob('*.py')}
+        assert listed == shipped
+        for model in models:
+            assert model['Name'] == Path(model['Config']).stem
+            epochs = model['Metadata']['Epochs']
+            assert f'-{epochs}e_' in model['Name']

@@ -273,6 +273,8 @@ class BaseDeformableDETR(DeformableDETR):
             gradient, best first, has shape (bs, num_queries, 4); and the
             first stage's outputs for the loss, empty in evaluation.
         """
+        if memory_mask is None:  # without it mmdet moves sizes to the device
+            memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
         memory, anchors = self.gen_encoder_output_proposals(
             memory, memory_mask, level_shapes
         )
