@@ -1,0 +1,343 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""The set-up: what it says of a failure, and when it compiles mmcv."""
+
+import dataclasses
+import importlib.util
+import json
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.helpers.configs import ROOT
+
+FOLDER = ROOT / 'tools' / 'setup'
+WHEEL = 'mmcv-2.1.0-cp311-cp311-linux_x86_64.whl'
+
+
+def load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# In the order in which they import each other.
+commands = load('commands', FOLDER / 'commands.py')
+mmcv_wheel = load('mmcv_wheel', FOLDER / 'mmcv_wheel.py')
+setup = load('setup_main', FOLDER / '__main__.py')
+
+
+@pytest.mark.parametrize(
+    ('output', 'cause'),
+    [
+        (
+            "WARNING: Retrying after connection broken by 'NewConnectionError("
+            '...)\nERROR: No matching distribution found for torch==2.13.0\n',
+            'the package index cannot be reached; look at the network',
+        ),
+        (
+            'ERROR: Could not find a version (from versions: none)\n'
+            'ERROR: No matching distribution found for torch==2.13.0\n',
+            'out of reach, or has no torch==2.13.0 for this Python',
+        ),
+        (
+            'ERROR: Could not find a version (from versions: 1.0)\n'
+            'ERROR: No matching distribution found for ninja==99\n',
+            'the index has no ninja==99',
+        ),
+        (
+            'c++: fatal error: Killed signal terminated program cc1plus\n',
+            'ran out of memory; MAX_JOBS=1',
+        ),
+        (
+            '  a.cpp:3:10: fatal error: torch/extension.h: No such file\n'
+            '  ninja: build stopped: subcommand failed.\n'
+            'ERROR: Failed to build mmcv\n',
+            'the compiler stopped at: torch/extension.h: No such file',
+        ),
+        (
+            "    ModuleNotFoundError: No module named 'pkg_resources'\n"
+            'ERROR: Failed to build mmcv\n',
+            "ModuleNotFoundError: No module named 'pkg_resources'",
+        ),
+        (
+            'OSError: [Errno 28] No space left on device\n',
+            'the disk is full',
+        ),
+        ('one\nlast words\n', 'last words'),
+        ('', 'no output'),
+    ],
+)
+def test_explains_a_failure(output, cause):
+    assert cause in commands.explain_failure(output)
+
+
+@pytest.mark.parametrize(
+    ('line', 'state'),
+    [
+        ('Progress 95000000 of 191794682', 'downloading, 95 of 192 MB'),
+        ('Collecting torch==2.13.0', 'collecting torch==2.13.0'),
+        (
+            '  Downloading https://host/a/numpy-2.4.6.whl (17 MB)',
+            'downloading numpy-2.4.6.whl',
+        ),
+        ('Installing collected packages: a, b', 'installing'),
+        ('Requirement already satisfied: torch', None),
+    ],
+)
+def test_says_what_pip_does(line, state):
+    assert setup.describe_pip(line) == state
+
+
+def test_counts_compiled_files():
+    line = '  [3/79] c++ -MMD -c roi_align.cpp -o roi_align.o'
+    assert mmcv_wheel.describe_ninja(line) == '3 of 79 files compiled'
+    assert mmcv_wheel.describe_ninja('running build_ext') is None
+
+
+def test_a_failing_command_is_explained_and_logged(tmp_path, capsys):
+    log = tmp_path / 'log'
+    script = 'print("first"); print("ERROR: no luck"); raise SystemExit(3)'
+    with pytest.raises(commands.SetupError, match=r'^a try failed: no luck '):
+        commands.run_logged(
+            [sys.executable, '-c', script],
+            log,
+            title='a try',
+            describe=lambda line: None,
+        )
+    assert 'first\nERROR: no luck\n' in log.read_text()
+    assert capsys.readouterr().out.rstrip().endswith('failed')
+
+
+def test_a_command_may_be_silent_or_not_end_its_last_line(tmp_path, capsys):
+    log = tmp_path / 'log'
+    script = 'import time; time.sleep(1.2); print("end", end="")'
+    seen = []
+    commands.run_logged(
+        [sys.executable, '-c', script],
+        log,
+        title='a try',
+        describe=seen.append,
+    )
+    assert seen[-1] == 'end'
+    assert log.read_text().endswith('end')
+    assert capsys.readouterr().out.startswith('  a try [0:01] done')
+
+
+def write_wheel(folder: Path, *members: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / WHEEL, 'w') as archive:
+        for member in members:
+            archive.writestr(member, '')
+    return folder / WHEEL
+
+
+def test_tells_a_wheel_without_ops(tmp_path):
+    extension = 'mmcv/_ext.cpython-311-x86_64-linux-gnu.so'
+    assert mmcv_wheel.has_ops(write_wheel(tmp_path / 'a', extension))
+    assert not mmcv_wheel.has_ops(
+        write_wheel(tmp_path / 'b', 'mmcv/__init__.py', 'mmcv/ops/_ext.pyi')
+    )
+
+
+CPU = mmcv_wheel.TorchBuild(
+    python='cpython-311', torch='2.13.0+cpu', cuda='', archs='', has_nvcc=False
+)
+CUDA = mmcv_wheel.TorchBuild(
+    python='cpython-311',
+    torch='2.13.0+cu130',
+    cuda='13.0',
+    archs='8.0 9.0',
+    has_nvcc=True,
+)
+
+
+def test_every_torch_has_wheels_of_its_own():
+    builds = [
+        CPU,
+        CUDA,
+        dataclasses.replace(CPU, python='cpython-312'),
+        dataclasses.replace(CPU, torch='2.12.0+cpu'),
+        dataclasses.replace(CUDA, cuda='', archs=''),
+        dataclasses.replace(CUDA, archs='9.0'),
+    ]
+    keys = {build.key for build in builds}
+    assert len(keys) == len(builds)
+    assert 'cpython-311-torch2.13.0+cpu-cpu' in keys
+    assert not any(set(key) & set(' /;') for key in keys)
+
+
+class Machine:
+    """A machine on which compiling mmcv takes no time.
+
+    Attributes:
+        installed: What the environment's mmcv says of itself.
+        events: What was done, in order.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self.folder = cache / 'mmdetr' / 'wheels' / CPU.key
+        self.installed = 'ModuleNotFoundError'
+        self.working = {b'good'}
+        self.compiled = b'good'
+        self.events: list[str] = []
+
+    def compile(self, *args: object) -> Path:
+        self.events.append('compile')
+        wheel = self.folder.parent / 'built' / WHEEL
+        wheel.parent.mkdir(parents=True)
+        wheel.write_bytes(self.compiled)
+        return wheel
+
+    def install(self, python: Path, wheel: Path, *args: object) -> None:
+        self.events.append('install')
+        is_working = wheel.read_bytes() in self.working
+        self.installed = '2.1.0 cpu' if is_working else 'undefined symbol'
+
+    def cache(self, content: bytes) -> None:
+        self.folder.mkdir(parents=True)
+        (self.folder / WHEEL).write_bytes(content)
+
+    def ensure(self) -> list[str]:
+        mmcv_wheel.ensure_mmcv(Path('python'), '2.1.0', Path('log'), {})
+        return self.events
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path) -> Machine:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    machine = Machine(tmp_path)
+    for name, stand_in in {
+        '_probe_torch': lambda *args: CPU,
+        '_probe_ops': lambda *args: machine.installed,
+        '_check_compilers': lambda *args: machine.events.append('check'),
+        '_compile': machine.compile,
+        '_install': machine.install,
+    }.items():
+        monkeypatch.setattr(mmcv_wheel, name, stand_in)
+    return machine
+
+
+def test_leaves_an_mmcv_that_works(machine):
+    machine.installed = '2.1.0 cpu'
+    assert machine.ensure() == []
+
+
+def test_compiles_once_and_keeps_the_wheel(machine):
+    assert machine.ensure() == ['check', 'compile', 'install']
+    assert (machine.folder / WHEEL).read_bytes() == b'good'
+
+    machine.installed = 'ModuleNotFoundError'
+    machine.events.clear()
+    assert machine.ensure() == ['install']
+
+
+@pytest.mark.parametrize('installed', ['2.1.0 cuda', '2.0.1 cpu'])
+def test_replaces_another_mmcv(machine, installed):
+    machine.installed = installed
+    machine.cache(b'good')
+    assert machine.ensure() == ['install']
+
+
+def test_a_kept_wheel_that_does_not_work_is_compiled_anew(machine):
+    machine.cache(b'made for another torch')
+    assert machine.ensure() == ['install', 'check', 'compile', 'install']
+    assert (machine.folder / WHEEL).read_bytes() == b'good'
+
+
+def test_says_that_fresh_ops_do_not_work(machine):
+    machine.compiled = b'bad'
+    with pytest.raises(commands.SetupError, match='undefined symbol'):
+        machine.ensure()
+
+
+def test_looks_for_compilers_before_it_compiles():
+    check = mmcv_wheel._check_compilers
+    with pytest.raises(commands.SetupError, match=r'no C\+\+ .*apt install'):
+        check(Path(sys.executable), CPU, {'CXX': 'no-such-compiler'})
+    with pytest.raises(commands.SetupError, match=r'no nvcc .*toolkit 13\.0'):
+        check(
+            Path(sys.executable),
+            dataclasses.replace(CUDA, has_nvcc=False),
+            {},
+        )
+
+
+@pytest.mark.parametrize(
+    ('complaint', 'sentence'),
+    [
+        ('Python.h: No such file or directory', 'apt install python3-dev'),
+        ('vector: No such file', 'cannot compile an empty file: vector: No'),
+    ],
+)
+def test_says_why_a_compiler_cannot_compile(tmp_path, complaint, sentence):
+    compiler = tmp_path / 'c++'
+    compiler.write_text(f'#!/bin/sh\necho "{complaint}" >&2\nexit 1\n')
+    compiler.chmod(0o755)
+    with pytest.raises(commands.SetupError, match=sentence):
+        mmcv_wheel._check_compilers(
+            Path(sys.executable), CPU, {'CXX': str(compiler)}
+        )
+
+
+@pytest.fixture
+def venv(monkeypatch, tmp_path) -> Path:
+    """An environment that has been set up."""
+    site = tmp_path / 'lib' / 'python3.11' / 'site-packages'
+    for name in ('torch-2.13.0.dist-info', 'mmcv'):
+        (site / name).mkdir(parents=True)
+    (site / 'mmcv' / '_ext.so').touch()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr(setup, 'VENV', tmp_path)
+    monkeypatch.setattr(setup, 'PYTHON', Path(sys.executable))
+    monkeypatch.setattr(setup, 'STAMP', tmp_path / 'setup.json')
+    setup.STAMP.write_text(json.dumps(setup._fingerprint()))
+    return site
+
+
+def test_does_nothing_where_nothing_changed(venv, capsys):
+    assert setup.main() == 0
+    assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda site: (site / 'mmcv' / '_ext.so').unlink(),
+        lambda site: (site / 'torch-2.12.0.dist-info').mkdir(),
+        lambda site: setup.STAMP.write_text('{'),
+    ],
+    ids=['ops removed', 'another torch', 'broken stamp'],
+)
+def test_notices_a_change(venv, monkeypatch, capsys, change):
+    called = []
+    monkeypatch.setattr(setup, '_set_up', lambda: called.append(True))
+    change(venv)
+    assert setup.main() == 0
+    assert called == [True]
+    assert setup.main() == 0
+    assert called == [True], 'the new state was not remembered'
+
+
+def test_says_one_sentence_and_tries_again_next_time(
+    venv, monkeypatch, capsys
+):
+    def fail() -> None:
+        raise commands.SetupError('There is no disk.')
+
+    (venv / 'numpy-2.0.dist-info').mkdir()
+    monkeypatch.setattr(setup, '_set_up', fail)
+    for _ in range(2):
+        assert setup.main() == 1
+        assert capsys.readouterr().err == 'set-up: There is no disk.\n'
+
+
+def test_pins_name_all_that_the_set_up_asks_for():
+    pins = setup.read_pins(ROOT / 'requirements.txt')
+    assert set(setup.BUILD_TOOLS) <= pins.keys()
+    assert {'torch', 'mmcv'} <= pins.keys()
+    assert all(pins.values())
