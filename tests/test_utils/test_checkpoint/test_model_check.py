@@ -68,13 +68,16 @@ def test_released_weights_fit_the_configs_that_are_named(path):
     assert configs
     for name in configs:
         check_model(converted, layout_of(name))
-    model = model_of(configs[0])
+
+
+@pytest.mark.parametrize(
+    'listing', ['detrex_swin_tiny_two_stage', 'authors_r50_one_stage']
+)
+def test_what_fits_also_loads(listing):
+    converted = converted_from(listing)
+    config = Config.fromfile(config_path(fitting_configs(converted)[0]))
+    model = build_on_meta(config.model)
     model.load_state_dict(converted.state_dict, strict=True, assign=True)
-
-
-@cache
-def model_of(name):
-    return build_on_meta(Config.fromfile(config_path(name)).model)
 
 
 @pytest.mark.parametrize(
