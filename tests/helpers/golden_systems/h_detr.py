@@ -147,6 +147,8 @@ def _set_backbone(model: ConfigDict, entry: dict) -> None:
     backbone = entry['backbone'].split()[0]
     if backbone.startswith('resnet'):
         model.backbone.depth = int(backbone.removeprefix('resnet'))
+        if entry.get('dilation'):
+            model.backbone.type = 'DC5ResNet'
     else:
         model.backbone.drop_path_rate = 0.0
         model.backbone.with_cp = False

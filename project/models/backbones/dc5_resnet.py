@@ -1,0 +1,25 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from mmdet.models.backbones import ResNet
+from mmdet.registry import MODELS
+
+
+@MODELS.register_module()
+class DC5ResNet(ResNet):
+    """ResNet with stride 16, its last stage dilated as in torchvision.
+
+    The official DETRs take this net from torchvision, where the first block
+    of the dilated stage keeps the dilation of the stage before, 1. mmdet's
+    ``ResNet(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))`` dilates that
+    block, too: the same weights load and give other features.
+
+    Args:
+        depth (int): 50, 101 or 152.
+        **kwargs: As in mmdet's ``ResNet``, without strides and dilations.
+    """
+
+    def __init__(self, depth: int, **kwargs) -> None:
+        super().__init__(
+            depth, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), **kwargs
+        )
+        first_block = getattr(self, self.res_layers[-1])[0]
+        first_block.conv2.dilation = first_block.conv2.padding = (1, 1)
