@@ -216,6 +216,7 @@ _BUILT_BY = {
     ),
     Architecture('r50', 300, 1, as_two_stage=False, with_box_refine=False): (
         'r50_one-stage-single-scale_8xb2-50e',
+        'r50_one-stage-single-scale-dc5_8xb2-50e',
     ),
     Architecture('r50', 1800, as_two_stage=False, with_box_refine=False): (
         'r50_one-stage_8xb2-50e',
