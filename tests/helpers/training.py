@@ -13,7 +13,10 @@ from mmengine.config import Config
 from project.datasets.shapes import ShapesSpec, make_shapes
 from tests.helpers.configs import ROOT
 
-TOY_CONFIG = ROOT / 'tests' / 'data' / 'configs' / 'toy_h-detr.py'
+_CONFIGS = ROOT / 'tests' / 'data' / 'configs'
+TOY_CONFIG = _CONFIGS / 'toy_h-detr.py'
+WATCHED_CONFIG = _CONFIGS / 'toy_h-detr_watched.py'
+"""The toy config with the hooks of ``tests.helpers.hooks``."""
 SHAPES_SPEC = ShapesSpec(train=8, val=5, size=64)
 
 
@@ -28,18 +31,24 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def toy_config(data_root: Path, work_dir: Path, **options: Any) -> Config:
+def toy_config(
+    data_root: Path,
+    work_dir: Path,
+    path: Path = TOY_CONFIG,
+    **options: Any,
+) -> Config:
     """Read the toy config.
 
     Args:
         data_root: Where :func:`toy_data` lies.
         work_dir: Where a runner may write.
+        path: A variant of the config.
         **options: Further settings, with ``__`` for the dots of their keys.
 
     Returns:
         Config: The config as ``--cfg-options`` would leave it.
     """
-    cfg = Config.fromfile(TOY_CONFIG)
+    cfg = Config.fromfile(path)
     cfg.merge_from_dict(
         dict(
             data_root=str(data_root),

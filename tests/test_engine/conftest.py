@@ -1,8 +1,8 @@
 import os
 
 import pytest
-from mmengine.config import config as mmengine_config
 
+import tests.helpers.unformatted_configs  # noqa: F401
 from tests.helpers.training import toy_data
 
 __all__ = ['toy_data']
@@ -15,14 +15,6 @@ RANK_NAMES = (
     'MASTER_ADDR',
     'MASTER_PORT',
 )
-
-
-@pytest.fixture(autouse=True)
-def unformatted_configs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the three seconds in which a runner's config is made pretty."""
-    monkeypatch.setattr(
-        mmengine_config, 'FormatCode', lambda text, **_: (text, True)
-    )
 
 
 @pytest.fixture
