@@ -18,6 +18,7 @@ ALLOWED = {
     'project.utils': {'project.version'},
     'project.env': {'project.utils'},
     'project.models.utils': {'project.utils'},
+    'project.models.backbones': {'project.utils'},
     'project.models.layers': {'project.models.utils', 'project.utils'},
     'project.models.task_modules': {'project.models.utils', 'project.utils'},
     # The losses take the structures that matching returns.
