@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # From linux/prctl.h: the signal to get when the parent process ends.
 _PR_SET_PDEATHSIG = 1
+# Where other launchers than torchrun say which process of a machine it is.
+_LOCAL_RANKS = {'slurm': 'SLURM_LOCALID', 'mpi': 'OMPI_COMM_WORLD_LOCAL_RANK'}
 # Processes that find the same mistake find it within this time, in seconds.
 _SAME_MISTAKE = 10
 
@@ -85,7 +87,9 @@ def join_job(args: argparse.Namespace) -> None:
     Args:
         args (argparse.Namespace): With the shared arguments.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    name = _LOCAL_RANKS.get(args.launcher, '')
+    local_rank = os.environ.get(name, str(args.local_rank))
+    os.environ.setdefault('LOCAL_RANK', local_rank)
     if args.launcher == 'pytorch' and sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

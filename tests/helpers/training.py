@@ -1,11 +1,14 @@
 """Trainings of seconds: a tiny shapes dataset, a tiny H-DETR, the tools."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 import uuid
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 from mmengine.config import Config
@@ -131,3 +134,20 @@ def assert_one_sentence(
     assert len(errors) == 1, result.stderr
     for word in words:
         assert word in errors[0]
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import a script of tools/.
+
+    Args:
+        name: Of the file, without its ending.
+
+    Returns:
+        ModuleType: The script; its ``main`` reads ``sys.argv``.
+    """
+    path = ROOT / 'tools' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', path)
+    module = importlib.util.module_from_spec(spec)
+    with mock.patch.object(sys, 'path', [str(path.parent), *sys.path]):
+        spec.loader.exec_module(module)
+    return module

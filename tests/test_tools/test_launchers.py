@@ -285,23 +285,44 @@ def test_the_port_is_free_or_the_one_given(tmp_path: Path) -> None:
     assert ports[1] == '31417'
 
 
+SLEEP = """
+import os, time
+open('pid' + os.environ['RANK'], 'w').write(str(os.getpid()))
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    pass
+"""
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_ending_the_launcher_ends_its_processes(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    script = (
-        'import os, time\n'
-        'open("pid" + os.environ["RANK"], "w").write(str(os.getpid()))\n'
-        'try: time.sleep(60)\n'
-        'except KeyboardInterrupt: pass\n'
-    )
-    process = in_processes(tmp_path, script)
+    process = in_processes(tmp_path, SLEEP)
     pids = [wait_for_pid(tmp_path / f'pid{rank}') for rank in (0, 1)]
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert stderr == ''
     assert not any(map(is_alive, pids))
+
+
+def test_killing_the_launcher_ends_its_processes(tmp_path: Path) -> None:
+    join_job = f"""
+import argparse, sys
+sys.path.insert(0, {str(ROOT / 'tools')!r})
+from _cli import join_job
+join_job(argparse.Namespace(launcher='pytorch', local_rank=0))
+"""
+    process = in_processes(tmp_path, join_job + SLEEP)
+    pids = [wait_for_pid(tmp_path / f'pid{rank}') for rank in (0, 1)]
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def wait_for_pid(path: Path) -> int:
