@@ -41,7 +41,7 @@ def weights(**kwargs: int) -> dict[str, Tensor]:
     return dict(Detector(**kwargs).state_dict())
 
 
-def sentence(path: str, **kwargs: str) -> str:
+def sentence(path: str, **kwargs: bool) -> str:
     """The message about a checkpoint that is none of the detector."""
     with pytest.raises(UserError) as caught:
         check_checkpoint(path, Detector(), **kwargs)
@@ -93,22 +93,33 @@ def test_other_method(path: Path) -> None:
 
 def test_only_the_first_differences_are_named(path: Path) -> None:
     other = {f'{i}.weight': torch.zeros(1) for i in range(5)}
-    message = sentence(save(path, other), remedy='do this')
+    message = sentence(save(path, other))
     assert '0 of 9 tensors match' in message
     # 5 that the model lacks and 8 of its own, without the counter
-    assert message.endswith('and 10 more differ; do this.')
+    assert message.endswith('and 10 more differ.')
 
 
 def test_other_number_of_classes(path: Path) -> None:
     message = sentence(save(path, weights(num_classes=80)))
-    assert 'trained for 80 classes and the model has 4' in message
-    assert message.endswith('official_to_mmdet.py --num-classes 4.')
+    assert message.endswith('trained for 80 classes and the model has 4.')
+
+
+def test_ways_to_fine_tune_are_told(path: Path) -> None:
+    save(path, weights(num_classes=80))
+    message = sentence(str(path), fine_tuning=True)
+    assert 'official_to_mmdet.py --num-classes 4, or' in message
+    assert message.endswith('load_partially=True in the config.')
+    save(path, weights(num_queries=5))
+    message = sentence(str(path), fine_tuning=True)
+    assert message.endswith(
+        'load_partially=True in the config takes what matches.'
+    )
 
 
 def test_other_number_of_queries_is_not_taken_for_classes(path: Path) -> None:
     message = sentence(save(path, weights(num_queries=5)))
     assert 'query_embedding.weight' in message
-    assert '--num-classes' not in message
+    assert 'was trained for' not in message
 
 
 def test_a_difference_of_two_kinds_is_not_taken_for_classes(
@@ -116,7 +127,7 @@ def test_a_difference_of_two_kinds_is_not_taken_for_classes(
 ) -> None:
     other = weights(num_classes=80)
     other['bbox_head.label_embedding.weight'] = torch.zeros(7, 3)
-    assert '--num-classes' not in sentence(save(path, other))
+    assert 'was trained for' not in sentence(save(path, other))
 
 
 @pytest.mark.parametrize(

@@ -52,13 +52,17 @@ def find_last_checkpoint(work_dir: str) -> str | None:
     return path
 
 
-def check_checkpoint(path: str, model: nn.Module, *, remedy: str = '') -> None:
+def check_checkpoint(
+    path: str, model: nn.Module, *, fine_tuning: bool = False
+) -> None:
     """Raise unless a checkpoint holds just the weights of a model.
 
     Args:
         path (str): A file or an address that mmengine can load from.
         model (nn.Module): The model, without wrappers.
-        remedy (str): What to do about weights that differ. Defaults to ``''``.
+        fine_tuning (bool): Whether a part of the weights would do for a
+            start, which the message then tells how to ask for. Defaults to
+            False.
 
     Raises:
         UserError: If it cannot be read, or names or shapes differ.
@@ -74,21 +78,25 @@ def check_checkpoint(path: str, model: nn.Module, *, remedy: str = '') -> None:
     difference = _Difference.between(found, expected)
     if difference.is_none:
         return
-    num_classes = getattr(
-        getattr(model, 'bbox_head', None), 'num_classes', None
-    )
+    head = getattr(model, 'bbox_head', None)
+    num_classes = getattr(head, 'num_classes', None)
     other_num_classes = difference.other_num_classes(num_classes)
     if other_num_classes is not None:
+        remedy = (
+            f'; convert the official file with {_CONVERTER} --num-classes '
+            f'{num_classes}, or start all that counts classes anew with '
+            'load_partially=True in the config'
+        )
         raise UserError(
             f'{path} was trained for {other_num_classes} classes and the '
-            f'model has {num_classes}: keep what carries over with '
-            f'{_CONVERTER} --num-classes {num_classes}.'
+            f'model has {num_classes}{remedy if fine_tuning else ""}.'
         )
+    remedy = '; load_partially=True in the config takes what matches'
     num_matching = len(expected.keys() & found) - len(difference.reshaped)
     raise UserError(
         f'{path} is no checkpoint of this {type(model).__name__}: '
         f'{num_matching} of {len(expected)} tensors match, but {difference}'
-        f'{remedy and f"; {remedy}"}.'
+        f'{remedy if fine_tuning else ""}.'
     )
 
 

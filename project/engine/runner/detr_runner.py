@@ -115,7 +115,9 @@ class DETRRunner(Runner):
         Raises:
             UserError: If data, checkpoint or device cannot work.
         """
-        raise_together(self._check_training)
+        self._check_precision()
+        self._check_data('train', 'val')
+        raise_together(self._check_start)
         return super().train()
 
     def val(self) -> dict:
@@ -127,7 +129,8 @@ class DETRRunner(Runner):
         Raises:
             UserError: If data or checkpoint cannot work.
         """
-        raise_together(lambda: self._check_evaluation('val'))
+        self._check_data('val')
+        raise_together(self._check_weights)
         return super().val()
 
     def test(self) -> dict:
@@ -139,11 +142,12 @@ class DETRRunner(Runner):
         Raises:
             UserError: If data or checkpoint cannot work.
         """
-        raise_together(lambda: self._check_evaluation('test'))
+        self._check_data('test')
+        raise_together(self._check_weights)
         return super().test()
 
-    def _check_training(self) -> None:
-        """Raise what would end a training later, with a worse message."""
+    def _check_precision(self) -> None:
+        """Raise if mixed precision was asked for on a CPU."""
         wrapper = self.cfg.get('optim_wrapper') or {}
         uses_amp = wrapper.get('type') in ('AmpOptimWrapper', AmpOptimWrapper)
         if uses_amp and not has_accelerator():
@@ -151,7 +155,18 @@ class DETRRunner(Runner):
                 'Mixed precision (--amp, AmpOptimWrapper) needs a GPU and '
                 'there is none; train without it.'
             )
-        self._check_data('train', 'val')
+
+    def _check_data(self, *splits: str) -> None:
+        """Check the data once on each machine; reading it takes a while."""
+
+        def check() -> None:
+            if is_first_of_machine():
+                check_data(self.cfg, splits)
+
+        raise_together(check)
+
+    def _check_start(self) -> None:
+        """Raise unless the training can start or go on from its weights."""
         path = self._load_from
         if self._resume:
             path = path or find_last_checkpoint(self.work_dir)
@@ -162,23 +177,14 @@ class DETRRunner(Runner):
                 )
                 return
             check_resumable(path)
-        if path is not None and not self.cfg.get('load_partially', False):
-            check_checkpoint(
-                path,
-                self._bare_model(),
-                remedy='load_partially=True in the config takes what matches',
-            )
+            check_checkpoint(path, self._bare_model())
+        elif path is not None and not self.cfg.get('load_partially', False):
+            check_checkpoint(path, self._bare_model(), fine_tuning=True)
 
-    def _check_evaluation(self, split: str) -> None:
-        """Raise what would end an evaluation later or spoil its numbers."""
-        self._check_data(split)
+    def _check_weights(self) -> None:
+        """Raise unless the weights to evaluate are those of the model."""
         if self._load_from is not None and not self._has_loaded:
             check_checkpoint(self._load_from, self._bare_model())
-
-    def _check_data(self, *splits: str) -> None:
-        """Check the data once on each machine; reading it takes a while."""
-        if is_first_of_machine():
-            check_data(self.cfg, splits)
 
     def _bare_model(self) -> nn.Module:
         """Take the wrappers of the model off."""
