@@ -36,6 +36,7 @@ MIN_VISIBLE_PIXELS = 12
 _MAX_OBJECTS = 9
 _MAX_CLUTTER = 12
 _EXTENT_RANGE = (0.06, 0.6)  # diameter over the image's longest side
+_MAX_TURN = math.radians(25)  # things stand upright in most pictures
 _MIN_VISIBLE_SHARE = 0.4  # of the whole shape, parts outside included
 _OBJECT_CONTRAST = 110  # sum of absolute differences over R, G and B
 _CLUTTER_CONTRAST = 30
@@ -166,7 +167,7 @@ def _draw_shape(rng: Rng, name: str, height: int, width: int) -> Contours:
     low, high = (math.log(extent) for extent in _EXTENT_RANGE)
     extent = math.exp(low + rng.random_sample() * (high - low))
     center = (rng.random_sample() * width, rng.random_sample() * height)
-    angle = rng.random_sample() * 2 * math.pi
+    angle = (2 * rng.random_sample() - 1) * _MAX_TURN
     stretch = 0.85 + 0.3 * rng.random_sample()
     outline = [c * (stretch, 1 / stretch) for c in _OUTLINES[name]]
     return _place(outline, center, extent * max(height, width) / 2, angle)
@@ -272,8 +273,9 @@ def _arc(radius: float, start: float, end: float, steps: int) -> np.ndarray:
 
 
 def _regular(num_points: int, radius: float = 1.0) -> np.ndarray:
-    """Corners of a regular polygon around the origin; (num_points, 2)."""
-    return _arc(radius, 0.0, 2 * math.pi, num_points)
+    """Corners of a regular polygon, the first on top; (num_points, 2)."""
+    top = -math.pi / 2
+    return _arc(radius, top, top + 2 * math.pi, num_points)
 
 
 def _rectangle() -> np.ndarray:
@@ -298,7 +300,7 @@ def _cross(arm: float = 0.34) -> np.ndarray:
 
 
 def _crescent(offset: float = 0.45, radius: float = 0.78) -> np.ndarray:
-    """Outline of a disc less a smaller disc at (offset, 0); (48, 2)."""
+    """Outline of a disc less a smaller disc to its right; (48, 2)."""
     tip_x = (1 + offset**2 - radius**2) / (2 * offset)
     tip_y = math.sqrt(1 - tip_x**2)
     outer = math.atan2(tip_y, tip_x)

@@ -90,7 +90,7 @@ def test_pixels_are_pinned() -> None:
         for mask in scene.masks:
             digest.update(np.packbits(mask).tobytes())
     assert digest.hexdigest() == (
-        '2b8244b679b28c403d63a64cde86f90e22dbe83100d1237e3a7d38901b99673c'
+        'da94c117f68c57394b01d58e6ba8a36fcc75e5172291df47a24f9975ddadf2f8'
     )
 
 
