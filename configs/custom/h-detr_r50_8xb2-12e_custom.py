@@ -1,5 +1,5 @@
-# Start here for your own data: set `data_root` and `classes` in a config on top
-# of this one, or with --cfg-options; docs/data.md tells how the data lies.
+# Start here for your own data: set `data_root` and `classes` in a config that
+# inherits this one, or with --cfg-options; docs/data.md tells the layout.
 _base_ = '../h_detr/h-detr_r50_8xb2-12e_coco.py'
 
 data_root = 'data/custom/'
