@@ -171,6 +171,10 @@ def test_every_torch_has_wheels_of_its_own():
     assert not any(set(key) & set(' /;') for key in keys)
 
 
+def target(**environ: str) -> mmcv_wheel.Target:
+    return mmcv_wheel.Target(Path(sys.executable), Path('log'), environ)
+
+
 class Machine:
     """A machine on which compiling mmcv takes no time.
 
@@ -188,22 +192,20 @@ class Machine:
 
     def compile(self, *args: object) -> Path:
         self.events.append('compile')
-        wheel = self.folder.parent / 'built' / WHEEL
-        wheel.parent.mkdir(parents=True)
-        wheel.write_bytes(self.compiled)
-        return wheel
+        self.cache(self.compiled)
+        return self.folder / WHEEL
 
-    def install(self, python: Path, wheel: Path, *args: object) -> None:
+    def install(self, target: object, wheel: Path) -> None:
         self.events.append('install')
         is_working = wheel.read_bytes() in self.working
         self.installed = '2.1.0 cpu' if is_working else 'undefined symbol'
 
     def cache(self, content: bytes) -> None:
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / WHEEL).write_bytes(content)
 
     def ensure(self) -> list[str]:
-        mmcv_wheel.ensure_mmcv(Path('python'), '2.1.0', Path('log'), {})
+        mmcv_wheel.ensure_mmcv(target(), '2.1.0')
         return self.events
 
 
@@ -255,16 +257,35 @@ def test_says_that_fresh_ops_do_not_work(machine):
         machine.ensure()
 
 
+def test_keeps_what_pip_built(monkeypatch, tmp_path):
+    """Up to pip itself, whose place a copy of a wheel takes."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    seen = {}
+
+    def build(command, log, *, env, **kwargs):
+        seen.update(env)
+        write_wheel(Path(command[-1]), *members)
+
+    monkeypatch.setattr(mmcv_wheel, 'run_logged', build)
+    folder = tmp_path / 'kept'
+    members = ['mmcv/_ext.cpython-311-x86_64-linux-gnu.so']
+    kept = mmcv_wheel._compile(target(MAX_JOBS='7'), '2.1.0', CPU, folder)
+    assert kept == folder / WHEEL
+    assert mmcv_wheel.has_ops(kept)
+    assert (seen['MAX_JOBS'], seen['MMCV_WITH_OPS']) == ('7', '1')
+
+    members = ['mmcv/__init__.py']
+    with pytest.raises(commands.SetupError, match='without its compiled ops'):
+        mmcv_wheel._compile(target(), '2.1.0', CPU, tmp_path / 'other')
+    assert not (tmp_path / 'other').exists()
+
+
 def test_looks_for_compilers_before_it_compiles():
     check = mmcv_wheel._check_compilers
     with pytest.raises(commands.SetupError, match=r'no C\+\+ .*apt install'):
-        check(Path(sys.executable), CPU, {'CXX': 'no-such-compiler'})
+        check(target(CXX='no-such-compiler'), CPU)
     with pytest.raises(commands.SetupError, match=r'no nvcc .*toolkit 13\.0'):
-        check(
-            Path(sys.executable),
-            dataclasses.replace(CUDA, has_nvcc=False),
-            {},
-        )
+        check(target(), dataclasses.replace(CUDA, has_nvcc=False))
 
 
 @pytest.mark.parametrize(
@@ -279,9 +300,7 @@ def test_says_why_a_compiler_cannot_compile(tmp_path, complaint, sentence):
     compiler.write_text(f'#!/bin/sh\necho "{complaint}" >&2\nexit 1\n')
     compiler.chmod(0o755)
     with pytest.raises(commands.SetupError, match=sentence):
-        mmcv_wheel._check_compilers(
-            Path(sys.executable), CPU, {'CXX': str(compiler)}
-        )
+        mmcv_wheel._check_compilers(target(CXX=str(compiler)), CPU)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import SetupError, run_logged
-from mmcv_wheel import cache_folder, ensure_mmcv
+from mmcv_wheel import Target, cache_folder, ensure_mmcv
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / '.venv'
@@ -113,7 +113,7 @@ def _set_up() -> None:
         f'{len(rest)} packages',
         [*SHOW_BYTES, '--no-deps', *_pinned(pins, rest)],
     )
-    ensure_mmcv(PYTHON, pins['mmcv'], LOG, _environ())
+    ensure_mmcv(Target(PYTHON, LOG, _environ()), pins['mmcv'])
     _pip(
         'this package',
         ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)],

@@ -3,9 +3,11 @@
 
 from __future__ import annotations  # so that an old Python can say so
 
+import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -75,7 +77,7 @@ def run_logged(
                 progress.state = describe(line) or progress.state
                 progress.show()
         except BaseException:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
             raise
     progress.close('failed' if process.returncode else 'done')
     if process.returncode:
@@ -145,6 +147,8 @@ def _start(
     return subprocess.Popen(
         command,
         env=env,
+        # A group of its own, to end the compilers below it along with it.
+        start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
