@@ -96,6 +96,11 @@ def rendezvous() -> list[str]:
     """
     env = os.environ
     num_nodes = env.get('NNODES', '1')
+    if not num_nodes.isdecimal():
+        sys.exit(
+            f'Error: NNODES is {num_nodes!r}; expected how many machines '
+            'there are.'
+        )
     if num_nodes == '1' and 'PORT' not in env:
         return ['--standalone']  # asks the system for a free port
     missing = [
@@ -157,7 +162,7 @@ def run_processes(
         int: The exit status: 0, that of the first process which failed, or
         128 and the number of the signal that ended it or this process.
     """
-    from torch.distributed import run
+    from torch.distributed import DistError, run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import (
         ChildFailedError,
@@ -177,6 +182,14 @@ def run_processes(
         return 128 - failure.exitcode
     except SignalException as error:
         return 128 + error.sigval
+    except DistError as error:
+        reason = str(error).splitlines()[0]
+        meeting = ' '.join(rendezvous_options)
+        print(
+            f'Error: The processes cannot meet with {meeting}: {reason}',
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 

@@ -46,6 +46,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     join_job(args)
     require_file(args.config, 'config')
+    if args.resume not in (None, 'auto'):
+        require_file(args.resume, 'checkpoint')
     return args
 
 

@@ -7,6 +7,7 @@ each; the sentences themselves are tested with the runner.
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,6 +99,11 @@ def test_missing_checkpoint(command: list[str]) -> None:
 def test_several_machines_need_rank_and_address() -> None:
     result = run_tool(TRAIN, TOY_CONFIG, '1', 'w', env=dict(NNODES='2'))
     assert_one_sentence(result, 'NNODES is 2', 'NODE_RANK and MASTER_ADDR')
+
+
+def test_the_number_of_machines_is_a_number() -> None:
+    result = run_tool(TRAIN, TOY_CONFIG, '2', 'w', env=dict(NNODES='two'))
+    assert_one_sentence(result, "NNODES is 'two'")
 
 
 def test_fewer_gpus_than_asked_for(tmp_path: Path) -> None:
@@ -283,6 +289,19 @@ def test_the_port_is_free_or_the_one_given(tmp_path: Path) -> None:
         ports += found
     assert ports[0] not in ('0', '29500', '31417')
     assert ports[1] == '31417'
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        process = in_processes(tmp_path, '', PORT=port)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert 'Traceback' not in stderr
+    assert stderr.startswith('Error: The processes cannot meet')
+    assert f'--master-port={port}' in stderr
 
 
 SLEEP = """

@@ -65,13 +65,20 @@ def test_auto_scale_lr(config: Any) -> None:
         config('--auto-scale-lr', '--cfg-options', 'auto_scale_lr=None')
 
 
-def test_resume(config: Any) -> None:
+def test_resume(config: Any, tmp_path: Path) -> None:
     cfg = config('--resume', '--cfg-options', 'load_from=x.pth')
     assert cfg.resume
     assert cfg.load_from is None
-    cfg = config('--resume', 'epoch_3.pth')
+    path = tmp_path / 'epoch_3.pth'
+    path.touch()
+    cfg = config('--resume', str(path))
     assert cfg.resume
-    assert cfg.load_from == 'epoch_3.pth'
+    assert cfg.load_from == str(path)
+
+
+def test_resume_from_a_missing_file(config: Any) -> None:
+    with pytest.raises(SystemExit, match=r'no\.pth does not exist'):
+        config('--resume', 'no.pth')
 
 
 def test_options_of_the_config(config: Any) -> None:
