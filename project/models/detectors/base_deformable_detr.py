@@ -1,7 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """What the detectors on Deformable DETR's transformer have in common."""
 
-from functools import lru_cache
 from itertools import accumulate
 
 import torch
@@ -396,12 +395,11 @@ class BaseDeformableDETR(DeformableDETR):
         )
 
 
-@lru_cache(maxsize=256)
 def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:
     """The level sizes in every form that the layers take.
 
-    The tensors are kept from step to step: making them anew would halt the
-    host until the device has caught up.
+    The tensors are made on the host and sent: ``torch.tensor`` with a device
+    would halt the host until the device has caught up.
 
     Args:
         level_shapes (tuple[tuple[int, int]]): (h, w) of each level.
@@ -413,12 +411,12 @@ def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:
         level's first point, has shape (num_levels, ).
     """
     starts = accumulate((h * w for h, w in level_shapes[:-1]), initial=0)
-    with torch.inference_mode(False):
-        return dict(
-            level_shapes=level_shapes,
-            spatial_shapes=torch.tensor(level_shapes, device=device),
-            level_start_index=torch.tensor(list(starts), device=device),
-        )
+    shapes, starts = torch.tensor(level_shapes), torch.tensor(list(starts))
+    return dict(
+        level_shapes=level_shapes,
+        spatial_shapes=shapes.to(device, non_blocking=True),
+        level_start_index=starts.to(device, non_blocking=True),
+    )
 
 
 def _flatten_levels(maps: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
