@@ -96,12 +96,13 @@ class HDETR(BaseDeformableDETR):
             num_queries (int): How many queries there are this time.
         """
         num_one2one = min(self.num_queries, num_queries)
-        return QueryGroups(
-            [
-                QueryGroup('one2one', num_one2one),
-                QueryGroup('one2many', num_queries - num_one2one),
-            ]
-        )
+        groups = [QueryGroup('one2one', num_one2one)]
+        if self.training and self.num_one2many_queries:
+            # Also where a small input leaves no queries to it: ranks with
+            # other inputs have its losses, and all must have the same.
+            num_one2many = num_queries - num_one2one
+            groups.append(QueryGroup('one2many', num_one2many))
+        return QueryGroups(groups)
 
 
 def _checked_one2many(one2many: dict | None) -> dict:

@@ -93,6 +93,12 @@ def test_small_input_uses_the_proposals_there_are() -> None:
     batch, samples = toy_batch(((32, 64),), (2,))
     losses = model.train().loss(batch, samples)
     assert all(value.isfinite() for value in losses.values())
+    # Another rank with a larger input has these losses, so this one has, too.
+    second_group = [v for name, v in losses.items() if 'one2many' in name]
+    assert second_group == [0.0] * 6
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert not parameter.requires_grad or parameter.grad is not None, name
     with torch.no_grad():
         (found,) = model.eval().predict(batch, samples)
     assert len(found.pred_instances) == 100
@@ -150,6 +156,28 @@ def test_autocast() -> None:
         losses = model.loss(*toy_batch())
     sum(losses.values()).backward()
     assert all(value.isfinite() for value in losses.values())
+
+
+class TensorMode(nn.Module):
+    """A detector as export takes it: one tensor in, tensors out."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, batch: torch.Tensor) -> tuple:
+        return self.detector(batch, mode='tensor')
+
+
+@torch.no_grad()
+def test_export(detector: nn.Module) -> None:
+    """The graph computes the same, and the detector goes on as before."""
+    model = TensorMode(detector.eval())
+    batch, _ = toy_batch()
+    exported = torch.export.export(model, (batch,), strict=False).module()
+    for ours, theirs in zip(exported(batch), model(batch), strict=True):
+        assert type(theirs) is torch.Tensor
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_initial_weights() -> None:

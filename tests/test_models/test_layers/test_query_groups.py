@@ -62,7 +62,7 @@ def test_without_groups_all_see_each_other() -> None:
 
 def test_where_groups_lie() -> None:
     groups = QueryGroups(GROUPS['denoising'])
-    assert len(groups) == 3
+    assert len(list(groups.attention_blocks())) == 3
     assert groups['matching'] == slice(6, 13)
     assert 'one2one' not in groups
-    assert 'one2many' not in QueryGroups(GROUPS['single'])
+    assert QueryGroups(GROUPS['single'])['one2many'] == slice(13, 13)

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from mmcv.cnn.bricks.transformer import MultiheadAttention
@@ -34,21 +35,18 @@ class QueryGroups:
     queries attend to which.
 
     Args:
-        groups (Sequence[QueryGroup]): In the order of the queries. Empty
-            groups are left out.
+        groups (Sequence[QueryGroup]): In the order of the queries. Some may
+            be empty: they still have a place, and losses that are 0, so that
+            all ranks have the same ones.
     """
 
     def __init__(self, groups: Sequence[QueryGroup]) -> None:
-        self.groups = [group for group in groups if group.num_queries]
-        starts = torch.tensor([g.num_queries for g in self.groups]).cumsum(0)
-        ends = starts.tolist()
+        self.groups = list(groups)
+        ends = accumulate(group.num_queries for group in self.groups)
         self._slices = {
             group.name: slice(end - group.num_queries, end)
             for group, end in zip(self.groups, ends, strict=True)
         }
-
-    def __len__(self) -> int:
-        return len(self.groups)
 
     def __contains__(self, name: str) -> bool:
         return name in self._slices
@@ -65,6 +63,8 @@ class QueryGroups:
             keys they attend to, in the order of the queries.
         """
         for group in self.groups:
+            if not group.num_queries:
+                continue
             visible = {group.name, *group.sees}
             keys = [s for name, s in self._slices.items() if name in visible]
             yield self._slices[group.name], keys
@@ -111,7 +111,8 @@ class GroupedSelfAttention(MultiheadAttention):
         identity = query if identity is None else identity
         value = query.transpose(0, 1)
         key = value if query_pos is None else value + query_pos.transpose(0, 1)
-        if query_groups is None or len(query_groups) <= 1:
+        blocks = list(query_groups.attention_blocks()) if query_groups else []
+        if len(blocks) <= 1:
             output = self.attn(key, key, value, need_weights=False)[0]
         else:
             output = torch.cat(
@@ -122,7 +123,7 @@ class GroupedSelfAttention(MultiheadAttention):
                         _take(value, keys),
                         need_weights=False,
                     )[0]
-                    for queries, keys in query_groups.attention_blocks()
+                    for queries, keys in blocks
                 ]
             )
         output = output.transpose(0, 1)
