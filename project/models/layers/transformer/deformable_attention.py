@@ -21,8 +21,8 @@ class DeformableAttention(MultiScaleDeformableAttention):
     ``MultiScaleDeformableAttention`` (Deformable DETR, section 4.1). mmcv
     reads the level sizes back from a tensor in every layer, which makes the
     host wait for a GPU and keeps the layer from being exported; here they
-    come as integers. Under autocast the sampling itself runs in float32:
-    half precision cannot address a pixel of a large image.
+    come as integers. The sampling itself runs in float32 at least: half
+    precision cannot address a pixel of a large image.
     """
 
     def forward(
@@ -80,15 +80,18 @@ class DeformableAttention(MultiScaleDeformableAttention):
         weights = self.attention_weights(query)
         weights = weights.unflatten(-1, (self.num_heads, -1)).softmax(-1)
         weights = weights.unflatten(-1, (self.num_levels, self.num_points))
+        dtype = torch.promote_types(value.dtype, torch.float32)
+        inputs = [t.to(dtype) for t in (value, locations, weights)]
         if value.is_cuda:
             output = self._attend_cuda(
-                value, spatial_shapes, level_start_index, locations, weights
+                *inputs, spatial_shapes, level_start_index
             )
         else:
             output = multi_scale_deformable_attn_pytorch(
-                value, level_shapes, *_same_dtype(value, locations, weights)
+                inputs[0], level_shapes, *inputs[1:]
             )
-        return self.dropout(self.output_proj(output)) + identity
+        output = self.output_proj(output.to(value.dtype))
+        return self.dropout(output) + identity
 
     def _sampling_locations(
         self, query: Tensor, reference_points: Tensor, spatial_shapes: Tensor
@@ -114,24 +117,18 @@ class DeformableAttention(MultiScaleDeformableAttention):
     def _attend_cuda(
         self,
         value: Tensor,
-        spatial_shapes: Tensor,
-        level_start_index: Tensor,
         locations: Tensor,
         weights: Tensor,
+        spatial_shapes: Tensor,
+        level_start_index: Tensor,
     ) -> Tensor:
-        """Run mmcv's kernel, in float32 at least."""
-        dtype = torch.promote_types(value.dtype, torch.float32)
+        """Run mmcv's kernel, which takes contiguous tensors only."""
         with torch.autocast('cuda', enabled=False):
             return MultiScaleDeformableAttnFunction.apply(
-                value.to(dtype),
+                value.contiguous(),
                 spatial_shapes,
                 level_start_index,
-                locations.to(dtype),
-                weights.to(dtype),
+                locations.contiguous(),
+                weights.contiguous(),
                 self.im2col_step,
             )
-
-
-def _same_dtype(value: Tensor, *others: Tensor) -> list[Tensor]:
-    """Bring tensors to the type of ``value``, as grid sampling needs."""
-    return [other.to(value.dtype) for other in others]
