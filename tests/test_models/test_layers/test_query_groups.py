@@ -60,6 +60,14 @@ def test_without_groups_all_see_each_other() -> None:
     torch.testing.assert_close(attention(query), expected)
 
 
+def test_a_mask_is_refused() -> None:
+    """It would else be passed over in silence."""
+    attention = GroupedSelfAttention(DIMS, 4, batch_first=True)
+    mask = torch.zeros(6, 6, dtype=torch.bool)
+    with pytest.raises(ValueError, match='query_groups instead of'):
+        attention(torch.randn(1, 6, DIMS), attn_mask=mask)
+
+
 def test_where_groups_lie() -> None:
     groups = QueryGroups(GROUPS['denoising'])
     assert len(list(groups.attention_blocks())) == 3

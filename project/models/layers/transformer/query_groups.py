@@ -87,6 +87,7 @@ class GroupedSelfAttention(MultiheadAttention):
         identity: Tensor | None = None,
         query_pos: Tensor | None = None,
         key_pos: Tensor | None = None,
+        attn_mask: Tensor | None = None,
         *,
         query_groups: QueryGroups | None = None,
         **kwargs,
@@ -102,12 +103,19 @@ class GroupedSelfAttention(MultiheadAttention):
             query_pos (Tensor, optional): Position of the queries, has the
                 shape of ``query``.
             key_pos (Tensor, optional): Not used.
+            attn_mask (Tensor, optional): Must be None, ``query_groups`` says
+                who sees whom.
             query_groups (QueryGroups, optional): Groups of the queries. By
                 default all the queries see each other.
 
         Returns:
             Tensor: Attended queries, has shape (bs, num_queries, dim).
+
+        Raises:
+            ValueError: If there is a mask.
         """
+        if attn_mask is not None:
+            raise ValueError('give query_groups instead of an attention mask')
         identity = query if identity is None else identity
         value = query.transpose(0, 1)
         key = value if query_pos is None else value + query_pos.transpose(0, 1)
