@@ -22,7 +22,8 @@ class HostCopy:
             )
             self._tensor = host.copy_(tensor, non_blocking=True)
             self._event = torch.cuda.Event()
-            self._event.record()
+            # The copy runs on its device's stream, whichever is current.
+            self._event.record(torch.cuda.current_stream(tensor.device))
         else:
             self._tensor = tensor.cpu()
 
