@@ -45,7 +45,8 @@ class SetCriterion:
             ``'targets'``.
 
     Raises:
-        UserError: If ``loss_cls`` or ``normalizer`` is something else.
+        UserError: If ``assigner``, ``loss_cls`` or ``normalizer`` is
+            something else.
     """
 
     def __init__(
@@ -61,6 +62,12 @@ class SetCriterion:
         if normalizer not in ('targets', 'pairs'):
             raise UserError(
                 f"normalizer={normalizer!r} should be 'targets' or 'pairs'"
+            )
+        if not isinstance(assigner, BatchHungarianAssigner):
+            raise UserError(
+                f'train_cfg.assigner.type={type(assigner).__name__!r} matches '
+                "one layer at a time; use 'BatchHungarianAssigner', which "
+                'takes the same match_costs'
             )
         if type(loss_cls) is FocalLoss:
             loss_cls = SparseFocalLoss.from_mmdet(loss_cls)

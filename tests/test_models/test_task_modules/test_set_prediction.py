@@ -8,12 +8,14 @@ from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss
 from mmdet.models.task_modules import HungarianAssigner
 from mmengine.structures import InstanceData
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from project.models.losses import SetCriterion
 from project.models.task_modules import BatchHungarianAssigner
 from project.models.task_modules.set_prediction import (
     MatchedPairs,
     PredictionSet,
+    SetTargets,
     host_copy,
 )
 from project.models.task_modules.set_prediction import (
@@ -231,6 +233,21 @@ def test_given_pairs_are_not_matched() -> None:
     torch.testing.assert_close(losses['loss_bbox'], expected)
 
 
+def test_given_pairs_may_be_none_at_all() -> None:
+    """As of denoising queries in a batch without objects."""
+    batch = make_batch((2,))
+    none = torch.zeros(0, dtype=torch.long)
+    pairs = MatchedPairs(none, none, none, none, [0, 0, 0])
+    predictions = batch.sets()[0]
+    predictions.pairs = pairs
+    assigner = BatchHungarianAssigner(COSTS)
+    (result,) = assigner.start([predictions], batch.targets()).result()
+    assert result is pairs
+    losses = make_criterion()([predictions], batch.targets())
+    assert losses['loss_cls'] > 0
+    assert losses['loss_bbox'] == 0
+
+
 def test_normalizer_of_pairs() -> None:
     """mmdet divides by matched pairs, the official code by targets."""
     batch = make_batch((9,), num_queries=(5, 8), num_copies=1)
@@ -247,7 +264,8 @@ class _CountedOps(TorchDispatchMode):
     """Counts the operations that make the host wait for a device."""
 
     WAITING = (
-        '_local_scalar_dense',
+        'local_scalar_dense',
+        'masked_select',
         'nonzero',
         'unique',
         'equal',
@@ -259,10 +277,12 @@ class _CountedOps(TorchDispatchMode):
         self.found = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        if any(
-            name.lstrip('_').startswith(w.lstrip('_')) for w in self.WAITING
-        ):
+        name = func.overloadpacket.__name__.strip('_')
+        by_mask = name.startswith('index') and any(
+            isinstance(index, torch.Tensor) and index.dtype == torch.bool
+            for index in tree_leaves(args[1:])
+        )
+        if by_mask or any(name.startswith(word) for word in self.WAITING):
             self.found.append(name)
         return func(*args, **(kwargs or {}))
 
@@ -278,9 +298,12 @@ def test_the_host_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(assigner_module, 'HostCopy', CountedCopy)
     batch = make_batch((7, 0, 4))
-    targets = batch.targets()
+    instances = batch.instances()
     sets = batch.sets()
     with _CountedOps() as ops:
+        targets = SetTargets.from_instances(
+            *instances, like=sets[0].bbox_preds
+        )
         losses = make_criterion()(sets, targets)
         sum(losses.values()).backward()
     assert ops.found == []
@@ -294,15 +317,16 @@ def test_diverged_predictions_are_told() -> None:
         make_criterion()(batch.sets(), batch.targets())
 
 
-@pytest.mark.parametrize(
-    ('settings', 'match'),
-    [
-        (dict(normalizer='queries'), "should be 'targets' or 'pairs'"),
-    ],
-)
-def test_wrong_settings(settings: dict, match: str) -> None:
-    with pytest.raises(UserError, match=match):
-        make_criterion(**settings)
+def test_unknown_normalizer() -> None:
+    with pytest.raises(UserError, match="should be 'targets' or 'pairs'"):
+        make_criterion(normalizer='queries')
+
+
+def test_assigner_of_mmdet() -> None:
+    with pytest.raises(UserError, match="use 'BatchHungarianAssigner'"):
+        SetCriterion(
+            HungarianAssigner(COSTS), FocalLoss(), L1Loss(), GIoULoss()
+        )
 
 
 def test_unsupported_classification_loss() -> None:

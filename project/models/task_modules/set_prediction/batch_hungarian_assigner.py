@@ -281,7 +281,8 @@ class PendingMatch:
         split = merged.split([t.shape[1] for t in tables], dim=1)
         return [
             predictions.pairs
-            or MatchedPairs(
+            if predictions.pairs is not None
+            else MatchedPairs(
                 *rows.unbind(),
                 np.bincount(
                     table[0], minlength=predictions.num_layers
