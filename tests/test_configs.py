@@ -66,7 +66,9 @@ def test_config_is_complete(name: str) -> None:
 def test_metafile_lists_every_config() -> None:
     import yaml
 
-    for path in CONFIGS.rglob('metafile.yml'):
+    paths = list(CONFIGS.rglob('metafile.yml'))
+    assert paths
+    for path in paths:
         models = yaml.safe_load(path.read_text())['Models']
         listed = {Path(model['Config']).name for model in models}
         shipped = {config.name for config in path.parent.glob('*.py')}

@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """What the detectors on Deformable DETR's transformer have in common."""
 
+import logging
 from itertools import accumulate
 
 import torch
@@ -39,7 +40,8 @@ class BaseDeformableDETR(DeformableDETR):
 
     Raises:
         UserError: If ``look_forward_twice`` is asked for without box
-            refinement, or more detections than queries times classes.
+            refinement, more detections than queries times classes, or a
+            positional encoding of another width.
     """
 
     def __init__(
@@ -58,10 +60,14 @@ class BaseDeformableDETR(DeformableDETR):
                 'decoder.look_forward_twice=True needs with_box_refine=True: '
                 'without refinement there is no later box to look at'
             )
+        self._told_small_input = False
         self._check_detection_count()
 
     def _check_detection_count(self) -> None:
-        """Refuse a number of detections that can never be reached."""
+        """Refuse a number of detections that can never be reached.
+
+        DETRRunner does so earlier; this is for a model built without it.
+        """
         asked = (self.test_cfg or {}).get('max_per_img', 0)
         limit = self.num_queries * self.bbox_head.num_classes
         if asked > limit:
@@ -79,6 +85,12 @@ class BaseDeformableDETR(DeformableDETR):
         self.encoder = DeformableEncoder(**self.encoder)
         self.decoder = BoxRefinementDecoder(**self.decoder)
         self.embed_dims = self.encoder.embed_dims
+        if self.positional_encoding.num_feats * 2 != self.embed_dims:
+            raise UserError(
+                'model.positional_encoding.num_feats='
+                f'{self.positional_encoding.num_feats} should be half of the '
+                f"encoder's embed_dims={self.embed_dims}"
+            )
         self.level_embed = nn.Parameter(
             torch.empty(self.num_feature_levels, self.embed_dims)
         )
@@ -305,13 +317,13 @@ class BaseDeformableDETR(DeformableDETR):
         """
         wanted = self.num_total_queries if self.training else self.num_queries
         available = scores.shape[1]
-        if available < wanted and not self.__dict__.get('_told_small_input'):
+        if available < wanted and not self._told_small_input:
             self._told_small_input = True
             print_log(
                 f'The input gives only {available} proposals for {wanted} '
                 'queries; all are used. Larger images give more.',
                 logger='current',
-                level=30,
+                level=logging.WARNING,
             )
         return scores.topk(min(wanted, available), dim=1).indices
 

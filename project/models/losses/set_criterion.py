@@ -13,6 +13,7 @@ from project.utils.errors import UserError
 from ..task_modules.set_prediction import (
     BatchHungarianAssigner,
     MatchedPairs,
+    PairContext,
     PredictionSet,
     SetTargets,
 )
@@ -159,24 +160,16 @@ class SetCriterion:
         if not len(pairs):  # zero, but part of the graph for DDP
             zeros = boxes.flatten(1).sum(1) * 0
             return dict(loss_cls=zeros, loss_bbox=zeros, loss_iou=zeros)
-        scores = predictions.cls_scores
-        rows = pairs.rows(*scores.shape[1:3])
-        labels = targets.labels[pairs.target]
-        if predictions.class_agnostic:
-            labels = torch.zeros_like(labels)
-        cells = rows * scores.shape[-1] + labels
-        correction = self.loss_cls.correction(
-            scores.flatten().index_select(0, cells)
-        )
-        if predictions.pairs is not None:
-            correction = correction / _multiplicity(cells, scores.numel())
+        rows = pairs.rows(*boxes.shape[1:3])
         preds = boxes.flatten(0, 2).index_select(0, rows)
         gts = targets.bboxes_normalized[pairs.target]
-        iou = self._iou_loss(preds, gts, targets.image_sizes[pairs.image])
+        corners = bbox_cxcywh_to_xyxy(preds), bbox_cxcywh_to_xyxy(gts)
+        context = PairContext(pairs, corners[0].detach(), corners[1])
+        labels = targets.labels[pairs.target]
         per_pair = dict(
-            loss_cls=correction,
+            loss_cls=self._correction(predictions, rows, labels, context),
             loss_bbox=self._l1_loss(preds, gts),
-            loss_iou=iou,
+            loss_iou=self._iou_loss(*corners, targets, pairs),
         )
         zeros = boxes.new_zeros(predictions.num_layers)
         return {
@@ -184,15 +177,52 @@ class SetCriterion:
             for name, values in per_pair.items()
         }
 
+    def _correction(
+        self,
+        predictions: PredictionSet,
+        rows: Tensor,
+        labels: Tensor,
+        context: PairContext,
+    ) -> Tensor:
+        """What positive targets change of the classification loss.
+
+        Args:
+            predictions (PredictionSet): Predictions.
+            rows (Tensor): Matched queries among those of all layers and
+                images, has shape (num_pairs, ).
+            labels (Tensor): Classes of their targets, has shape
+                (num_pairs, ).
+            context (PairContext): The pairs and their boxes.
+
+        Returns:
+            Tensor: Of each pair, has shape (num_pairs, ).
+        """
+        if predictions.class_agnostic:
+            labels = torch.zeros_like(labels)
+        scores = predictions.cls_scores
+        cells = rows * scores.shape[-1] + labels
+        correction = self.loss_cls.correction(
+            scores.flatten().index_select(0, cells), context
+        )
+        if predictions.pairs is None:
+            return correction
+        return correction / _multiplicity(cells, scores.numel())
+
     def _l1_loss(self, preds: Tensor, gts: Tensor) -> Tensor:
         """Box loss of matched boxes, has shape (num_pairs, )."""
         return self.loss_bbox(preds, gts, reduction_override='none').sum(-1)
 
-    def _iou_loss(self, preds: Tensor, gts: Tensor, sizes: Tensor) -> Tensor:
-        """IoU loss of matched boxes in [0, 1], has shape (num_pairs, )."""
-        preds, gts = bbox_cxcywh_to_xyxy(preds), bbox_cxcywh_to_xyxy(gts)
+    def _iou_loss(
+        self,
+        preds: Tensor,
+        gts: Tensor,
+        targets: SetTargets,
+        pairs: MatchedPairs,
+    ) -> Tensor:
+        """IoU loss of boxes (x1, y1, x2, y2) in [0, 1], for each pair."""
         if getattr(self.loss_iou, 'normalized_boxes', False):
             return self.loss_iou(preds, gts, reduction_override='none')
+        sizes = targets.image_sizes[pairs.image]
         preds, gts = preds * sizes, gts * sizes
         if type(self.loss_iou) is GIoULoss:
             giou = generalized_box_iou(preds, gts, self.loss_iou.eps)

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from mmdet.models.losses import FocalLoss
 from torch import Tensor
 
+from ..task_modules.set_prediction import PairContext
+
 
 class SparseFocalLoss:
     """Sigmoid focal loss when almost all targets are 0.
@@ -47,12 +49,14 @@ class SparseFocalLoss:
         weight = (1 - self.alpha) * self.loss_weight
         return weight * _FocalTermSum.apply(scores, self.gamma)
 
-    def correction(self, scores: Tensor) -> Tensor:
+    def correction(self, scores: Tensor, context: PairContext) -> Tensor:
         """What positive targets add to :meth:`negative`.
 
         Args:
             scores (Tensor): Logits of the matched queries at the classes of
                 their targets, has shape (num_pairs, ).
+            context (PairContext): The pairs and their boxes, for losses
+                whose targets depend on how well a box fits; unused here.
 
         Returns:
             Tensor: Of each pair, has shape (num_pairs, ).

@@ -5,6 +5,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..utils.box_ops import generalized_box_iou
+from .set_prediction.pairwise_cost import CostInputs
 
 
 @TASK_UTILS.register_module()
@@ -45,20 +46,23 @@ class NormalizedGIoUCost(BaseMatchCost):
         """
         height, width = img_meta['img_shape'][:2]
         size = gt_instances.bboxes.new_tensor([width, height] * 2)
-        return self.normalized_cost(
+        return self._cost(
             pred_instances.bboxes / size, gt_instances.bboxes / size
         )
 
-    def normalized_cost(self, preds: Tensor, gts: Tensor) -> Tensor:
-        """Compute the cost of boxes (x1, y1, x2, y2) in [0, 1].
+    def batched_cost(self, inputs: CostInputs) -> Tensor:
+        """Compute the cost of all layers of an image.
 
         Args:
-            preds (Tensor): Has shape (num_preds, 4).
-            gts (Tensor): Has shape (num_gts, 4).
+            inputs (CostInputs): Predictions and ground truth.
 
         Returns:
             Tensor: Cost, has shape (num_preds, num_gts).
         """
+        return self._cost(*inputs.corners())
+
+    def _cost(self, preds: Tensor, gts: Tensor) -> Tensor:
+        """Cost of boxes (x1, y1, x2, y2) in [0, 1]."""
         giou = generalized_box_iou(
             preds[:, None], gts[None], self.eps, add_eps=True
         )

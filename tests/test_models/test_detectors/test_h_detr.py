@@ -217,6 +217,10 @@ def test_initial_weights() -> None:
         (dict(one2many=dict(copies=6)), "unknown key 'copies'"),
         (dict(as_two_stage=False), 'mixed_selection=True needs'),
         (
+            dict(positional_encoding=dict(num_feats=64)),
+            'num_feats=64 should be half of .* embed_dims=256',
+        ),
+        (
             dict(with_box_refine=False),
             'look_forward_twice=True needs with_box_refine=True',
         ),

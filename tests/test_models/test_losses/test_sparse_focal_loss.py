@@ -26,7 +26,8 @@ def test_equals_mmdet(gamma: float) -> None:
     correction = ours.correction(
         torch.stack(
             [scores[0, 0, 3, 2], scores[0, 0, 7, 4], scores[1, 0, 0, 0]]
-        )
+        ),
+        context=None,
     )
     result = result.index_add(0, torch.tensor([0, 0, 1]), correction)
     torch.testing.assert_close(result, expected, rtol=1e-12, atol=0)

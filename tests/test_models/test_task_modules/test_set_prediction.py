@@ -14,6 +14,7 @@ from project.models.losses import SetCriterion
 from project.models.task_modules import BatchHungarianAssigner
 from project.models.task_modules.set_prediction import (
     MatchedPairs,
+    PairContext,
     PredictionSet,
     SetTargets,
     host_copy,
@@ -246,6 +247,45 @@ def test_given_pairs_may_be_none_at_all() -> None:
     losses = make_criterion()([predictions], batch.targets())
     assert losses['loss_cls'] > 0
     assert losses['loss_bbox'] == 0
+
+
+class _Spy(FocalLoss):
+    """A classification loss that keeps what it is told."""
+
+    def negative(self, scores: torch.Tensor) -> torch.Tensor:
+        return scores.flatten(1).sum(1) * 0
+
+    def correction(
+        self, scores: torch.Tensor, context: PairContext
+    ) -> torch.Tensor:
+        self.context = context
+        return scores
+
+
+def test_a_classification_loss_knows_its_pairs() -> None:
+    batch = make_batch((3, 2))
+    spy = _Spy(use_sigmoid=True)
+    criterion = SetCriterion(
+        BatchHungarianAssigner(COSTS), spy, L1Loss(), GIoULoss()
+    )
+    targets = batch.targets()
+    predictions = batch.sets()[0]
+    losses = criterion([predictions], targets)
+    pairs = spy.context.pairs
+    labels = targets.labels[pairs.target]
+    picked = predictions.cls_scores[
+        pairs.layer, pairs.image, pairs.query, labels
+    ]
+    last = pairs.layer == 2
+    torch.testing.assert_close(losses['loss_cls'], picked[last].sum() / 5)
+    boxes = predictions.bbox_preds[pairs.layer, pairs.image, pairs.query]
+    centers = (spy.context.bboxes[:, :2] + spy.context.bboxes[:, 2:]) / 2
+    torch.testing.assert_close(centers, boxes[:, :2].detach())
+    assert not spy.context.bboxes.requires_grad
+    centers = (spy.context.gt_bboxes[:, :2] + spy.context.gt_bboxes[:, 2:]) / 2
+    torch.testing.assert_close(
+        centers, targets.bboxes_normalized[pairs.target, :2]
+    )
 
 
 def test_normalizer_of_pairs() -> None:

@@ -101,7 +101,8 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             come before their log-odds are taken. Defaults to 1e-5.
         num_cp (int): How many layers are recomputed in the backward pass to
             save memory. Defaults to 0.
-        *args, **kwargs: As in mmdet's ``DeformableDetrTransformerDecoder``.
+        *args, **kwargs: As in mmdet's ``DeformableDetrTransformerDecoder``;
+            the results of all layers are returned in any case.
     """
 
     def __init__(

@@ -115,6 +115,8 @@ class BatchHungarianAssigner(HungarianAssigner):
             scores, labels = scores[..., :1], torch.zeros_like(labels)
         dtype = targets.bboxes_normalized.dtype
         inputs = CostInputs(
+            prefix=predictions.prefix,
+            num_layers=predictions.num_layers,
             scores=scores.flatten(0, 1).to(dtype),
             boxes=predictions.bbox_preds[:, image].flatten(0, 1).to(dtype),
             labels=labels,

@@ -12,14 +12,15 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...utils.box_ops import generalized_box_iou
-from ..normalized_giou_cost import NormalizedGIoUCost
 
 
 @dataclass
 class CostInputs:
-    """Predictions and ground truth of one image.
+    """Predictions of one set, and ground truth, of one image.
 
     Args:
+        prefix (str): Name of the set of predictions.
+        num_layers (int): Layers of the set; predictions lie layer by layer.
         scores (Tensor): Logits, has shape (num_preds, num_classes).
         boxes (Tensor): Predicted boxes (cx, cy, w, h) in [0, 1], has shape
             (num_preds, 4).
@@ -30,6 +31,8 @@ class CostInputs:
         img_meta (dict): Meta information of the image.
     """
 
+    prefix: str
+    num_layers: int
     scores: Tensor
     boxes: Tensor
     labels: Tensor
@@ -54,8 +57,9 @@ def pairwise_cost(match_cost: BaseMatchCost, inputs: CostInputs) -> Tensor:
 
     The costs that DETRs use are computed here, to the values of mmdet's own
     classes but for rounding: those move constants to the device in each
-    call, which halts the host, and evaluate classes that no target has. Any
-    other cost is called as it is.
+    call, which halts the host, and evaluate classes that no target has. A
+    cost of this package brings a method ``batched_cost(inputs)``. Any other
+    is called as it is.
 
     Args:
         match_cost (:obj:`BaseMatchCost`): The cost.
@@ -67,6 +71,8 @@ def pairwise_cost(match_cost: BaseMatchCost, inputs: CostInputs) -> Tensor:
     function = _FUNCTIONS.get(type(match_cost))
     if function is not None:
         return function(match_cost, inputs)
+    if hasattr(match_cost, 'batched_cost'):
+        return match_cost.batched_cost(inputs)
     preds, gts = inputs.pixels()
     return match_cost(
         pred_instances=InstanceData(scores=inputs.scores, bboxes=preds),
@@ -106,16 +112,8 @@ def _iou_cost(match_cost: IoUCost, inputs: CostInputs) -> Tensor:
     return -giou * match_cost.weight
 
 
-def _normalized_giou_cost(
-    match_cost: NormalizedGIoUCost, inputs: CostInputs
-) -> Tensor:
-    """GIoU of boxes in [0, 1]."""
-    return match_cost.normalized_cost(*inputs.corners())
-
-
 _FUNCTIONS: dict[type, Callable[..., Tensor]] = {
     FocalLossCost: _focal_cost,
     BBoxL1Cost: _l1_cost,
     IoUCost: _iou_cost,
-    NormalizedGIoUCost: _normalized_giou_cost,
 }

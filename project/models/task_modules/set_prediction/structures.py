@@ -17,8 +17,6 @@ class SetTargets:
 
     Args:
         labels (Tensor): Classes, has shape (num_gts, ).
-        bboxes (Tensor): Boxes (x1, y1, x2, y2) in pixels, has shape
-            (num_gts, 4).
         bboxes_normalized (Tensor): Boxes (cx, cy, w, h) in [0, 1] of each
             unpadded image, has shape (num_gts, 4).
         image_sizes (Tensor): (w, h, w, h) of each unpadded image, has shape
@@ -28,7 +26,6 @@ class SetTargets:
     """
 
     labels: Tensor
-    bboxes: Tensor
     bboxes_normalized: Tensor
     image_sizes: Tensor
     counts: list[int]
@@ -66,7 +63,6 @@ class SetTargets:
         )
         return cls(
             labels=torch.cat([gt.labels for gt in gt_instances]),
-            bboxes=bboxes,
             bboxes_normalized=bbox_xyxy_to_cxcywh(normalized),
             image_sizes=sizes,
             counts=counts,
@@ -113,6 +109,22 @@ class MatchedPairs:
         """
         image = self.layer * batch_size + self.image
         return image * num_queries + self.query
+
+
+@dataclass
+class PairContext:
+    """What a classification loss may know of matched pairs.
+
+    Args:
+        pairs (MatchedPairs): Layer, image, query and target of each pair.
+        bboxes (Tensor): Predicted boxes (x1, y1, x2, y2) in [0, 1], without
+            gradient, has shape (num_pairs, 4).
+        gt_bboxes (Tensor): Boxes of their targets, likewise.
+    """
+
+    pairs: MatchedPairs
+    bboxes: Tensor
+    gt_bboxes: Tensor
 
 
 @dataclass
