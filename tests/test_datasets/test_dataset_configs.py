@@ -104,17 +104,26 @@ def test_dataloaders_are_mmdets_but_for_the_tiny_images(
 
 
 def test_optimiser_is_mmdets(mmdet_config: Config) -> None:
-    own = load_base('schedules/detr_50e.py')
+    """mmdet's own config is of 50 epochs."""
+    own = Config.fromfile(
+        CONFIGS / 'h_detr/h-detr_r50_one-stage_8xb2-50e_coco.py'
+    )
     assert own.optim_wrapper == mmdet_config.optim_wrapper
     assert own.param_scheduler == mmdet_config.param_scheduler
     assert own.train_cfg == mmdet_config.train_cfg
 
 
+STEPS = {12: 11, 24: 20, 36: 30, 50: 40}
+
+
 @pytest.mark.parametrize(
-    ('epochs', 'step'), [(12, 11), (24, 20), (36, 30), (50, 40)]
+    'path', sorted((CONFIGS / 'h_detr').glob('*.py')), ids=lambda p: p.stem
 )
-def test_schedules_step_once(epochs: int, step: int) -> None:
-    config = load_base(f'schedules/detr_{epochs}e.py')
+def test_schedules_step_once(path: Path) -> None:
+    config = Config.fromfile(path)
+    epochs, step = next(
+        item for item in STEPS.items() if f'-{item[0]}e_' in path.stem
+    )
     assert config.max_epochs == config.train_cfg.max_epochs == epochs
     (scheduler,) = config.param_scheduler
     assert scheduler.milestones == [step]
