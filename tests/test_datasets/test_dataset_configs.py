@@ -8,7 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from mmdet.registry import DATASETS
+import torch
+from mmdet.registry import DATASETS, METRICS
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.hub import get_config
@@ -321,3 +322,31 @@ def test_boxes_without_visible_area_are_dropped(custom_config: Config) -> None:
             assert (boxes >= 0).all()
             assert (boxes[:, 2:] > boxes[:, :2]).all()
     assert len(dataset[1]['data_samples'].gt_instances) == 0
+
+
+def test_dropped_boxes_still_count_in_evaluation(
+    custom_config: Config,
+) -> None:
+    """Of five boxes two can be found, and one has a negative area."""
+    dataset = DATASETS.build(custom_config.val_dataloader.dataset)
+    metric = METRICS.build(custom_config.val_evaluator)
+    metric.dataset_meta = dataset.metainfo
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        boxes = np.reshape([i['bbox'] for i in info['instances']], (-1, 4))
+        labels = [i['bbox_label'] for i in info['instances']]
+        found = dict(
+            bboxes=torch.from_numpy(boxes),
+            labels=torch.tensor(labels, dtype=int),
+            scores=torch.ones(len(labels)),
+        )
+        sample = dict(
+            img_id=info['img_id'], ori_shape=(100, 100), pred_instances=found
+        )
+        metric.process({}, [sample])
+    result = metric.evaluate(len(dataset))
+    # All cats, one dog of three: precision is 1 up to a recall of 1/3, that
+    # is for 34 of COCO's 101 points.
+    assert result['coco/bbox_mAP'] == pytest.approx(
+        (1 + 34 / 101) / 2, abs=1e-3
+    )
