@@ -33,14 +33,27 @@ EMPTY_SHARE = 0.06
 MIN_VISIBLE_PIXELS = 12
 """No object of a scene shows fewer pixels than this."""
 
-_MAX_OBJECTS = 9
-_MAX_CLUTTER = 12
+_MAX_OBJECTS = 6
+_MAX_CLUTTER = 8
 _EXTENT_RANGE = (0.06, 0.6)  # diameter over the image's longest side
 _MAX_TURN = math.radians(25)  # things stand upright in most pictures
 _MIN_VISIBLE_SHARE = 0.4  # of the whole shape, parts outside included
+_OWN_COLOR_SHARE = 0.8  # of the objects have about their class's colour
+_COLOR_SPREAD = 45  # in each channel around the class's colour
 _OBJECT_CONTRAST = 110  # sum of absolute differences over R, G and B
 _CLUTTER_CONTRAST = 30
 _SHADING = 22  # largest change of a channel over an object
+_CLASS_COLORS = np.array(
+    [
+        (220, 50, 50),
+        (240, 200, 40),
+        (60, 170, 70),
+        (60, 100, 220),
+        (170, 70, 200),
+        (240, 130, 30),
+        (40, 190, 200),
+    ]
+)
 _ASPECT_RATIOS = (1.0, 1.0, 0.75, 4 / 3)
 _SUBPIXELS = 4  # coverage is sampled on a grid of 4 x 4 points per pixel
 
@@ -147,7 +160,7 @@ def _paint_objects(
     for _ in range(rng.randint(1, _MAX_OBJECTS + 1)):
         label = rng.randint(len(SHAPE_CLASSES))
         contours = _draw_shape(rng, SHAPE_CLASSES[label], height, width)
-        color = _draw_color(rng, base_color, _OBJECT_CONTRAST)
+        color = _draw_object_color(rng, base_color, label)
         shading = _SHADING * _smooth_noise(rng, height, width, 2)
         coverage = _coverage(contours, height, width)
         mask = coverage >= 0.5
@@ -179,6 +192,22 @@ def _draw_color(rng: Rng, other: np.ndarray, contrast: int) -> np.ndarray:
         color = rng.randint(256, size=3)
         if np.abs(color - other).sum() >= contrast:
             return color
+
+
+def _draw_object_color(
+    rng: Rng, base_color: np.ndarray, label: int
+) -> np.ndarray:
+    """Mostly about the colour of the class, if the background permits; (3,).
+
+    As with things in photographs, colour tells something of the class, and
+    shape decides.
+    """
+    if rng.random_sample() < _OWN_COLOR_SHARE:
+        spread = rng.randint(-_COLOR_SPREAD, _COLOR_SPREAD + 1, size=3)
+        color = np.clip(_CLASS_COLORS[label] + spread, 0, 255)
+        if np.abs(color - base_color).sum() >= _OBJECT_CONTRAST:
+            return color
+    return _draw_color(rng, base_color, _OBJECT_CONTRAST)
 
 
 def _develop(rng: Rng, canvas: np.ndarray) -> np.ndarray:

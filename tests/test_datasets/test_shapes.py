@@ -90,7 +90,7 @@ def test_pixels_are_pinned() -> None:
         for mask in scene.masks:
             digest.update(np.packbits(mask).tobytes())
     assert digest.hexdigest() == (
-        'da94c117f68c57394b01d58e6ba8a36fcc75e5172291df47a24f9975ddadf2f8'
+        'c108fb0d0854061649a81db461274cb50960748ca8eab19496c68b1a5e75976f'
     )
 
 
