@@ -32,7 +32,8 @@ COLORS = (
 )  # fmt: skip
 """Colours of the classes, one after the other."""
 
-_PANEL = 2.3  # inches
+_HEADER, _PAIR_WIDTH, _PAIR_HEIGHT = 0.55, 5.0, 2.65  # inches
+_PAIR_MARGINS = dict(left=0.04, right=0.96, bottom=0.02, top=0.9, wspace=0.03)
 _DPI = 110
 
 
@@ -124,57 +125,47 @@ def draw_sheet(
     """
     num_columns = min(num_columns, len(examples))
     num_rows = -(-len(examples) // num_columns)
-    width = num_columns * (2 * _PANEL + 0.35) + 0.25
-    height = num_rows * (_PANEL + 0.12) + 1.15
-    figure = Figure(figsize=(width, height))
-    figure.text(
-        0.25 / width,
-        1 - 0.22 / height,
-        title,
-        va='top',
-        fontsize=13,
-        fontweight='bold',
-    )
-    for index, example in enumerate(examples):
-        row, column = divmod(index, num_columns)
-        left = 0.25 + column * (2 * _PANEL + 0.35)
-        bottom = height - 1.0 - (row + 1) * (_PANEL + 0.12)
-        for side, boxes in enumerate((example.truth, example.detections)):
-            axis = figure.add_axes(
-                (
-                    (left + side * (_PANEL + 0.05)) / width,
-                    bottom / height,
-                    _PANEL / width,
-                    _PANEL / height,
-                )
-            )
-            _draw_panel(axis, example.image, boxes, classes)
-            if row == 0:
-                axis.set_title(
-                    ('ground truth', 'detections')[side],
-                    fontsize=10,
-                    color='#5b6470',
-                )
+    heights = (_HEADER, num_rows * _PAIR_HEIGHT)
+    figure = Figure(figsize=(num_columns * _PAIR_WIDTH, sum(heights)))
+    header, body = figure.subfigures(2, 1, height_ratios=heights)
+    header.text(0.04 / num_columns, 0.3, title, fontsize=13, fontweight='bold')
+    pairs = body.subfigures(num_rows, num_columns, squeeze=False)
+    for pair, example in zip(pairs.flat, examples, strict=False):
+        axes = pair.subplots(1, 2, gridspec_kw=_PAIR_MARGINS)
+        for axis, boxes, name in zip(
+            axes,
+            (example.truth, example.detections),
+            ('ground truth', 'detections'),
+            strict=True,
+        ):
+            axis.set_title(name, loc='left', fontsize=8, color='#5b6470')
+            _draw_image(axis, example.image)
+            _draw_boxes(axis, boxes, classes)
     figure.savefig(path, dpi=_DPI)
 
 
-def _draw_panel(
-    axis: Axes, image: np.ndarray, boxes: Boxes, classes: Sequence[str]
-) -> None:
-    """Draw an image with named boxes; low scores lie below high ones."""
+def _draw_image(axis: Axes, image: np.ndarray) -> None:
+    """Show an image in the middle of a square."""
     height, width = image.shape[:2]
     axis.imshow(image, interpolation='lanczos', extent=(0, width, height, 0))
-    axis.set_anchor('N')
-    axis.set_axis_off()
-    halo = [withStroke(linewidth=2.6, foreground='white', alpha=0.85)]
-    order = range(len(boxes.labels))
+    half = max(height, width) / 2
+    axis.set_xlim(width / 2 - half, width / 2 + half)
+    axis.set_ylim(height / 2 + half, height / 2 - half)
+    axis.set(xticks=(), yticks=(), facecolor='#eceff2')
+    axis.spines[:].set_visible(False)
+
+
+def _draw_boxes(axis: Axes, boxes: Boxes, classes: Sequence[str]) -> None:
+    """Draw named boxes; low scores lie below high ones."""
+    order = np.arange(len(boxes.labels))
     if boxes.scores is not None:
         order = np.argsort(boxes.scores)
     for index in order:
-        x1, y1, x2, y2 = np.clip(
-            boxes.bboxes[index], 0, (width, height, width, height)
-        )
+        x1, y1, x2, y2 = boxes.bboxes[index]
         color = COLORS[boxes.labels[index] % len(COLORS)]
+        label = classes[boxes.labels[index]]
+        if boxes.scores is not None:
+            label += f' {boxes.scores[index]:.2f}'
         axis.add_patch(
             Rectangle(
                 (x1, y1),
@@ -182,24 +173,29 @@ def _draw_panel(
                 y2 - y1,
                 fill=False,
                 edgecolor=color,
-                linewidth=1.3,
-                path_effects=halo,
+                linewidth=1.4,
+                path_effects=[withStroke(linewidth=2.4, foreground='white')],
             )
         )
-        label = classes[boxes.labels[index]]
-        if boxes.scores is not None:
-            label += f' {boxes.scores[index]:.2f}'
-        inside = y1 < 0.07 * height  # no room above the box
-        axis.text(
-            min(x1, 0.8 * width),
-            y1,
-            label,
-            va='top' if inside else 'bottom',
-            fontsize=6,
-            color='white',
-            clip_on=True,
-            bbox=dict(facecolor=color, alpha=0.85, pad=0.8, linewidth=0),
-        )
+        _draw_label(axis, (x1, y1), label, color)
+
+
+def _draw_label(
+    axis: Axes, corner: tuple[float, float], label: str, color: str
+) -> None:
+    """Write a label above a corner, or below where the panel ends."""
+    bottom, top = axis.get_ylim()
+    left, right = axis.get_xlim()
+    no_room = corner[1] - top < 0.06 * (bottom - top)
+    axis.text(
+        min(max(corner[0], left), right - 0.25 * (right - left)),
+        max(corner[1], top),
+        label,
+        va='top' if no_room else 'bottom',
+        fontsize=6.5,
+        color='white',
+        bbox=dict(facecolor=color, alpha=0.9, pad=1, linewidth=0),
+    )
 
 
 def load_detector(
