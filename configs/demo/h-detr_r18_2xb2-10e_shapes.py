@@ -9,6 +9,7 @@ _base_ = [
 
 randomness = dict(seed=0)
 embed_dims = 128  # 256
+num_heads = 4  # 8
 num_levels = 3  # 4
 
 model = dict(
@@ -53,7 +54,10 @@ model = dict(
         num_layers=1,  # 6
         layer_cfg=dict(
             self_attn_cfg=dict(
-                embed_dims=embed_dims, num_levels=num_levels, dropout=0.0
+                embed_dims=embed_dims,
+                num_heads=num_heads,
+                num_levels=num_levels,
+                dropout=0.0,
             ),
             ffn_cfg=dict(
                 embed_dims=embed_dims, feedforward_channels=256, ffn_drop=0.0
@@ -66,10 +70,13 @@ model = dict(
         look_forward_twice=True,
         layer_cfg=dict(
             self_attn_cfg=dict(
-                embed_dims=embed_dims, num_heads=8, dropout=0.0
+                embed_dims=embed_dims, num_heads=num_heads, dropout=0.0
             ),
             cross_attn_cfg=dict(
-                embed_dims=embed_dims, num_levels=num_levels, dropout=0.0
+                embed_dims=embed_dims,
+                num_heads=num_heads,
+                num_levels=num_levels,
+                dropout=0.0,
             ),
             ffn_cfg=dict(
                 embed_dims=embed_dims, feedforward_channels=256, ffn_drop=0.0
@@ -112,8 +119,8 @@ train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 
-max_epochs = 12
-train_cfg = dict(max_epochs=max_epochs, val_interval=3)
+max_epochs = 10
+train_cfg = dict(max_epochs=max_epochs, val_interval=2)
 optim_wrapper = dict(
     optimizer=dict(lr=7e-4),  # 2e-4
     paramwise_cfg=dict(
@@ -141,5 +148,5 @@ auto_scale_lr = dict(base_batch_size=4)
 
 default_hooks = dict(
     logger=dict(interval=25),
-    checkpoint=dict(interval=3, max_keep_ckpts=1),
+    checkpoint=dict(interval=2, max_keep_ckpts=1),
 )
