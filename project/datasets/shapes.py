@@ -24,7 +24,7 @@ SPLITS = ('train', 'val')
 MARKER = 'shapes.json'
 """File that tells how a folder was made, and that it was made here."""
 
-_VERSION = 2  # raise it when anything is drawn or written differently
+_VERSION = 3  # raise it when anything is drawn or written differently
 _RANGES = {
     'train': (1, 10_000_000),
     'val': (1, 10_000_000),

@@ -35,10 +35,10 @@ MIN_VISIBLE_PIXELS = 12
 
 _MAX_OBJECTS = 6
 _MAX_CLUTTER = 8
-_EXTENT_RANGE = (0.06, 0.6)  # diameter over the image's longest side
+_EXTENT_RANGE = (0.08, 0.6)  # diameter over the image's longest side
 _MAX_TURN = math.radians(25)  # things stand upright in most pictures
-_MIN_VISIBLE_SHARE = 0.4  # of the whole shape, parts outside included
-_OWN_COLOR_SHARE = 0.8  # of the objects have about their class's colour
+_MIN_VISIBLE_SHARE = 0.5  # of the whole shape, parts outside included
+_OWN_COLOR_SHARE = 0.9  # of the objects have about their class's colour
 _COLOR_SPREAD = 45  # in each channel around the class's colour
 _OBJECT_CONTRAST = 110  # sum of absolute differences over R, G and B
 _CLUTTER_CONTRAST = 30

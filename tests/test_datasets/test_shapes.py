@@ -90,7 +90,7 @@ def test_pixels_are_pinned() -> None:
         for mask in scene.masks:
             digest.update(np.packbits(mask).tobytes())
     assert digest.hexdigest() == (
-        'c108fb0d0854061649a81db461274cb50960748ca8eab19496c68b1a5e75976f'
+        'd4452c1463e92cc7c5ce9b91ed2ab94b4785024ddc1b35bce1114597c3306b78'
     )
 
 
