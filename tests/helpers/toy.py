@@ -23,6 +23,8 @@ def toy_model_config(config: str | Path, **changes) -> ConfigDict:
     for coder in (model.encoder, model.decoder):
         coder.num_layers = 2
         coder.layer_cfg.ffn_cfg.feedforward_channels = 32
+    limit = model.num_queries * model.bbox_head.num_classes
+    model.test_cfg.max_per_img = min(model.test_cfg.max_per_img, limit)
     model.update(changes)
     return model
 
