@@ -1,0 +1,105 @@
+"""Training and testing on photographs: the sample beside the repository."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+import project.engine  # noqa: F401  registers the runner
+from tests.helpers.configs import CONFIGS, ROOT, SHARED
+
+COCO_MINI = SHARED / 'data' / 'coco_mini'
+OVERFIT_CONFIG = ROOT / 'tests' / 'data' / 'configs' / 'overfit_h-detr.py'
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not COCO_MINI.is_dir(), reason='needs ../shared/data/coco_mini'
+    ),
+]
+
+
+def build_runner(config: Config, work_dir: Path) -> Runner:
+    config.work_dir = str(work_dir)
+    config.experiment_name = str(work_dir)
+    config.model.backbone.init_cfg = None
+    for dataloader in (config.train_dataloader, config.val_dataloader):
+        dataloader.update(num_workers=0, persistent_workers=False)
+    config.test_dataloader = config.val_dataloader
+    return RUNNERS.build(config)
+
+
+def logged_losses(work_dir: Path) -> list[float]:
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    return [entry['loss'] for entry in entries if 'loss' in entry]
+
+
+def test_the_full_r50_config_trains_and_tests(tmp_path: Path) -> None:
+    """Two iterations of two images as published, then three test images."""
+    config = Config.fromfile(CONFIGS / 'h_detr/h-detr_r50_8xb2-12e_coco.py')
+    config.data_root = str(COCO_MINI)
+    config.randomness = dict(seed=0)
+    config.train_dataloader.dataset.indices = 4
+    config.val_dataloader.dataset.indices = 3
+    config.train_cfg.max_epochs = 1
+    config.default_hooks.logger.interval = 1
+    runner = build_runner(config, tmp_path)
+    before = {
+        name: value.clone() for name, value in runner.model.named_parameters()
+    }
+    runner.train()
+
+    losses = logged_losses(tmp_path)
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) and loss > 0 for loss in losses)
+    for name, value in runner.model.named_parameters():
+        assert value.equal(before[name]) != value.requires_grad, name
+    metrics = runner.test()
+    assert 0 <= metrics['coco/bbox_mAP'] <= 1
+
+
+def pick_images(root: Path, num_images: int, max_objects: int) -> list[str]:
+    """Make a dataset of the sample's first images with few objects.
+
+    Returns:
+        The names of the classes that occur, in the order of the file.
+    """
+    source = COCO_MINI / 'annotations' / 'instances_train2017.json'
+    coco = json.loads(source.read_text())
+    by_image = {image['id']: [] for image in coco['images']}
+    for annotation in coco['annotations']:
+        by_image[annotation['image_id']].append(annotation)
+    coco['images'] = [
+        image
+        for image in coco['images']
+        if len(by_image[image['id']]) <= max_objects
+        and not any(a['iscrowd'] for a in by_image[image['id']])
+    ][:num_images]
+    coco['annotations'] = [
+        annotation
+        for image in coco['images']
+        for annotation in by_image[image['id']]
+    ]
+    (root / 'annotations').mkdir(parents=True)
+    (root / 'annotations' / 'picked.json').write_text(json.dumps(coco))
+    (root / 'train2017').symlink_to(COCO_MINI / 'train2017')
+    found = {a['category_id'] for a in coco['annotations']}
+    return [c['name'] for c in coco['categories'] if c['id'] in found]
+
+
+def test_a_small_h_detr_learns_16_images_by_heart(tmp_path: Path) -> None:
+    data_root, work_dir = tmp_path / 'data', tmp_path / 'work_dir'
+    config = Config.fromfile(OVERFIT_CONFIG)
+    config.classes = pick_images(data_root, num_images=16, max_objects=5)
+    config.data_root = str(data_root)
+    runner = build_runner(config, work_dir)
+    runner.train()
+
+    assert len(runner.train_dataloader.dataset) == 16
+    metrics = runner.val_loop.run()
+    assert metrics['coco/bbox_mAP'] >= 0.6
