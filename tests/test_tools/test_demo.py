@@ -107,7 +107,9 @@ def test_the_batch_is_the_same_with_and_without_gpu(
     demo.main(paths(tmp_path))
     train = steps.commands[0]
     assert train[:3] == ['./dist_train.sh', str(demo.CONFIG), str(processes)]
-    assert f'train_dataloader.batch_size={demo.BATCH_SIZE // processes}' in train
+    assert (
+        f'train_dataloader.batch_size={demo.BATCH_SIZE // processes}' in train
+    )
 
 
 def test_all_steps_use_the_same_data_and_options(
