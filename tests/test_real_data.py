@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -33,6 +34,16 @@ def build_runner(config: Config, work_dir: Path) -> Runner:
     return RUNNERS.build(config)
 
 
+class StartingWeights(Hook):
+    """Keeps what the training starts from, after its initialisation."""
+
+    def before_train(self, runner: Runner) -> None:
+        self.weights = {
+            name: value.clone()
+            for name, value in runner.model.named_parameters()
+        }
+
+
 def logged_losses(work_dir: Path) -> list[float]:
     (path,) = work_dir.glob('*/vis_data/scalars.json')
     entries = [json.loads(line) for line in path.read_text().splitlines()]
@@ -49,16 +60,32 @@ def test_the_full_r50_config_trains_and_tests(tmp_path: Path) -> None:
     config.train_cfg.max_epochs = 1
     config.default_hooks.logger.interval = 1
     runner = build_runner(config, tmp_path)
-    before = {
-        name: value.clone() for name, value in runner.model.named_parameters()
-    }
+    start = StartingWeights()
+    runner.register_hook(start)
     runner.train()
 
     losses = logged_losses(tmp_path)
     assert len(losses) == 2
     assert all(math.isfinite(loss) and loss > 0 for loss in losses)
-    for name, value in runner.model.named_parameters():
-        assert value.equal(before[name]) != value.requires_grad, name
+    parameters = dict(runner.model.named_parameters())
+    changed = {
+        name
+        for name, value in parameters.items()
+        if not value.equal(start.weights[name])
+    }
+    assert all(parameters[name].requires_grad for name in changed)
+    # From random weights the residual branches of the backbone stay at zero:
+    # the norms at their ends are frozen.
+    assert changed >= {
+        'backbone.layer2.0.downsample.0.weight',
+        'neck.extra_convs.0.conv.weight',
+        'encoder.layers.0.self_attn.value_proj.weight',
+        'memory_trans_fc.weight',
+        'query_embedding.weight',
+        'decoder.layers.5.cross_attn.output_proj.weight',
+        'bbox_head.cls_branches.6.weight',
+        'bbox_head.reg_branches.5.4.weight',
+    }
     metrics = runner.test()
     assert 0 <= metrics['coco/bbox_mAP'] <= 1
 
