@@ -19,7 +19,7 @@ from project.datasets.shapes import ShapesSpec, make_shapes
 from project.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = Path('configs/demo/h-detr_r18_2xb2-8e_shapes.py')
+CONFIG = Path('configs/demo/h-detr_r18_2xb2-10e_shapes.py')
 SPEC = ShapesSpec(train=1000, val=150, size=160, seed=0)
 BATCH_SIZE = 4
 

@@ -82,7 +82,7 @@ def test_data_root_moves_datasets_and_evaluators() -> None:
     'name',
     [
         'h_detr/h-detr_r50_8xb2-12e_coco.py',
-        'demo/h-detr_r18_2xb2-8e_shapes.py',
+        'demo/h-detr_r18_2xb2-10e_shapes.py',
     ],
 )
 def test_data_root_moves_every_path_of_a_shipped_config(name: str) -> None:

@@ -1,7 +1,7 @@
 # The demo's H-DETR on a handful of photographs, to be learned by heart: no
 # augmentation, one process, and no second group, whose use shows on images
 # that were not seen before. Made for tests/test_real_data.py.
-_base_ = '../../../configs/demo/h-detr_r18_2xb2-8e_shapes.py'
+_base_ = '../../../configs/demo/h-detr_r18_2xb2-10e_shapes.py'
 
 classes = None  # those of the images that are picked
 model = dict(one2many=None, num_queries=30, test_cfg=dict(max_per_img=100))

@@ -119,8 +119,8 @@ train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
 val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 
-max_epochs = 8
-train_cfg = dict(max_epochs=max_epochs, val_interval=4)
+max_epochs = 10
+train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 optim_wrapper = dict(
     optimizer=dict(lr=7e-4),  # 2e-4
     paramwise_cfg=dict(
@@ -148,5 +148,5 @@ auto_scale_lr = dict(base_batch_size=4)
 
 default_hooks = dict(
     logger=dict(interval=25),
-    checkpoint=dict(interval=4, max_keep_ckpts=1),
+    checkpoint=dict(interval=5, max_keep_ckpts=1),
 )
