@@ -10,8 +10,10 @@ import pytest
 import torch
 from mmdet.registry import RUNNERS as MMDET_RUNNERS
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
 from torch import distributed as torch_dist
 
 from project.engine import DETRRunner
@@ -226,3 +228,63 @@ def test_launcher_that_did_not_launch(
 ) -> None:
     with pytest.raises(UserError, match=names):
         make_runner(launcher=launcher)
+
+
+class WatchCosts(Hook):
+    """Notes at which iterations the late matching cost is in force."""
+
+    def __init__(self) -> None:
+        self.late: dict[int, bool] = {}
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
+        assigner = runner.model.bbox_head.assigner
+        costs = assigner.current_costs()
+        self.late[runner.iter] = costs is assigner.late_match_costs
+
+
+@pytest.mark.parametrize('loop', ['epochs', 'iterations'])
+def test_the_matching_cost_changes_late_also_after_resuming(
+    make_runner: Any, tmp_path: Path, loop: str
+) -> None:
+    """Of 6 iterations it is the last 3, two of which are resumed."""
+    options: dict[str, Any] = dict(
+        model__train_cfg__assigner__late_match_costs=[
+            dict(type='HighOrderIoUCost')
+        ],
+        model__train_cfg__assigner__late_begin=0.5,
+        default_hooks__checkpoint__interval=2,
+    )
+    if loop == 'epochs':
+        options.update(train_cfg__max_epochs=3, train_cfg__val_interval=9)
+    else:
+        options.update(
+            train_cfg=dict(
+                _delete_=True,
+                type='IterBasedTrainLoop',
+                max_iters=6,
+                val_interval=9,
+            ),
+            param_scheduler=[],
+            train_dataloader__sampler=dict(
+                _delete_=True, type='InfiniteSampler'
+            ),
+            default_hooks__checkpoint__by_epoch=False,
+            log_processor__by_epoch=False,
+        )
+    unbroken = WatchCosts()
+    runner = make_runner(**options)
+    runner.register_hook(unbroken)
+    runner.train()
+    expected = {i: i >= 3 for i in range(6)}
+    assert unbroken.late == expected
+
+    kept = 'epoch_2.pth' if loop == 'epochs' else 'iter_4.pth'
+    resumed = WatchCosts()
+    runner = make_runner(
+        **options, resume=True, load_from=str(tmp_path / kept)
+    )
+    runner.register_hook(resumed)
+    runner.train()
+    assert resumed.late == {4: True, 5: True}

@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import torch
 from mmdet.models.dense_heads import DeformableDETRHead
+from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import InstanceList
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ..layers.transformer.deformable_layers import refine_reference
 from ..layers.transformer.query_groups import QueryGroups
-from ..losses.set_criterion import SetCriterion
+from ..losses.set_criterion import SetCriterion, set_classification_loss
 from ..task_modules.set_prediction import PredictionSet, SetTargets
 
 
@@ -25,6 +26,8 @@ class SetPredictionHead(DeformableDETRHead):
             Defaults to 1e-5.
         normalizer (str): What the losses are divided by, see
             :class:`SetCriterion`. Defaults to ``'targets'``.
+        enc_loss_cls (dict, optional): Config of the first stage's
+            classification loss, where it differs from ``loss_cls``.
         *args, **kwargs: As in mmdet's ``DeformableDETRHead``.
     """
 
@@ -33,10 +36,15 @@ class SetPredictionHead(DeformableDETRHead):
         *args,
         inverse_sigmoid_eps: float = 1e-5,
         normalizer: str = 'targets',
+        enc_loss_cls: dict | None = None,
         **kwargs,
     ) -> None:
         self.inverse_sigmoid_eps = inverse_sigmoid_eps
         super().__init__(*args, **kwargs)
+        self.enc_loss_cls = None
+        if enc_loss_cls is not None:
+            enc_loss = MODELS.build(enc_loss_cls)
+            self.enc_loss_cls = set_classification_loss(enc_loss)
         if self.train_cfg:
             self.criterion = SetCriterion(
                 self.assigner,
@@ -155,6 +163,7 @@ class SetPredictionHead(DeformableDETRHead):
                 enc_outputs_class[None],
                 enc_outputs_coord[None],
                 class_agnostic=True,
+                loss_cls=self.enc_loss_cls,
             )
             sets.append(first_stage)
         return sets

@@ -20,6 +20,7 @@ from ..layers.transformer.deformable_layers import (
     DeformableEncoder,
 )
 from ..layers.transformer.query_groups import QueryGroups
+from ..utils.points import gather_points
 
 
 class BaseDeformableDETR(DeformableDETR):
@@ -43,6 +44,8 @@ class BaseDeformableDETR(DeformableDETR):
             refinement, more detections than queries times classes, or a
             positional encoding of another width.
     """
+
+    decoder_class = BoxRefinementDecoder
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class BaseDeformableDETR(DeformableDETR):
             **self.positional_encoding
         )
         self.encoder = DeformableEncoder(**self.encoder)
-        self.decoder = BoxRefinementDecoder(**self.decoder)
+        self.decoder = self.decoder_class(**self.decoder)
         self.embed_dims = self.encoder.embed_dims
         if self.positional_encoding.num_feats * 2 != self.embed_dims:
             raise UserError(
@@ -294,15 +297,15 @@ class BaseDeformableDETR(DeformableDETR):
         if not self.training:
             scores = F.linear(memory, cls_head.weight[:1], cls_head.bias[:1])
             chosen = self._top_proposals(scores[..., 0])
-            boxes = reg_head(_gather_points(memory, chosen))
-            return boxes + _gather_points(anchors, chosen), dict()
+            boxes = reg_head(gather_points(memory, chosen))
+            return boxes + gather_points(anchors, chosen), dict()
         logits = cls_head(memory)
         boxes = reg_head(memory) + anchors
         chosen = self._top_proposals(logits[..., 0])
         outputs = dict(
             enc_outputs_class=logits, enc_outputs_coord=boxes.sigmoid()
         )
-        return _gather_points(boxes.detach(), chosen), outputs
+        return gather_points(boxes.detach(), chosen), outputs
 
     def _top_proposals(self, scores: Tensor) -> Tensor:
         """Pick as many points as there are queries, best first.
@@ -399,6 +402,7 @@ class BaseDeformableDETR(DeformableDETR):
             reg_branches=(
                 self.bbox_head.reg_branches if self.with_box_refine else None
             ),
+            cls_branches=self.bbox_head.cls_branches,
             **kwargs,
         )
         return dict(
@@ -434,9 +438,3 @@ def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:
 def _flatten_levels(maps: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
     """Join maps of shape (bs, dim, h, w) to (bs, num_feat_points, dim)."""
     return torch.cat([m.flatten(2) for m in maps], 2).transpose(1, 2)
-
-
-def _gather_points(tensor: Tensor, indices: Tensor) -> Tensor:
-    """Pick points of (bs, num_points, dim) by indices of (bs, num_chosen)."""
-    dims = tensor.shape[-1]
-    return tensor.gather(1, indices[..., None].expand(-1, -1, dims))

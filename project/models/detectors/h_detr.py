@@ -45,7 +45,7 @@ class HDETR(BaseDeformableDETR):
         one2many: dict | None = None,
         **kwargs,
     ) -> None:
-        one2many = _checked_one2many(one2many)
+        one2many = checked_one2many(one2many)
         self.mixed_selection = mixed_selection
         self.num_one2many_queries = one2many.pop('num_queries')
         if mixed_selection and not kwargs.get('as_two_stage', False):
@@ -105,8 +105,18 @@ class HDETR(BaseDeformableDETR):
         return QueryGroups(groups)
 
 
-def _checked_one2many(one2many: dict | None) -> dict:
-    """Fill in the defaults of the second group and check what is given."""
+def checked_one2many(one2many: dict | None) -> dict:
+    """Fill in the defaults of the second group and check what is given.
+
+    Args:
+        one2many (dict, optional): As in :class:`HDETR`.
+
+    Returns:
+        dict: ``num_queries``, ``num_copies`` and ``loss_weight``.
+
+    Raises:
+        UserError: If a key is unknown or a number is none.
+    """
     defaults = dict(num_queries=0, num_copies=0, loss_weight=1.0)
     settings = {**defaults, **(one2many or {})}
     unknown = sorted(settings.keys() - defaults.keys())

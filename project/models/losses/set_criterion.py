@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from mmdet.models.losses import FocalLoss, GIoULoss
@@ -70,15 +71,8 @@ class SetCriterion:
                 "one layer at a time; use 'BatchHungarianAssigner', which "
                 'takes the same match_costs'
             )
-        if type(loss_cls) is FocalLoss:
-            loss_cls = SparseFocalLoss.from_mmdet(loss_cls)
-        if not hasattr(loss_cls, 'correction'):
-            raise UserError(
-                f'bbox_head.loss_cls.type={type(loss_cls).__name__!r} cannot '
-                "be used in set prediction; use 'FocalLoss'"
-            )
         self.assigner = assigner
-        self.loss_cls = loss_cls
+        self.loss_cls = set_classification_loss(loss_cls)
         self.loss_bbox = loss_bbox
         self.loss_iou = loss_iou
         self.sync_cls_avg_factor = sync_cls_avg_factor
@@ -99,7 +93,7 @@ class SetCriterion:
             the set.
         """
         pending = self.assigner.start(sets, targets)
-        negatives = [self.loss_cls.negative(s.cls_scores) for s in sets]
+        negatives = [self._loss_cls(s).negative(s.cls_scores) for s in sets]
         matched = pending.result()
         local, synced = self._normalizers(sets, matched, targets)
         losses = {}
@@ -115,6 +109,12 @@ class SetCriterion:
                 for layer, value in enumerate(values.unbind()):
                     losses[predictions.loss_name(layer, name)] = value
         return losses
+
+    def _loss_cls(self, predictions: PredictionSet) -> Any:
+        """Classification loss of a set."""
+        if predictions.loss_cls is not None:
+            return predictions.loss_cls
+        return self.loss_cls
 
     def _normalizers(
         self,
@@ -201,7 +201,7 @@ class SetCriterion:
             labels = torch.zeros_like(labels)
         scores = predictions.cls_scores
         cells = rows * scores.shape[-1] + labels
-        correction = self.loss_cls.correction(
+        correction = self._loss_cls(predictions).correction(
             scores.flatten().index_select(0, cells), context
         )
         if predictions.pairs is None:
@@ -228,6 +228,29 @@ class SetCriterion:
             giou = generalized_box_iou(preds, gts, self.loss_iou.eps)
             return (1 - giou) * self.loss_iou.loss_weight
         return self.loss_iou(preds, gts, reduction_override='none')
+
+
+def set_classification_loss(loss_cls: nn.Module) -> Any:
+    """Bring a classification loss into the form that sets are trained with.
+
+    Args:
+        loss_cls (nn.Module): mmdet's ``FocalLoss`` with sigmoid, or a module
+            with the methods of :class:`SparseFocalLoss`.
+
+    Returns:
+        SparseFocalLoss | nn.Module: A loss with these methods.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    if type(loss_cls) is FocalLoss:
+        return SparseFocalLoss.from_mmdet(loss_cls)
+    if not hasattr(loss_cls, 'correction'):
+        raise UserError(
+            f'bbox_head.loss_cls.type={type(loss_cls).__name__!r} cannot '
+            "be used in set prediction; use 'FocalLoss'"
+        )
+    return loss_cls
 
 
 def _multiplicity(cells: Tensor, num_cells: int) -> Tensor:

@@ -5,7 +5,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..utils.box_ops import generalized_box_iou
-from .set_prediction.pairwise_cost import CostInputs
+from .set_prediction.pairwise_cost import CostInputs, normalized_corners
 
 
 @TASK_UTILS.register_module()
@@ -44,10 +44,8 @@ class NormalizedGIoUCost(BaseMatchCost):
         Returns:
             Tensor: Cost, has shape (num_preds, num_gts).
         """
-        height, width = img_meta['img_shape'][:2]
-        size = gt_instances.bboxes.new_tensor([width, height] * 2)
         return self._cost(
-            pred_instances.bboxes / size, gt_instances.bboxes / size
+            *normalized_corners(pred_instances, gt_instances, img_meta)
         )
 
     def batched_cost(self, inputs: CostInputs) -> Tensor:

@@ -26,14 +26,7 @@ def generalized_box_iou(
     """
     left1, top1, right1, bottom1 = boxes1.unbind(-1)
     left2, top2, right2, bottom2 = boxes2.unbind(-1)
-    overlap = (right1.minimum(right2) - left1.maximum(left2)).clamp(min=0) * (
-        bottom1.minimum(bottom2) - top1.maximum(top2)
-    ).clamp(min=0)
-    union = (
-        (right1 - left1) * (bottom1 - top1)
-        + (right2 - left2) * (bottom2 - top2)
-        - overlap
-    )
+    overlap, union = _overlap_and_union(boxes1, boxes2)
     enclosing = (right1.maximum(right2) - left1.minimum(left2)) * (
         bottom1.maximum(bottom2) - top1.minimum(top2)
     )
@@ -42,3 +35,30 @@ def generalized_box_iou(
         return overlap / (union + eps) - gap
     union, enclosing = union.clamp(min=eps), enclosing.clamp(min=eps)
     return overlap / union - (enclosing - union) / enclosing
+
+
+def box_iou(boxes1: Tensor, boxes2: Tensor, eps: float) -> Tensor:
+    """IoU of broadcast shapes, with a constant added to the union.
+
+    Args:
+        boxes1 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
+        boxes2 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
+        eps (float): Added to the union, in the boxes' unit of area.
+
+    Returns:
+        Tensor: IoU in [0, 1], has shape (...).
+    """
+    overlap, union = _overlap_and_union(boxes1, boxes2)
+    return overlap / (union + eps)
+
+
+def _overlap_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, ...]:
+    """Areas that two boxes share and cover together."""
+    left1, top1, right1, bottom1 = boxes1.unbind(-1)
+    left2, top2, right2, bottom2 = boxes2.unbind(-1)
+    overlap = (right1.minimum(right2) - left1.maximum(left2)).clamp(min=0) * (
+        bottom1.minimum(bottom2) - top1.maximum(top2)
+    ).clamp(min=0)
+    area1 = (right1 - left1) * (bottom1 - top1)
+    area2 = (right2 - left2) * (bottom2 - top2)
+    return overlap, area1 + area2 - overlap

@@ -1,16 +1,18 @@
 """The batched core agrees with the plain formulation and with mmdet."""
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss
 from mmdet.models.task_modules import HungarianAssigner
+from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from project.models.losses import SetCriterion
+from project.models.losses import SetCriterion, SparseFocalLoss
 from project.models.task_modules import BatchHungarianAssigner
 from project.models.task_modules.set_prediction import (
     MatchedPairs,
@@ -167,6 +169,7 @@ def test_assign_without_objects() -> None:
         dict(type='IoUCost', iou_mode='iou', weight=3.0),
         dict(type='FocalLossCost', weight=2.0),
         dict(type='NormalizedGIoUCost', weight=2.0, eps=1e-3),
+        dict(type='HighOrderIoUCost', weight=2.0, alpha=3.0),
     ],
 )
 def test_every_cost_is_the_one_of_its_class(cost: dict) -> None:
@@ -176,7 +179,9 @@ def test_every_cost_is_the_one_of_its_class(cost: dict) -> None:
     targets = batch.targets()
     assigner = BatchHungarianAssigner([cost])
     predictions = batch.sets()[0]
-    block = assigner._cost_block(predictions, targets, 0, 0)
+    block = assigner._cost_block(
+        assigner.match_costs, predictions, targets, 0, 0
+    )
     boxes = predictions.bbox_preds[:, 0]
     size = targets.image_sizes[0]
     corners = torch.cat(
@@ -196,6 +201,70 @@ def test_every_cost_is_the_one_of_its_class(cost: dict) -> None:
             meta,
         )
         torch.testing.assert_close(block.cost[layer].T, expected)
+
+
+@pytest.fixture
+def progress() -> Iterator[Callable[..., None]]:
+    """Says how far a training has come, as mmengine's hook does."""
+    hub = MessageHub.get_current_instance()
+    before = dict(hub.runtime_info)
+
+    def say(**info: int) -> None:
+        for key, value in info.items():
+            hub.update_info(key, value)
+
+    for key in ('iter', 'max_iters'):
+        hub.runtime_info.pop(key, None)
+    yield say
+    hub.runtime_info.clear()
+    hub.runtime_info.update(before)
+
+
+def test_costs_change_late_in_the_training(
+    progress: Callable[..., None],
+) -> None:
+    late = [dict(type='HighOrderIoUCost', alpha=4.0)]
+    assigner = BatchHungarianAssigner(COSTS, late_match_costs=late)
+    batch = make_batch((6, 9))
+    early, changed = (
+        [as_set(p) for p in a.start(batch.sets(), batch.targets()).result()]
+        for a in (BatchHungarianAssigner(COSTS), BatchHungarianAssigner(late))
+    )
+    assert early != changed
+
+    def matched() -> list[Counter]:
+        pending = assigner.start(batch.sets(), batch.targets())
+        return [as_set(pairs) for pairs in pending.result()]
+
+    assert matched() == early  # without a Runner
+    progress(iter=0, max_iters=90000)
+    assert matched() == early
+    progress(iter=67499)
+    assert matched() == early
+    progress(iter=67500)
+    assert matched() == changed
+    progress(iter=7, max_iters=10)
+    assert matched() == early
+    progress(iter=8)
+    assert matched() == changed
+
+
+def test_the_change_is_at_a_share_of_the_training() -> None:
+    with pytest.raises(UserError, match=r'late_begin=67500 should be a share'):
+        BatchHungarianAssigner(COSTS, COSTS, late_begin=67500)
+
+
+def test_a_set_may_have_a_classification_loss_of_its_own() -> None:
+    batch = make_batch((3, 4))
+    sets = batch.sets()
+    expected = make_criterion()(sets, batch.targets())
+    sets[1].loss_cls = SparseFocalLoss(0.25, 2.0, loss_weight=6.0)
+    losses = make_criterion()(sets, batch.targets())
+    own = [name for name in losses if 'one2many_loss_cls' in name]
+    assert own
+    for name, value in losses.items():
+        factor = 3 if name in own else 1
+        torch.testing.assert_close(value, expected[name] * factor)
 
 
 def test_copies_may_differ_from_layer_to_layer() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import checkpoint_layers
 from .deformable_attention import DeformableAttention, LevelShapes
-from .query_groups import GroupedSelfAttention
+from .query_groups import GroupedSelfAttention, QueryGroups
 
 
 class DeformableEncoderLayer(DeformableDetrTransformerEncoderLayer):
@@ -131,22 +131,30 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         self,
         query: Tensor,
         *,
+        query_pos: Tensor,
         reference_points: Tensor,
         valid_ratios: Tensor,
+        query_groups: QueryGroups | None = None,
         reg_branches: nn.ModuleList | None = None,
+        cls_branches: nn.ModuleList | None = None,
         **kwargs,
     ) -> tuple[Tensor, list[Tensor]]:
         """Decode queries, refining their references after each layer.
 
         Args:
             query (Tensor): Queries, has shape (bs, num_queries, dim).
+            query_pos (Tensor): Their positions, has the same shape.
             reference_points (Tensor): First references in [0, 1] of the
                 unpadded image, (cx, cy) or (cx, cy, w, h), has shape
                 (bs, num_queries, 2 or 4).
             valid_ratios (Tensor): Share (w, h) of each level that is image,
                 has shape (bs, num_levels, 2).
+            query_groups (QueryGroups, optional): Groups of the queries. By
+                default all see each other.
             reg_branches (nn.ModuleList, optional): Box heads that refine
                 the references. By default they stay as they are.
+            cls_branches (nn.ModuleList, optional): Class heads, for a
+                method that looks at scores between the layers.
             **kwargs: Passed on to every layer.
 
         Returns:
@@ -154,16 +162,19 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
 
             - hidden_states (Tensor): Queries after each layer, has shape
               (num_decoder_layers, bs, num_queries, dim).
-            - references (list[Tensor]): Reference after each layer, each
-              has shape (bs, num_queries, 2 or 4).
+            - references (list[Tensor]): Reference after each layer, as the
+              next layer takes it, each has shape (bs, num_queries, 2 or 4).
         """
         hidden_states, references = [], []
         for layer_id, layer in enumerate(self.layers):
             query = layer(
                 query,
+                query_pos=query_pos,
+                query_groups=query_groups,
                 reference_points=_on_levels(reference_points, valid_ratios),
                 **kwargs,
             )
+            hidden_states.append(query)
             reference = reference_points
             if reg_branches is not None:
                 reference = refine_reference(
@@ -171,12 +182,54 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
                     reference_points,
                     self.inverse_sigmoid_eps,
                 )
+            if layer_id + 1 < len(self.layers):
+                query, query_pos, reference = self.hand_over(
+                    layer_id,
+                    query,
+                    query_pos,
+                    reference,
+                    query_groups=query_groups,
+                    cls_branches=cls_branches,
+                )
+            reference_points = reference
+            if reg_branches is not None:
                 reference_points = reference.detach()
-            hidden_states.append(query)
             references.append(
                 reference if self.look_forward_twice else reference_points
             )
         return torch.stack(hidden_states), references
+
+    def hand_over(
+        self,
+        layer_id: int,
+        query: Tensor,
+        query_pos: Tensor,
+        reference: Tensor,
+        *,
+        query_groups: QueryGroups | None = None,
+        cls_branches: nn.ModuleList | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn the results of a layer into the inputs of the next.
+
+        A method may reorder the queries or change their contents here. By
+        default they go on as they are.
+
+        Args:
+            layer_id (int): The layer that they come from.
+            query (Tensor): Queries after it, has shape
+                (bs, num_queries, dim).
+            query_pos (Tensor): Their positions, has the same shape.
+            reference (Tensor): Their refined references, with gradient, has
+                shape (bs, num_queries, 2 or 4).
+            query_groups (QueryGroups, optional): Groups of the queries.
+            cls_branches (nn.ModuleList, optional): Class heads of the
+                layers.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: ``query``, ``query_pos`` and
+            ``reference`` of the next layer.
+        """
+        return query, query_pos, reference
 
 
 def refine_reference(

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from mmdet.models.task_modules import AssignResult, HungarianAssigner
+from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
+from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -34,7 +36,49 @@ class BatchHungarianAssigner(HungarianAssigner):
 
     Args:
         match_costs (list[dict] | dict): Configs of mmdet's match costs.
+        late_match_costs (list[dict] | dict, optional): Costs that take their
+            place late in the training, as Rank-DETR has it (section 3.3).
+            By default there are none.
+        late_begin (float): From which share of the training's iterations on,
+            in [0, 1]. Defaults to 0.75.
+
+    Raises:
+        UserError: If ``late_begin`` is no such share.
     """
+
+    def __init__(
+        self,
+        match_costs: list[dict] | dict,
+        late_match_costs: list[dict] | dict | None = None,
+        late_begin: float = 0.75,
+    ) -> None:
+        super().__init__(match_costs)
+        if not 0 <= late_begin <= 1:
+            raise UserError(
+                f'train_cfg.assigner.late_begin={late_begin} should be a '
+                "share of the training's iterations, 0 to 1"
+            )
+        self.late_match_costs = None
+        self.late_begin = late_begin
+        if late_match_costs is not None:
+            self.late_match_costs = HungarianAssigner(
+                late_match_costs
+            ).match_costs
+
+    def current_costs(self) -> list[BaseMatchCost]:
+        """The costs at this point of the training.
+
+        The Runner tells how far it has come (and does so again after
+        ``--resume``) through mmengine's message hub; without a Runner it has
+        not begun.
+        """
+        if self.late_match_costs is None:
+            return self.match_costs
+        hub = MessageHub.get_current_instance()
+        iteration, total = hub.get_info('iter'), hub.get_info('max_iters')
+        # A quotient is 0.75 exactly where the decimals say so.
+        is_late = total and iteration / total >= self.late_begin
+        return self.late_match_costs if is_late else self.match_costs
 
     def assign(
         self,
@@ -91,8 +135,9 @@ class BatchHungarianAssigner(HungarianAssigner):
         Returns:
             PendingMatch: Whose ``result()`` solves the assignments.
         """
+        costs = self.current_costs()
         blocks = [
-            self._cost_block(predictions, targets, index, image)
+            self._cost_block(costs, predictions, targets, index, image)
             for index, predictions in enumerate(sets)
             if predictions.pairs is None and predictions.num_queries
             for image, num_gts in enumerate(targets.counts)
@@ -102,6 +147,7 @@ class BatchHungarianAssigner(HungarianAssigner):
 
     def _cost_block(
         self,
+        costs: list[BaseMatchCost],
         predictions: PredictionSet,
         targets: SetTargets,
         index: int,
@@ -124,7 +170,7 @@ class BatchHungarianAssigner(HungarianAssigner):
             image_size=targets.image_sizes[image],
             img_meta=targets.img_metas[image],
         )
-        cost = sum(pairwise_cost(cost, inputs) for cost in self.match_costs)
+        cost = sum(pairwise_cost(cost, inputs) for cost in costs)
         cost = cost.unflatten(0, (predictions.num_layers, -1)).mT
         block = _CostBlock(index, image, predictions.copies, cost)
         return block.pruned() if cost.shape[-1] >= _MANY_QUERIES else block

@@ -52,6 +52,25 @@ class CostInputs:
         return [corners * self.image_size for corners in self.corners()]
 
 
+def normalized_corners(
+    pred_instances: InstanceData, gt_instances: InstanceData, img_meta: dict
+) -> tuple[Tensor, Tensor]:
+    """Bring the boxes that mmdet gives a match cost to [0, 1].
+
+    Args:
+        pred_instances (:obj:`InstanceData`): ``bboxes`` in pixels
+            (x1, y1, x2, y2), has shape (num_preds, 4).
+        gt_instances (:obj:`InstanceData`): Likewise, has shape (num_gts, 4).
+        img_meta (dict): Has ``img_shape``, (h, w) of the image.
+
+    Returns:
+        tuple[Tensor, Tensor]: Predicted and true boxes (x1, y1, x2, y2).
+    """
+    height, width = img_meta['img_shape'][:2]
+    size = gt_instances.bboxes.new_tensor([width, height] * 2)
+    return pred_instances.bboxes / size, gt_instances.bboxes / size
+
+
 def pairwise_cost(match_cost: BaseMatchCost, inputs: CostInputs) -> Tensor:
     """Evaluate one of mmdet's match costs.
 

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
@@ -142,6 +143,8 @@ class PredictionSet:
         class_agnostic (bool): Whether all targets count as class 0, as in
             Deformable DETR's first stage. Defaults to False.
         loss_weight (float): Multiplies all the losses. Defaults to 1.
+        loss_cls (optional): Classification loss of this set, with the
+            methods of ``SparseFocalLoss``. By default that of the criterion.
         pairs (MatchedPairs, optional): Pairs known beforehand, as in
             denoising or IoU assignment. By default they are matched.
     """
@@ -152,6 +155,7 @@ class PredictionSet:
     num_copies: int | Sequence[int] = 1
     class_agnostic: bool = False
     loss_weight: float = 1.0
+    loss_cls: Any = None
     pairs: MatchedPairs | None = None
 
     @property
