@@ -1,5 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from .h_detr_head import HDETRHead
+from .rank_detr_head import RankDETRHead
 from .set_prediction_head import SetPredictionHead
 
-__all__ = ['HDETRHead', 'SetPredictionHead']
+__all__ = ['HDETRHead', 'RankDETRHead', 'SetPredictionHead']

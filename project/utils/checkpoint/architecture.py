@@ -13,6 +13,11 @@ _SWINS = {
     (96, (2, 2, 18, 2)): 'swin-s',
     (192, (2, 2, 18, 2)): 'swin-l',
 }
+# Parts of single methods, by how the names of their weights begin.
+_PARTS = {
+    'decoder.rank_aware_content_query.': 'query rank layer',
+    'bbox_head.rank_adaptive_classhead_emb.': 'rank-adaptive class head',
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Architecture:
         num_levels (int): Feature levels.
         as_two_stage (bool): Whether the encoder proposes the boxes.
         with_box_refine (bool): Whether each decoder layer has its own heads.
+        parts (tuple[str]): Parts that not every method has, in words.
     """
 
     backbone: str
@@ -34,6 +40,7 @@ class Architecture:
     num_levels: int = 4
     as_two_stage: bool = True
     with_box_refine: bool = True
+    parts: tuple[str, ...] = ()
 
     def distance(self, other: 'Architecture') -> tuple[bool, int]:
         """Tell how far apart two architectures are, for sorting.
@@ -56,6 +63,7 @@ class Architecture:
                 'box refinement' if self.with_box_refine else 'shared heads',
                 f'feature levels: {self.num_levels}',
                 f'rows of the query table: {self.num_query_rows}',
+                *self.parts,
             ]
         )
 
@@ -84,6 +92,11 @@ def describe(
         num_levels=0 if levels is None else len(levels),
         as_two_stage=two_stage,
         with_box_refine=with_box_refine,
+        parts=tuple(
+            part
+            for start, part in _PARTS.items()
+            if any(name.startswith(start) for name in state_dict)
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from project.utils.checkpoint import h_detr
+from project.utils.checkpoint import h_detr, rank_detr
 from project.utils.checkpoint.architecture import Architecture, describe
 from project.utils.checkpoint.backbones import derived_buffers
 from project.utils.checkpoint.classes import (
@@ -19,7 +19,11 @@ from project.utils.checkpoint.classes import (
 from project.utils.checkpoint.rules import Layout, Rule, rename
 from project.utils.errors import UserError
 
-LAYOUTS: tuple[Layout, ...] = (h_detr.AUTHORS, h_detr.DETREX)
+LAYOUTS: tuple[Layout, ...] = (
+    h_detr.AUTHORS,
+    h_detr.DETREX,
+    rank_detr.AUTHORS,
+)
 
 # Operation counters that a profiler may have left among the weights.
 _COUNTERS = ('total_ops', 'total_params')

@@ -1,0 +1,2 @@
+_base_ = './rank-detr_r50_8xb2-12e_coco.py'
+model = dict(query_rank_layer=False)

@@ -1,0 +1,67 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from mmdet.registry import MODELS
+from mmengine.model import ModuleList
+from torch import Tensor, nn
+
+from .h_detr_head import HDETRHead
+
+
+@MODELS.register_module()
+class RankDETRHead(HDETRHead):
+    """Head of `Rank-DETR <https://arxiv.org/abs/2310.08854>`_.
+
+    Rank-adaptive classification head (section 3.2): every rank, in every
+    layer, has a learned bias for each class. The first stage has none.
+
+    Args:
+        num_ranks (int): How many ranks have biases, at least as many as
+            there are queries; 0 for none. Set by the detector. Defaults
+            to 0.
+        *args, **kwargs: As in :class:`HDETRHead`.
+    """
+
+    def __init__(self, *args, num_ranks: int = 0, **kwargs) -> None:
+        self.num_ranks = num_ranks
+        super().__init__(*args, **kwargs)
+
+    def _init_layers(self) -> None:
+        """Initialize branches, and biases of the ranks."""
+        super()._init_layers()
+        if self.num_ranks:
+            num_layers = self.num_pred_layer - self.as_two_stage
+            self.rank_adaptive_classhead_emb = ModuleList(
+                nn.Embedding(self.num_ranks, self.cls_out_channels)
+                for _ in range(num_layers)
+            )
+
+    def init_weights(self) -> None:
+        """Initialize the branches as mmdet does, and the biases with 0."""
+        super().init_weights()
+        if self.num_ranks:
+            for table in self.rank_adaptive_classhead_emb:
+                nn.init.zeros_(table.weight)
+
+    def forward_layer(
+        self, layer_id: int, hidden_state: Tensor, reference: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predict from the queries of one layer.
+
+        Args:
+            layer_id (int): Which layer's branches and biases to use.
+            hidden_state (Tensor): Queries in the order of their rank, has
+                shape (bs, num_queries, dim).
+            reference (Tensor): Reference before the layer, has shape
+                (bs, num_queries, 2 or 4).
+
+        Returns:
+            tuple[Tensor, Tensor]: Logits, has shape
+            (bs, num_queries, num_classes), and boxes (cx, cy, w, h) in
+            [0, 1], has shape (bs, num_queries, 4).
+        """
+        cls_scores, boxes = super().forward_layer(
+            layer_id, hidden_state, reference
+        )
+        if self.num_ranks:
+            biases = self.rank_adaptive_classhead_emb[layer_id].weight
+            cls_scores = cls_scores + biases[: cls_scores.shape[1]]
+        return cls_scores, boxes

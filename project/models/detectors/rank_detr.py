@@ -1,0 +1,57 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from mmdet.registry import MODELS
+
+from ..layers.transformer.rank_decoder import RankDecoder
+from .h_detr import HDETR, checked_one2many
+
+
+@MODELS.register_module()
+class RankDETR(HDETR):
+    """H-DETR whose queries know their rank, Rank-DETR.
+
+    Source: `Rank-DETR for High Quality Object Detection
+    <https://arxiv.org/abs/2310.08854>`_, section 3.2 (rank-oriented
+    architecture). The rank-oriented loss and matching cost of section 3.3
+    are ``GIoUAwareFocalLoss`` of the head and ``late_match_costs`` of the
+    assigner.
+
+    Args:
+        rank_adaptive_classhead (bool): Whether each rank has learned biases
+            on the class logits, after every decoder layer. Defaults to True.
+        query_rank_layer (bool): Whether a learned content of the rank is
+            merged into the sorted queries between decoder layers. Defaults
+            to True. With both off queries are not sorted.
+        *args, **kwargs: As in :class:`HDETR`.
+    """
+
+    decoder_class = RankDecoder
+
+    def __init__(
+        self,
+        *args,
+        num_queries: int,
+        decoder: dict,
+        bbox_head: dict,
+        one2many: dict | None = None,
+        rank_adaptive_classhead: bool = True,
+        query_rank_layer: bool = True,
+        **kwargs,
+    ) -> None:
+        num_ranks = num_queries + checked_one2many(one2many)['num_queries']
+        decoder = {
+            **decoder,
+            'sort_queries': rank_adaptive_classhead or query_rank_layer,
+            'num_ranks': num_ranks if query_rank_layer else 0,
+        }
+        bbox_head = {
+            **bbox_head,
+            'num_ranks': num_ranks if rank_adaptive_classhead else 0,
+        }
+        super().__init__(
+            *args,
+            num_queries=num_queries,
+            decoder=decoder,
+            bbox_head=bbox_head,
+            one2many=one2many,
+            **kwargs,
+        )

@@ -1,0 +1,129 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Rank-DETR's decoder: queries are sorted by confidence between layers."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import ModuleList
+from torch import Tensor, nn
+
+from ...utils.points import gather_points
+from .deformable_layers import BoxRefinementDecoder
+from .query_groups import QueryGroups
+
+
+class RankDecoder(BoxRefinementDecoder):
+    """Decoder whose queries stand in the order of their confidence.
+
+    Source: `Rank-DETR <https://arxiv.org/abs/2310.08854>`_, section 3.2
+    (query rank layer). Before each layer but the first, queries, positions
+    and references are sorted by the highest class score that the layer
+    before gives, each group by itself, and a learned content of the rank is
+    merged into every query. For the first layer the rank is the first
+    stage's.
+
+    Args:
+        sort_queries (bool): Whether to sort. Defaults to True.
+        num_ranks (int): How many ranks have a learned content, at least as
+            many as there are queries; 0 for sorting alone. Defaults to 0.
+        *args, **kwargs: As in :class:`BoxRefinementDecoder`.
+    """
+
+    def __init__(
+        self, *args, sort_queries: bool = True, num_ranks: int = 0, **kwargs
+    ) -> None:
+        self.sort_queries = sort_queries
+        self.num_ranks = num_ranks
+        super().__init__(*args, **kwargs)
+
+    def _init_layers(self) -> None:
+        """Initialize decoder layers and, between them, rank layers."""
+        super()._init_layers()
+        if not self.num_ranks:
+            return
+        dims, gaps = self.embed_dims, range(self.num_layers - 1)
+        self.rank_aware_content_query = ModuleList(
+            nn.Embedding(self.num_ranks, dims) for _ in gaps
+        )
+        self.pre_racq_trans = ModuleList(nn.Linear(dims, dims) for _ in gaps)
+        self.post_racq_trans = ModuleList(
+            nn.Linear(dims * 2, dims) for _ in gaps
+        )
+
+    def hand_over(
+        self,
+        layer_id: int,
+        query: Tensor,
+        query_pos: Tensor,
+        reference: Tensor,
+        *,
+        query_groups: QueryGroups | None = None,
+        cls_branches: nn.ModuleList | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sort the queries by confidence and tell them their rank.
+
+        Args:
+            layer_id (int): The layer that they come from.
+            query (Tensor): Queries after it, has shape
+                (bs, num_queries, dim).
+            query_pos (Tensor): Their positions, has the same shape.
+            reference (Tensor): Their refined references, has shape
+                (bs, num_queries, 2 or 4).
+            query_groups (QueryGroups, optional): Groups, each of which is
+                sorted by itself.
+            cls_branches (nn.ModuleList): Class heads; the rank-adaptive bias
+                has no part in the order.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: ``query``, ``query_pos`` and
+            ``reference`` of the next layer, most confident first.
+        """
+        if self.sort_queries:
+            with torch.no_grad():
+                confidence = cls_branches[layer_id](query).amax(-1)
+            order = rank_order(confidence, query_groups)
+            query, query_pos, reference = (
+                gather_points(tensor, order)
+                for tensor in (query, query_pos, reference)
+            )
+        if self.num_ranks:
+            query = self._merge_rank_contents(layer_id, query)
+        return query, query_pos, reference
+
+    def _merge_rank_contents(self, layer_id: int, query: Tensor) -> Tensor:
+        """Merge the learned content of each rank into the query there.
+
+        The linear layer on [query, content] is applied to its two halves
+        one after the other: contents are the same for all images.
+        """
+        table = self.rank_aware_content_query[layer_id].weight
+        contents = self.pre_racq_trans[layer_id](table[: query.shape[1]])
+        merge = self.post_racq_trans[layer_id]
+        of_query, of_content = merge.weight.chunk(2, dim=1)
+        return F.linear(query, of_query) + F.linear(
+            contents, of_content, merge.bias
+        )
+
+
+def rank_order(
+    confidence: Tensor, query_groups: QueryGroups | None = None
+) -> Tensor:
+    """Order queries by confidence, each group within its own place.
+
+    Args:
+        confidence (Tensor): Has shape (bs, num_queries).
+        query_groups (QueryGroups, optional): By default one group.
+
+    Returns:
+        Tensor: Index of the query at each rank, has shape
+        (bs, num_queries).
+    """
+    if query_groups is None:
+        return confidence.argsort(1, descending=True)
+    places = [query_groups[group.name] for group in query_groups.groups]
+    return torch.cat(
+        [
+            confidence[:, place].argsort(1, descending=True) + place.start
+            for place in places
+        ],
+        dim=1,
+    )

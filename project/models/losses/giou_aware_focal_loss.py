@@ -1,0 +1,123 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import torch
+import torch.nn.functional as F
+from mmdet.models.losses.utils import weight_reduce_loss
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from ..task_modules.set_prediction import PairContext
+from ..utils.box_ops import generalized_box_iou
+from .sparse_focal_loss import SparseFocalLoss
+
+
+@MODELS.register_module()
+class GIoUAwareFocalLoss(nn.Module):
+    """Focal loss that asks a query for the quality of its own box.
+
+    Source: `Rank-DETR <https://arxiv.org/abs/2310.08854>`_, section 3.3
+    (GIoU-aware classification loss), with the balance ``alpha`` that only
+    the authors' code has. The target of a matched query at the class of its
+    object is t = (GIoU + 1) / 2 in place of 1:
+
+        alpha * |t - p|**gamma * BCE(p, t)
+
+    and everywhere else (1 - alpha) * p**gamma * BCE(p, 0), as in the focal
+    loss. No gradient flows into t.
+
+    Args:
+        use_sigmoid (bool): Must be True; part of mmdet's interface.
+        alpha (float): Weight of matched queries; 1 - alpha of all else.
+            Defaults to 0.25.
+        gamma (float): How much well classified targets are played down.
+            Defaults to 2.
+        eps (float): Added to the areas that GIoU divides by, of boxes in
+            [0, 1]. Defaults to 1e-6.
+        reduction (str): Of :meth:`forward`: ``'none'``, ``'mean'`` or
+            ``'sum'``. Defaults to ``'mean'``.
+        loss_weight (float): Weight of the loss. Defaults to 1.
+    """
+
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        eps: float = 1e-6,
+        reduction: str = 'mean',
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not use_sigmoid:
+            raise ValueError('GIoUAwareFocalLoss needs use_sigmoid=True')
+        self.use_sigmoid = use_sigmoid
+        self.alpha = alpha
+        self.gamma = gamma
+        self.eps = eps
+        self.reduction = reduction
+        self.loss_weight = loss_weight
+        self._unmatched = SparseFocalLoss(alpha, gamma, loss_weight)
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: tuple[Tensor, Tensor],
+        weight: Tensor | None = None,
+        avg_factor: float | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor:
+        """Compute the loss of given qualities, as mmdet's quality losses.
+
+        Args:
+            pred (Tensor): Logits, has shape (num_preds, num_classes).
+            target (tuple[Tensor, Tensor]): Labels, ``num_classes`` where
+                there is no object, and qualities t in [0, 1], each has shape
+                (num_preds, ).
+            weight (Tensor, optional): Has shape (num_preds, ).
+            avg_factor (float, optional): Divides the sum.
+            reduction_override (str, optional): Instead of ``reduction``.
+
+        Returns:
+            Tensor: The loss, reduced; for each prediction, has shape
+            (num_preds, ), without reduction.
+        """
+        labels, quality = target
+        prob = pred.sigmoid()
+        loss = (1 - self.alpha) * prob**self.gamma * F.softplus(pred)
+        loss = loss.sum(1)
+        positive = (labels < pred.shape[1]).nonzero().squeeze(1)
+        matched = pred[positive, labels[positive]]
+        difference = self._difference(matched, quality[positive])
+        loss = loss.index_add(0, positive, difference)
+        reduction = reduction_override or self.reduction
+        loss = weight_reduce_loss(loss, weight, reduction, avg_factor)
+        return self.loss_weight * loss
+
+    def negative(self, scores: Tensor) -> Tensor:
+        """Loss if no query has an object, see :class:`SparseFocalLoss`."""
+        return self._unmatched.negative(scores)
+
+    def correction(self, scores: Tensor, context: PairContext) -> Tensor:
+        """What matched queries add to :meth:`negative`.
+
+        Args:
+            scores (Tensor): Logits of the matched queries at the classes of
+                their targets, has shape (num_pairs, ).
+            context (PairContext): The pairs and their boxes.
+
+        Returns:
+            Tensor: Of each pair, has shape (num_pairs, ).
+        """
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        giou = generalized_box_iou(
+            context.bboxes, context.gt_bboxes, self.eps, add_eps=True
+        )
+        quality = (giou + 1) / 2
+        return self._difference(scores, quality) * self.loss_weight
+
+    def _difference(self, scores: Tensor, quality: Tensor) -> Tensor:
+        """Loss of matched queries, less what it is without an object."""
+        prob = scores.sigmoid()
+        without = F.softplus(scores)  # BCE(p, 0)
+        gap = (quality - prob).abs() ** self.gamma
+        positive = self.alpha * gap * (without - quality * scores)
+        return positive - (1 - self.alpha) * prob**self.gamma * without
