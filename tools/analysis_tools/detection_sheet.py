@@ -14,16 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from mmdet.registry import DATASETS, MODELS
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.dataset import BaseDataset, pseudo_collate
-from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import nn
 
-from project.engine.runner.checkpoints import check_checkpoint
-from project.engine.runner.checks import check_data, check_model
-from project.engine.runner.resolve import resolve_config
+from project.apis import load_detector, read_config
 from project.utils.errors import UserError
 
 COLORS = (
@@ -198,34 +193,6 @@ def _draw_label(
     )
 
 
-def load_detector(
-    config: Config, checkpoint: str, device: str
-) -> tuple[nn.Module, BaseDataset]:
-    """Build model and test dataset of a config.
-
-    Args:
-        config: A complete config.
-        checkpoint: File with the weights.
-        device: Such as ``'cpu'`` or ``'cuda'``.
-
-    Returns:
-        The model in evaluation mode, and the dataset.
-
-    Raises:
-        UserError: If config, checkpoint and data do not go together.
-    """
-    config = resolve_config(config)
-    check_model(config)
-    check_data(config, ['test'])
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    config.model.backbone.init_cfg = None
-    model = MODELS.build(config.model)
-    check_checkpoint(checkpoint, model)
-    load_checkpoint(model, checkpoint, map_location='cpu')
-    dataset = DATASETS.build(config.test_dataloader.dataset)
-    return model.to(device).eval(), dataset
-
-
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -262,11 +229,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the sheet that the command line asks for."""
     args = parse_args(argv)
-    if not Path(args.config).is_file():
-        sys.exit(f'Error: The config {args.config} does not exist.')
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options or {})
     try:
+        config = read_config(args.config, args.cfg_options)
         model, dataset = load_detector(config, args.checkpoint, args.device)
     except UserError as error:
         sys.exit(f'Error: {error}')

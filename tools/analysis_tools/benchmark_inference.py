@@ -1,0 +1,176 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Time the inference of several detectors side by side.
+
+They run in turn, A B C A B C, on the same random image, so that ratios hold
+on a busy machine; the seconds do not. Weights are random: they do not matter
+to the time.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+
+from project.apis import read_config
+from project.engine.runner.resolve import resolve_config
+from project.utils.errors import UserError
+
+
+def build_detector(config: Config, device: str) -> nn.Module:
+    """Build the detector of a config, with random weights.
+
+    Args:
+        config: A config with a model.
+        device: Where it is to run.
+
+    Returns:
+        The detector in evaluation mode.
+    """
+    config = resolve_config(config)
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    config.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    return model.to(device).eval()
+
+
+def random_image(
+    shape: tuple[int, int], device: str
+) -> tuple[Tensor, list[DetDataSample]]:
+    """Make one image without padding, as the preprocessor hands it on.
+
+    Args:
+        shape: (h, w) in pixels.
+        device: Where it is to lie.
+
+    Returns:
+        The batch, of shape (1, 3, h, w), and its data sample.
+    """
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, *shape, generator=generator)
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=shape,
+            ori_shape=shape,
+            batch_input_shape=shape,
+            pad_shape=shape,
+            scale_factor=(1.0, 1.0),
+        )
+    )
+    return image.to(device), [sample]
+
+
+def time_in_turn(
+    variants: dict[str, Callable[[], object]],
+    repeats: int,
+    wait: Callable[[], None],
+) -> dict[str, list[float]]:
+    """Run all variants in turn, once to warm up and then ``repeats`` times.
+
+    Args:
+        variants: What to run, by name.
+        repeats: How often.
+        wait: Called before the clock is read.
+
+    Returns:
+        Seconds of each run.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(repeats + 1):
+        for name, run in variants.items():
+            wait()
+            start = perf_counter()
+            run()
+            wait()
+            seconds[name].append(perf_counter() - start)
+    return {name: times[1:] for name, times in seconds.items()}
+
+
+@torch.no_grad()
+def detect(
+    model: nn.Module, batch: Tensor, samples: list[DetDataSample]
+) -> None:
+    """Detect objects, post-processing included."""
+    model.predict(batch, samples)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        'configs', nargs='+', help='config files; ratios are to the first'
+    )
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        default=(800, 1333),
+        metavar=('H', 'W'),
+        help='size of the image in pixels',
+    )
+    parser.add_argument(
+        '--repeats', type=int, default=9, help='runs of each detector'
+    )
+    parser.add_argument(
+        '--threads', type=int, default=1, help='CPU threads of torch'
+    )
+    parser.add_argument(
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='where the models run',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of all the configs',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark and print a table."""
+    args = parse_args(argv)
+    torch.set_num_threads(args.threads)
+    image = random_image(tuple(args.shape), args.device)
+    try:
+        variants = {
+            path: partial(
+                detect,
+                build_detector(
+                    read_config(path, args.cfg_options), args.device
+                ),
+                *image,
+            )
+            for path in args.configs
+        }
+    except UserError as error:
+        sys.exit(f'Error: {error}')
+    on_gpu = args.device.startswith('cuda')
+    wait = torch.cuda.synchronize if on_gpu else (lambda: None)
+    seconds = time_in_turn(variants, args.repeats, wait)
+    first = seconds[args.configs[0]]
+    print('median s | ratio to the first | config')
+    for path, times in seconds.items():
+        # Runs of one turn are neighbours in time, and so is their noise.
+        ratio = median(a / b for a, b in zip(times, first, strict=True))
+        print(f'{median(times):8.4f} | {ratio:18.3f} | {Path(path).name}')
+
+
+if __name__ == '__main__':
+    main()
