@@ -55,9 +55,18 @@ def test_config_is_complete(name: str) -> None:
     assert config.custom_imports.imports == ['project']
     for key in ('train_dataloader', 'val_dataloader', 'optim_wrapper'):
         assert key in config
-    epochs = config.train_cfg.max_epochs
-    assert config.param_scheduler[-1].end == epochs
+    loop = config.train_cfg
+    by_epoch = loop.type == 'EpochBasedTrainLoop'
+    total = loop.max_epochs if by_epoch else loop.max_iters
+    assert config.param_scheduler[-1].by_epoch == by_epoch
+    assert config.param_scheduler[-1].end == total
+    if not by_epoch:
+        assert config.train_dataloader.sampler.type == 'InfiniteSampler'
+        assert not config.default_hooks.checkpoint.by_epoch
+        assert not config.log_processor.by_epoch
     if 'xb' in name:
+        # Iterations of 16 images: 7500 are called an epoch.
+        epochs = total if by_epoch else total // 7500
         assert f'-{epochs}e_' in name
         batch = config.train_dataloader.batch_size
         assert f'xb{batch}-' in name

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import project  # noqa: F401
-from tests.helpers.golden_runs import recorded_matches, run_stages
+from project.models.task_modules.set_prediction import PredictionSet
+from tests.helpers.golden_runs import recorded_matches, set_progress
+from tests.helpers.golden_systems import Match
 from tests.helpers.goldens import Golden
 
 
@@ -25,20 +26,25 @@ def test_golden(golden_stem: Path, device: str) -> None:
 @torch.no_grad()
 def check_evaluation(golden: Golden, model: nn.Module) -> None:
     images = golden.system.evaluated_images(golden.meta)
-    samples = golden.samples(images)
-    results, _ = run_stages(model, golden.image(images), samples)
+    results, _ = golden.system.run(golden, model, images)
     check_outputs(golden, 'out', results)
-    sizes = golden.meta.get('post', {}).get('target_sizes', [])
+    check_detections(golden, model, results)
+    for image in images:
+        if f'single.logits.{image}' in golden.arrays:
+            check_single(golden, model, image)
+
+
+def check_detections(
+    golden: Golden, model: nn.Module, results: dict[str, Tensor]
+) -> None:
+    sizes = golden.system.output_sizes(golden.meta)
+    shapes = golden.meta['input']['img_shapes']
     metas = [
-        dict(
-            img_shape=sample.img_shape,
-            scale_factor=(sample.img_shape[1] / w, sample.img_shape[0] / h),
-        )
-        for sample, (h, w) in zip(samples, sizes, strict=False)
+        dict(img_shape=(height, width), scale_factor=(width / w, height / h))
+        for (height, width), (h, w) in zip(shapes, sizes, strict=False)
     ]
     if not metas:
         return
-    model.bbox_head.test_cfg.clip_bboxes = False
     detections = model.bbox_head.predict_by_feat(
         results['logits'][-1], results['boxes'][-1], metas
     )
@@ -48,25 +54,32 @@ def check_evaluation(golden: Golden, model: nn.Module) -> None:
         golden.compare(f'post.boxes.{i}', found.bboxes)
 
 
+def check_single(golden: Golden, model: nn.Module, image: int) -> None:
+    """An image by itself, without the padding of its batch."""
+    results, _ = golden.system.run(golden, model, [image])
+    for name in ('logits', 'boxes'):
+        golden.compare(f'single.{name}.{image}', results[name][-1, 0])
+
+
 def check_training(
     golden: Golden, model: nn.Module, names: dict[str, str]
 ) -> None:
     images = list(range(len(golden.meta['input']['img_shapes'])))
-    samples = golden.samples(images)
-    results, head_inputs = run_stages(model, golden.image(images), samples)
-    num_queries = model.num_queries
-    for name in ('logits', 'boxes'):
-        results[f'{name}_one2many'] = results[name][:, :, num_queries:]
-        results[name] = results[name][:, :, :num_queries]
+    results, head_inputs = golden.system.run(golden, model, images)
     check_outputs(golden, 'train', results)
-    with recorded_matches() as matches:
-        losses = model.bbox_head.loss(
-            **head_inputs, batch_data_samples=samples
-        )
-    check_matches(golden, matches)
-    check_losses(golden, losses)
-    sum(losses.values()).backward()
-    check_gradients(golden, model, names)
+    assert any(name.startswith('grad.') for name in golden.arrays)
+    for kind, iteration in golden.system.loss_kinds(golden.meta).items():
+        set_progress(iteration)
+        with recorded_matches() as matches:
+            losses = model.bbox_head.loss(
+                **head_inputs, batch_data_samples=golden.samples(images)
+            )
+        check_matches(golden, kind, matches)
+        check_losses(golden, kind, losses)
+        if any(name.startswith(f'{kind}grad.') for name in golden.arrays):
+            model.zero_grad()
+            sum(losses.values()).backward(retain_graph=True)
+            check_gradients(golden, kind, model, names)
 
 
 def check_outputs(
@@ -75,8 +88,9 @@ def check_outputs(
     expected = [n for n in golden.arrays if n.startswith(f'{stage}.')]
     assert expected or stage == 'train'
     for name in expected:
-        result = results[name.removeprefix(f'{stage}.')]
-        if name.endswith('.topk_indices'):
+        short = name.removeprefix(f'{stage}.')
+        result = results[short]
+        if short in ('topk', 'topk_indices'):
             # Padded points are alike, their order means nothing: compare
             # the scores of what was chosen.
             scores = results['enc_logits'][..., 0].cpu()
@@ -88,40 +102,36 @@ def check_outputs(
             golden.compare(name, result)
 
 
-def check_matches(golden: Golden, matches: dict[str, tuple]) -> None:
+def check_matches(
+    golden: Golden, kind: str, matches: dict[str, tuple]
+) -> None:
     """Each target is matched to the same queries, or to identical ones."""
-    for name in (n for n in golden.arrays if n.startswith('match.')):
-        group, image = name.removeprefix('match.').rsplit('.img', 1)
-        prefix, layer = golden.system.match_name(group)
-        predictions, pairs = matches[prefix]
-        here = (pairs.layer == layer) & (pairs.image == int(image))
+    for match in golden.system.matches(golden.meta, golden.arrays, kind):
+        predictions, pairs = matches[match.prefix]
+        here = (pairs.layer == match.layer) & (pairs.image == match.image)
         offset = sum(
             len(target['labels'])
-            for target in golden.meta['targets'][: int(image)]
+            for target in golden.meta['targets'][: match.image]
         )
-        queries, targets = torch.from_numpy(golden.arrays[name]).long()
         expected = _matched_rows(
-            predictions, layer, int(image), queries, targets
+            predictions, match, match.queries, match.targets
         )
         ours = _matched_rows(
-            predictions,
-            layer,
-            int(image),
-            pairs.query[here],
-            pairs.target[here] - offset,
+            predictions, match, pairs.query[here], pairs.target[here] - offset
         )
         if ours.shape != expected.shape or not torch.allclose(
             ours, expected, rtol=0, atol=1e-6
         ):
-            golden.mismatches.append(f'{name}: other pairs')
+            golden.mismatches.append(f'{match.name}: other pairs')
 
 
 def _matched_rows(
-    predictions: object, layer: int, image: int, queries: Tensor, gts: Tensor
+    predictions: PredictionSet, match: Match, queries: Tensor, gts: Tensor
 ) -> Tensor:
     """Target, box and best score of each pair, in an order of their own."""
-    boxes = predictions.bbox_preds[layer, image, queries].detach()
-    scores = predictions.cls_scores[layer, image, queries].detach()
+    place = match.layer, match.image, queries
+    boxes = predictions.bbox_preds[place].detach()
+    scores = predictions.cls_scores[place].detach()
     columns = (gts[:, None], boxes, scores.amax(1, keepdim=True))
     rows = torch.cat([column.cpu() for column in columns], 1)
     order = sorted(
@@ -130,7 +140,7 @@ def _matched_rows(
     return rows[order]
 
 
-def check_losses(golden: Golden, losses: dict[str, Tensor]) -> None:
+def check_losses(golden: Golden, kind: str, losses: dict[str, Tensor]) -> None:
     tolerance = golden.meta['tolerance']['loss_relative']
     weights = golden.meta['losses']
     ours = {golden.system.loss_name(name): name for name in weights}
@@ -138,29 +148,29 @@ def check_losses(golden: Golden, losses: dict[str, Tensor]) -> None:
     for name, value in losses.items():
         source = ours[name]
         golden.compare_relative(
-            f'loss.{source.removeprefix("loss.")}',
+            f'{kind}loss.{source.removeprefix("loss.")}',
             value.item() / weights[source],
             tolerance,
             floor=1e-6,
         )
     golden.compare_relative(
-        'loss.total', sum(losses.values()).item(), tolerance
+        f'{kind}loss.total', sum(losses.values()).item(), tolerance
     )
 
 
 def check_gradients(
-    golden: Golden, model: nn.Module, names: dict[str, str]
+    golden: Golden, kind: str, model: nn.Module, names: dict[str, str]
 ) -> None:
     parameters = {
         name: parameter
         for name, parameter in model.named_parameters(remove_duplicate=False)
         if parameter.requires_grad
     }
-    expected = [n for n in golden.arrays if n.startswith('grad.')]
+    expected = [n for n in golden.arrays if n.startswith(f'{kind}grad.')]
     largest = max(float(golden.arrays[name]) for name in expected)
     seen = set()
     for name in expected:
-        parameter = parameters[names[name.removeprefix('grad.')]]
+        parameter = parameters[names[name.removeprefix(f'{kind}grad.')]]
         seen.add(id(parameter))
         golden.compare_relative(
             name,

@@ -14,7 +14,7 @@ import project.engine  # noqa: F401  registers the runner
 from tests.helpers.configs import CONFIGS, ROOT, SHARED
 
 COCO_MINI = SHARED / 'data' / 'coco_mini'
-OVERFIT_CONFIG = ROOT / 'tests' / 'data' / 'configs' / 'overfit_h-detr.py'
+TEST_CONFIGS = ROOT / 'tests' / 'data' / 'configs'
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,14 +50,22 @@ def logged_losses(work_dir: Path) -> list[float]:
     return [entry['loss'] for entry in entries if 'loss' in entry]
 
 
-def test_the_full_r50_config_trains_and_tests(tmp_path: Path) -> None:
+@pytest.mark.parametrize('method', ['h-detr', 'rank-detr'])
+def test_the_full_r50_config_trains_and_tests(
+    tmp_path: Path, method: str
+) -> None:
     """Two iterations of two images as published, then three test images."""
-    config = Config.fromfile(CONFIGS / 'h_detr/h-detr_r50_8xb2-12e_coco.py')
+    folder = CONFIGS / method.replace('-', '_')
+    config = Config.fromfile(folder / f'{method}_r50_8xb2-12e_coco.py')
     config.data_root = str(COCO_MINI)
     config.randomness = dict(seed=0)
     config.train_dataloader.dataset.indices = 4
     config.val_dataloader.dataset.indices = 3
-    config.train_cfg.max_epochs = 1
+    if 'max_epochs' in config.train_cfg:
+        config.train_cfg.max_epochs = 1
+    else:  # the second iteration has the late matching cost
+        config.train_cfg.update(max_iters=2, val_interval=2)
+        config.model.train_cfg.assigner.late_begin = 0.5
     config.default_hooks.logger.interval = 1
     runner = build_runner(config, tmp_path)
     start = StartingWeights()
@@ -119,9 +127,12 @@ def pick_images(root: Path, num_images: int, max_objects: int) -> list[str]:
     return [c['name'] for c in coco['categories'] if c['id'] in found]
 
 
-def test_a_small_h_detr_learns_16_images_by_heart(tmp_path: Path) -> None:
+@pytest.mark.parametrize('method', ['h-detr', 'rank-detr'])
+def test_a_small_detector_learns_16_images_by_heart(
+    tmp_path: Path, method: str
+) -> None:
     data_root, work_dir = tmp_path / 'data', tmp_path / 'work_dir'
-    config = Config.fromfile(OVERFIT_CONFIG)
+    config = Config.fromfile(TEST_CONFIGS / f'overfit_{method}.py')
     config.classes = pick_images(data_root, num_images=16, max_objects=5)
     config.data_root = str(data_root)
     runner = build_runner(config, work_dir)

@@ -7,7 +7,6 @@ number tells which tensor it was.
 
 import json
 import zlib
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,14 +16,30 @@ from tests.helpers.configs import ROOT
 GOLDENS = ROOT / 'tests' / 'data' / 'goldens'
 
 
-def key_listings(system: str) -> list[Path]:
-    """The listings of one folder of goldens."""
-    return sorted((GOLDENS / system).glob('keys_*.json'))
+def key_listings() -> list[str]:
+    """All listings, such as ``h_detr/authors_r50_one_stage``."""
+    return sorted(
+        f'{path.parent.name}/{path.stem.removeprefix("keys_")}'
+        for path in GOLDENS.glob('*/keys_*.json')
+    )
 
 
-def read_keys(system: str, name: str) -> dict:
-    """Read the listing of one layout, such as ``authors_r50_one_stage``."""
-    return json.loads((GOLDENS / system / f'keys_{name}.json').read_text())
+def read_keys(listing: str) -> dict:
+    """Read a listing, with what it shares with another one."""
+    system, _, name = listing.partition('/')
+    folder = GOLDENS / system
+    keys = json.loads((folder / f'keys_{name}.json').read_text())
+    if 'same_state_dict_as' in keys:
+        whole = json.loads((folder / keys['same_state_dict_as']).read_text())
+        keys = {**whole, **keys}
+    if 'aliases' not in keys:  # Rank-DETR's say it in a note
+        prefix = 'transformer.decoder.'
+        keys['aliases'] = {
+            name: name.removeprefix(prefix)
+            for name in keys['state_dict']
+            if name.startswith((f'{prefix}class_', f'{prefix}bbox_'))
+        }
+    return keys
 
 
 def number_of(name: str) -> float:

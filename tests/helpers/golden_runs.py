@@ -6,6 +6,7 @@ from unittest import mock
 
 import torch
 from mmdet.structures import SampleList
+from mmengine.logging import MessageHub
 from torch import Tensor
 
 from project.models.detectors import BaseDeformableDETR
@@ -14,6 +15,9 @@ from project.models.task_modules.set_prediction import (
     PendingMatch,
     PredictionSet,
 )
+
+MAX_ITERS = 1_000_000
+"""Length of the training that goldens are taken to be part of."""
 
 
 def run_stages(
@@ -101,3 +105,14 @@ def recorded_matches() -> Iterator[dict[str, tuple]]:
 
     with mock.patch.object(PendingMatch, 'result', spy):
         yield matches
+
+
+def set_progress(iteration: int) -> None:
+    """Tell the model how far the training has come, as the Runner does.
+
+    Args:
+        iteration: Of :data:`MAX_ITERS`.
+    """
+    hub = MessageHub.get_current_instance()
+    hub.update_info('iter', iteration)
+    hub.update_info('max_iters', MAX_ITERS)

@@ -4,16 +4,27 @@ A system is a module with
 
 - ``recognises(meta) -> bool``: whether a golden's json is of this system;
 - ``build_config(meta) -> dict``: the config of its detector;
-- ``loss_name(name) -> str``: the source's name of a loss in our words;
 - ``evaluated_images(meta) -> list[int]``: the images of the batch that
-  ``out.*`` was computed on.
+  ``out.*`` was computed on;
+- ``output_sizes(meta) -> list``: (h, w) of the images that detections are
+  scaled to, empty if it has no detections;
+- ``run(golden, model, images) -> (results, head_inputs)``: runs the detector
+  on some images of the batch; gives all results that goldens of this source
+  keep, under their names, and the keyword arguments of the head's loss;
+- ``loss_kinds(meta) -> dict[str, int]``: for each prefix of losses
+  (``''``, ``'ho_'``) the iteration of the training;
+- ``loss_name(name) -> str``: the source's name of a loss in our words;
+- ``matches(meta, arrays, kind) -> Iterator[Match]``: its assignments.
 """
 
 from types import ModuleType
 
-from . import h_detr
+from . import h_detr, rank_detr
+from .match import Match
 
-SYSTEMS = (h_detr,)
+__all__ = ['Match', 'system_of']
+
+SYSTEMS = (h_detr, rank_detr)
 
 
 def system_of(meta: dict) -> ModuleType:

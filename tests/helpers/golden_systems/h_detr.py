@@ -1,10 +1,21 @@
 """H-DETR: the authors' repository and detrex's project."""
 
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from mmengine.config import Config, ConfigDict
+from torch import Tensor, nn
 
 from tests.helpers.configs import CONFIGS
+
+from ..golden_runs import run_stages
+from .match import Match
+
+if TYPE_CHECKING:
+    from ..goldens import Golden
 
 SWIN = {
     'swin_tiny': 'h-detr_swin-t_8xb2-12e_coco.py',
@@ -38,11 +49,40 @@ def loss_name(name: str) -> str:
     return f'd{suffix[1:]}.{name}' if suffix else name
 
 
-def match_name(name: str) -> tuple[str, int]:
-    """``one2many.d3`` -> prefix of the prediction set, and layer."""
-    group, _, layer = name.partition('.d')
-    prefix = {'one2one': '', 'one2many': 'one2many_', 'enc': 'enc_'}[group]
-    return prefix, int(layer or 0)
+def output_sizes(meta: dict) -> list[list[int]]:
+    return meta.get('post', {}).get('target_sizes', [])
+
+
+def run(
+    golden: 'Golden', model: nn.Module, images: list[int]
+) -> tuple[dict[str, Tensor], dict]:
+    """Results under the goldens' names; in training of each query group."""
+    results, head_inputs = run_stages(
+        model, golden.image(images), golden.samples(images)
+    )
+    if model.training:
+        num_queries = model.num_queries
+        for name in ('logits', 'boxes'):
+            results[f'{name}_one2many'] = results[name][:, :, num_queries:]
+            results[name] = results[name][:, :, :num_queries]
+    return results, head_inputs
+
+
+def loss_kinds(meta: dict) -> dict[str, int]:
+    return {'': 0}
+
+
+def matches(
+    meta: dict, arrays: dict[str, np.ndarray], kind: str
+) -> Iterator[Match]:
+    """``match.one2many.d3.img0``: queries and targets."""
+    for name, array in arrays.items():
+        found = re.fullmatch(r'match\.(\w+?)(?:\.d(\d+))?\.img(\d+)', name)
+        if found:
+            group, layer, image = found.groups()
+            prefix = {'one2one': ''}.get(group, f'{group}_')
+            rows = torch.from_numpy(array).long()
+            yield Match(name, prefix, int(layer or 0), int(image), *rows)
 
 
 def build_config(meta: dict) -> ConfigDict:
@@ -60,12 +100,18 @@ def build_config(meta: dict) -> ConfigDict:
     model.mixed_selection = entry['mixed_selection']
     model.decoder.look_forward_twice = entry['look_forward_twice']
     model.inverse_sigmoid_eps = entry['inverse_sigmoid_eps']
-    model.test_cfg = dict(max_per_img=entry['topk_detections'])
+    model.test_cfg = dict(
+        max_per_img=entry['topk_detections'], clip_bboxes=False
+    )
     model.bbox_head.num_classes = entry['num_classes']
-    _set_transformer(model, entry)
-    _set_levels(model, entry)
-    _set_matching(model, meta)
-    _set_backbone(model, entry)
+    set_transformer(model, entry)
+    set_levels(model, entry)
+    set_loss_weights(model, meta['losses'])
+    set_costs(model, entry['matcher'])
+    model.bbox_head.loss_cls.update(
+        alpha=entry['focal_alpha'], gamma=entry['focal_gamma']
+    )
+    set_backbone(model, entry)
     return model
 
 
@@ -80,7 +126,7 @@ def _shipped(meta: dict) -> str:
     return name.replace('_coco', '_coco-detrex') if _is_detrex(meta) else name
 
 
-def _set_transformer(model: ConfigDict, entry: dict) -> None:
+def set_transformer(model: ConfigDict, entry: dict) -> None:
     """Widths and depths; dropout is switched off in every golden."""
     dims = entry['hidden_dim']
     ffn = dict(
@@ -107,7 +153,7 @@ def _set_transformer(model: ConfigDict, entry: dict) -> None:
     model.bbox_head.embed_dims = dims
 
 
-def _set_levels(model: ConfigDict, entry: dict) -> None:
+def set_levels(model: ConfigDict, entry: dict) -> None:
     """A single level is the projected last feature map."""
     num_levels = entry.get('num_feature_levels', 4)
     model.num_feature_levels = num_levels
@@ -119,29 +165,30 @@ def _set_levels(model: ConfigDict, entry: dict) -> None:
         model.neck.in_channels = model.neck.in_channels[-1:]
 
 
-def _set_matching(model: ConfigDict, meta: dict) -> None:
-    """Weights and constants of the losses and of the matching cost."""
-    entry = meta['model']
-    matcher = entry['matcher']
+def set_loss_weights(model: ConfigDict, losses: dict) -> None:
+    """Weights of the terms, which are those of the first stage, too."""
     head = model.bbox_head
-    for name, weight in meta['losses'].items():
+    for name, weight in losses.items():
         term = loss_name(name).rpartition('loss_')[2]
         head[f'loss_{term}'].loss_weight = weight
+    if 'enc_loss_cls' in head:
+        head.enc_loss_cls.loss_weight = head.loss_cls.loss_weight
+
+
+def set_costs(model: ConfigDict, matcher: dict) -> None:
+    """Weights and constants of the matching cost."""
     cls_cost, l1_cost, iou_cost = model.train_cfg.assigner.match_costs
     cls_cost.update(
         weight=matcher['cost_class'],
         alpha=matcher['alpha'],
         gamma=matcher['gamma'],
-        eps=matcher['log_eps'],
+        eps=matcher.get('log_eps', 1e-8),
     )
     l1_cost.weight = matcher['cost_bbox']
     iou_cost.weight = matcher['cost_giou']
-    head.loss_cls.update(
-        alpha=entry['focal_alpha'], gamma=entry['focal_gamma']
-    )
 
 
-def _set_backbone(model: ConfigDict, entry: dict) -> None:
+def set_backbone(model: ConfigDict, entry: dict) -> None:
     """No weights to download, no stochastic depth; other ResNets."""
     model.backbone.init_cfg = None
     backbone = entry['backbone'].split()[0]

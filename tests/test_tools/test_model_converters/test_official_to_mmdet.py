@@ -20,7 +20,7 @@ from tests.helpers.checkpoints import numbered_weights, read_keys
 
 TOOL = tool_path('model_converters/official_to_mmdet.py')
 R50 = 'h_detr/h-detr_r50_8xb2-12e_coco.py'
-HYBRID = 'authors_r50_hybrid_tricks'
+HYBRID = 'h_detr/authors_r50_hybrid_tricks'
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +31,7 @@ def convert():
 
 @pytest.fixture(scope='module')
 def weights():
-    numbered = numbered_weights(read_keys('h_detr', HYBRID))
+    numbered = numbered_weights(read_keys(HYBRID))
     return {name: tensor.float() / 2**32 for name, tensor in numbered.items()}
 
 
@@ -108,7 +108,7 @@ def test_files_of_detrex_name_its_numerics(
     convert, capsys, tmp_path, target, entries
 ):
     """Converted there, and trained there."""
-    keys = read_keys('h_detr', 'detrex_r50_two_stage')
+    keys = read_keys('h_detr/detrex_r50_two_stage')
     source = tmp_path / 'detrex.pth'
     torch.save(dict(model=numbered_weights(keys), **entries), source)
     convert([str(source), str(target)])

@@ -9,26 +9,33 @@ from tests.helpers.checkpoints import numbered_weights, read_keys
 
 ONE_STAGE = dict(as_two_stage=False, with_box_refine=False)
 EXPECTED = {
-    'authors_r50_hybrid_tricks': Architecture('r50', 1800),
-    'authors_r50_hybrid_notricks': Architecture('r50', 0),
-    'authors_r101_hybrid_tricks': Architecture('r101', 1800),
-    'authors_r50_one_stage': Architecture('r50', 300, **ONE_STAGE),
-    'authors_r50_one_stage_refine': Architecture(
+    'h_detr/authors_r50_hybrid_tricks': Architecture('r50', 1800),
+    'h_detr/authors_r50_hybrid_notricks': Architecture('r50', 0),
+    'h_detr/authors_r101_hybrid_tricks': Architecture('r101', 1800),
+    'h_detr/authors_r50_one_stage': Architecture('r50', 300, **ONE_STAGE),
+    'h_detr/authors_r50_one_stage_refine': Architecture(
         'r50', 300, as_two_stage=False
     ),
-    'authors_r50_one_stage_single_scale': Architecture(
+    'h_detr/authors_r50_one_stage_single_scale': Architecture(
         'r50', 300, num_levels=1, **ONE_STAGE
     ),
-    'authors_swin_small_hybrid_tricks': Architecture('swin-s', 1800),
-    'authors_swin_large_hybrid_tricks_n900': Architecture('swin-l', 2400),
-    'detrex_r50_two_stage': Architecture('r50', 1800),
-    'detrex_swin_tiny_two_stage': Architecture('swin-t', 1800),
+    'h_detr/authors_swin_small_hybrid_tricks': Architecture('swin-s', 1800),
+    'h_detr/authors_swin_large_hybrid_tricks_n900': Architecture(
+        'swin-l', 2400
+    ),
+    'h_detr/detrex_r50_two_stage': Architecture('r50', 1800),
+    'h_detr/detrex_swin_tiny_two_stage': Architecture('swin-t', 1800),
+    'rank_detr/swin_large_36ep': Architecture(
+        'swin-l',
+        1800,
+        parts=('query rank layer', 'rank-adaptive class head'),
+    ),
 }
 
 
 @pytest.mark.parametrize(('listing', 'expected'), EXPECTED.items())
 def test_architecture_of_released_weights(listing, expected):
-    weights = numbered_weights(read_keys('h_detr', listing))
+    weights = numbered_weights(read_keys(listing))
     assert convert_state_dict(weights).architecture == expected
 
 
@@ -43,15 +50,15 @@ def test_architecture_of_released_weights(listing, expected):
     ],
 )
 def test_one_lost_tensor_does_not_change_it(lost):
-    listing = 'authors_swin_large_hybrid_tricks'
-    weights = numbered_weights(read_keys('h_detr', listing))
+    listing = 'h_detr/authors_swin_large_hybrid_tricks'
+    weights = numbered_weights(read_keys(listing))
     weights = {k: v for k, v in weights.items() if not k.endswith(lost)}
     converted = convert_state_dict(weights)
     assert converted.architecture == Architecture('swin-l', 1800)
 
 
 def test_another_backbone_is_named_in_words():
-    weights = numbered_weights(read_keys('h_detr', 'detrex_r50_two_stage'))
+    weights = numbered_weights(read_keys('h_detr/detrex_r50_two_stage'))
     shallow = {k: v for k, v in weights.items() if 'res4.5.' not in k}
     backbone = convert_state_dict(shallow).architecture.backbone
     assert backbone == 'a ResNet with blocks (3, 4, 5, 3)'

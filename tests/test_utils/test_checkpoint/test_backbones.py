@@ -17,7 +17,7 @@ from project.utils.checkpoint.backbones import (
 from project.utils.errors import UserError
 from tests.helpers.checkpoints import numbered_weights, read_keys
 
-SWIN = 'authors_swin_tiny_hybrid_tricks'
+SWIN = 'h_detr/authors_swin_tiny_hybrid_tricks'
 
 
 def original_patch_merging(x, norm, reduction):
@@ -50,8 +50,8 @@ def test_patch_merging_computes_the_same_with_reordered_weights():
 def test_swin_equals_the_converter_of_mmdet():
     prefix = 'backbone.0.body.'
     generator = torch.Generator().manual_seed(0)
-    keys = read_keys('h_detr', SWIN)['state_dict']
-    weights = numbered_weights(read_keys('h_detr', SWIN))
+    keys = read_keys(SWIN)['state_dict']
+    weights = numbered_weights(read_keys(SWIN))
     for name in weights:
         if name.startswith(prefix) and 'blocks' not in name:
             weights[name] = torch.randn(keys[name], generator=generator)
@@ -81,7 +81,7 @@ def test_window_index_is_that_of_mmdet(window):
 
 
 def test_index_buffers_are_made_checked_and_counted():
-    weights = numbered_weights(read_keys('h_detr', SWIN))
+    weights = numbered_weights(read_keys(SWIN))
     made = convert_state_dict(weights)
     assert len(made.filled) == 12
     name = 'backbone.0.body.layers.{}.blocks.1.attn.relative_position_index'

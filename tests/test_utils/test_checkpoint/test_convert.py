@@ -1,8 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Every released layout is mapped, completely and to the right names."""
 
-import json
-
 import pytest
 import torch
 
@@ -20,13 +18,13 @@ from tests.helpers.checkpoints import (
     read_keys,
 )
 
-HYBRID = 'authors_r50_hybrid_tricks'
-DETREX = 'detrex_r50_two_stage'
-PLAIN = 'authors_r50_one_stage'
+HYBRID = 'h_detr/authors_r50_hybrid_tricks'
+DETREX = 'h_detr/detrex_r50_two_stage'
+PLAIN = 'h_detr/authors_r50_one_stage'
 
 # Written down from the sources' modules and mmdet's, one of each kind.
 PAIRS = {
-    'authors_r50_hybrid_tricks': {
+    'h_detr/authors_r50_hybrid_tricks': {
         'backbone.0.body.bn1.running_var': 'backbone.bn1.running_var',
         'backbone.0.body.layer3.0.downsample.1.bias': (
             'backbone.layer3.0.downsample.1.bias'
@@ -62,7 +60,7 @@ PAIRS = {
         'class_embed.6.bias': 'bbox_head.cls_branches.6.bias',
         'bbox_embed.3.layers.2.weight': 'bbox_head.reg_branches.3.4.weight',
     },
-    'detrex_swin_tiny_two_stage': {
+    'h_detr/detrex_swin_tiny_two_stage': {
         'backbone.patch_embed.proj.bias': (
             'backbone.patch_embed.projection.bias'
         ),
@@ -91,7 +89,7 @@ PAIRS = {
             'decoder.layers.3.norms.1.bias'
         ),
     },
-    'detrex_r50_two_stage': {
+    'h_detr/detrex_r50_two_stage': {
         'backbone.stem.conv1.norm.weight': 'backbone.bn1.weight',
         'backbone.res2.0.shortcut.weight': (
             'backbone.layer1.0.downsample.0.weight'
@@ -101,21 +99,34 @@ PAIRS = {
         ),
         'backbone.res4.5.conv3.norm.bias': 'backbone.layer3.5.bn3.bias',
     },
-    'authors_r50_one_stage_refine': {
+    'rank_detr/r50_12ep': {
+        'transformer.decoder.rank_aware_content_query.4.weight': (
+            'decoder.rank_aware_content_query.4.weight'
+        ),
+        'transformer.decoder.pre_racq_trans.0.bias': (
+            'decoder.pre_racq_trans.0.bias'
+        ),
+        'transformer.decoder.post_racq_trans.3.weight': (
+            'decoder.post_racq_trans.3.weight'
+        ),
+        'rank_adaptive_classhead_emb.5.weight': (
+            'bbox_head.rank_adaptive_classhead_emb.5.weight'
+        ),
+    },
+    'h_detr/authors_r50_one_stage_refine': {
         'transformer.reference_points.weight': 'reference_points_fc.weight',
     },
 }
 
 
-@pytest.mark.parametrize(
-    'path', key_listings('h_detr'), ids=lambda path: path.stem
-)
-def test_every_tensor_of_a_released_layout_has_its_place(path):
-    keys = json.loads(path.read_text())
+@pytest.mark.parametrize('listing', key_listings())
+def test_every_tensor_of_a_released_layout_has_its_place(listing):
+    keys = read_keys(listing)
     weights = numbered_weights(keys)
     converted = convert_state_dict(weights)
     layout = converted.layout
-    assert layout.name == f'h_detr/{keys["layout"]}'
+    system = listing.partition('/')[0]
+    assert layout.name == f'{system}/{keys.get("layout", "authors")}'
     # Each source name is mapped once or an alias, and nothing else is there.
     mapped, aliases = set(converted.origins.values()), set(converted.aliases)
     assert mapped | aliases == weights.keys()
@@ -128,9 +139,9 @@ def test_every_tensor_of_a_released_layout_has_its_place(path):
     assert made == set(converted.filled)
 
 
-@pytest.mark.parametrize('path', key_listings('h_detr'), ids=str)
-def test_aliases_are_those_of_the_listing(path):
-    keys = json.loads(path.read_text())
+@pytest.mark.parametrize('listing', key_listings())
+def test_aliases_are_those_of_the_listing(listing):
+    keys = read_keys(listing)
     converted = convert_state_dict(numbered_weights(keys))
     dropped = set(converted.aliases)
     kept = {
@@ -143,7 +154,7 @@ def test_aliases_are_those_of_the_listing(path):
 
 @pytest.mark.parametrize('listing', PAIRS)
 def test_names(listing):
-    weights = numbered_weights(read_keys('h_detr', listing))
+    weights = numbered_weights(read_keys(listing))
     origins = convert_state_dict(weights).origins
     targets = {name: target for target, name in origins.items()}
     for name, target in PAIRS[listing].items():
@@ -152,7 +163,7 @@ def test_names(listing):
 
 def test_both_sources_have_the_same_model():
     ours = [
-        convert_state_dict(numbered_weights(read_keys('h_detr', name)))
+        convert_state_dict(numbered_weights(read_keys(name)))
         for name in (HYBRID, DETREX)
     ]
     shapes = [
@@ -163,7 +174,7 @@ def test_both_sources_have_the_same_model():
 
 
 def test_category_ids_become_the_classes_of_coco():
-    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    weights = numbered_weights(read_keys(HYBRID))
     rows = torch.arange(91.0)
     weights |= {f'class_embed.{i}.bias': rows for i in range(7)}
     weights |= {
@@ -187,14 +198,14 @@ def test_category_ids_become_the_classes_of_coco():
 
 
 def test_eighty_classes_are_no_category_ids():
-    weights = numbered_weights(read_keys('h_detr', DETREX))
+    weights = numbered_weights(read_keys(DETREX))
     assert convert_state_dict(weights, num_classes=80).num_classes == 80
     with pytest.raises(UserError, match=r'num_classes=91.* have 80 classes'):
         convert_state_dict(weights, num_classes=91)
 
 
 def test_other_numbers_of_classes_stay():
-    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    weights = numbered_weights(read_keys(HYBRID))
     for name in weights:
         if 'class_embed' in name:
             weights[name] = weights[name][:20]
@@ -214,7 +225,7 @@ def test_other_numbers_of_classes_stay():
     ],
 )
 def test_aliases_that_differ_are_refused(listing, alias, first):
-    weights = numbered_weights(read_keys('h_detr', listing))
+    weights = numbered_weights(read_keys(listing))
     weights[alias] = weights[alias] + 1
     with pytest.raises(
         UserError, match=f'1 pairs of names.* differ: {alias} and {first}'
@@ -223,14 +234,14 @@ def test_aliases_that_differ_are_refused(listing, alias, first):
 
 
 def test_an_alias_does_not_stand_for_a_lost_name():
-    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    weights = numbered_weights(read_keys(HYBRID))
     del weights['class_embed.4.bias']
     with pytest.raises(UserError, match=r'1 names .*missing.*ed\.4\.bias'):
         convert_state_dict(weights)
 
 
 def test_weights_without_their_aliases_are_complete():
-    keys = read_keys('h_detr', HYBRID)
+    keys = read_keys(HYBRID)
     weights = numbered_weights(keys)
     full = convert_state_dict(weights)
     for alias in keys['aliases']:
@@ -241,15 +252,15 @@ def test_weights_without_their_aliases_are_complete():
 
 
 def test_heads_of_one_stage_stay_shared_or_apart():
-    plain = convert_state_dict(numbered_weights(read_keys('h_detr', PLAIN)))
+    plain = convert_state_dict(numbered_weights(read_keys(PLAIN)))
     assert len(plain.tied) == 6 * 8  # weight and bias of 1 + 3 layers
     assert all(name.startswith('bbox_head.') for name in plain.tied)
-    refine = read_keys('h_detr', 'authors_r50_one_stage_refine')
+    refine = read_keys('h_detr/authors_r50_one_stage_refine')
     assert not convert_state_dict(numbered_weights(refine)).tied
 
 
 def test_unknown_names_are_listed():
-    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    weights = numbered_weights(read_keys(HYBRID))
     extra = {f'transformer.extra.{i}.weight': torch.ones(1) for i in range(14)}
     with pytest.raises(UserError) as refusal:
         convert_state_dict(weights | extra)
@@ -260,7 +271,7 @@ def test_unknown_names_are_listed():
 
 
 def test_counters_of_a_profiler_are_ignored():
-    weights = numbered_weights(read_keys('h_detr', DETREX))
+    weights = numbered_weights(read_keys(DETREX))
     counters = {
         'total_ops': torch.zeros(1),
         'transformer.encoder.total_params': torch.zeros(1),
@@ -272,7 +283,7 @@ def test_counters_of_a_profiler_are_ignored():
 
 
 def test_one_unknown_name_does_not_hide_the_layout():
-    weights = numbered_weights(read_keys('h_detr', DETREX))
+    weights = numbered_weights(read_keys(DETREX))
     assert recognise(weights | {'surprise': torch.ones(1)}).name == (
         'h_detr/detrex'
     )
@@ -294,7 +305,7 @@ def test_a_longer_table_loses_what_it_does_not_explain(monkeypatch):
         authors.max_per_img,
     )
     monkeypatch.setattr(convert, 'LAYOUTS', (extended, *LAYOUTS))
-    weights = numbered_weights(read_keys('h_detr', HYBRID))
+    weights = numbered_weights(read_keys(HYBRID))
     assert recognise(weights) is authors
     more = {'transformer.pix_trans.weight': torch.ones(1)}
     assert recognise(weights | more) is extended
@@ -320,16 +331,14 @@ def test_other_files_are_not_recognised(weights, message):
 
 
 def test_a_layout_can_be_named():
-    weights = numbered_weights(read_keys('h_detr', DETREX))
+    weights = numbered_weights(read_keys(DETREX))
     assert convert_state_dict(weights, 'h_detr/detrex').layout is LAYOUTS[1]
     with pytest.raises(UserError, match="'dino'; expected one of h_detr/au"):
         convert_state_dict(weights, 'dino')
 
 
 def test_finetuning_changes_only_class_tensors():
-    converted = convert_state_dict(
-        numbered_weights(read_keys('h_detr', HYBRID))
-    )
+    converted = convert_state_dict(numbered_weights(read_keys(HYBRID)))
     tuned = for_finetuning(converted, 5)
     assert tuned.num_classes == 5
     assert tuned.state_dict.keys() == converted.state_dict.keys()
@@ -348,17 +357,25 @@ def test_finetuning_changes_only_class_tensors():
 BOTH = ('weight', 'bias')
 
 
-def test_finetuning_on_as_many_classes_changes_nothing():
+def test_finetuning_starts_the_biases_of_ranks_at_zero():
     converted = convert_state_dict(
-        numbered_weights(read_keys('h_detr', DETREX))
+        numbered_weights(read_keys('rank_detr/r50_12ep'))
     )
+    tuned = for_finetuning(converted, 5)
+    for i in range(6):
+        name = f'bbox_head.rank_adaptive_classhead_emb.{i}.weight'
+        assert tuned.state_dict[name].shape == (1800, 5)
+        assert (tuned.state_dict[name] == 0).all()
+        assert f'{name}: fresh' in tuned.renewed
+
+
+def test_finetuning_on_as_many_classes_changes_nothing():
+    converted = convert_state_dict(numbered_weights(read_keys(DETREX)))
     assert for_finetuning(converted, 80) is converted
 
 
 @pytest.mark.parametrize('num_classes', [0, -3])
 def test_finetuning_needs_classes(num_classes):
-    converted = convert_state_dict(
-        numbered_weights(read_keys('h_detr', DETREX))
-    )
+    converted = convert_state_dict(numbered_weights(read_keys(DETREX)))
     with pytest.raises(UserError, match='at least 1'):
         for_finetuning(converted, num_classes)

@@ -1,0 +1,123 @@
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from torch import nn
+
+import project  # noqa: F401
+from tests.helpers.toy import build_model, toy_batch, toy_model_config
+
+R50 = 'rank_detr/rank-detr_r50_8xb2-12e_coco.py'
+
+
+def toy_config(**changes) -> ConfigDict:
+    config = toy_model_config(R50, **changes)
+    config.backbone.depth = 18
+    config.backbone.frozen_stages = -1
+    config.neck.in_channels = [128, 256, 512]
+    return config
+
+
+@pytest.fixture(scope='module')
+def detector() -> nn.Module:
+    return build_model(toy_config())
+
+
+@pytest.mark.parametrize('num_gts', [(0, 3), (0, 0), (30, 1)])
+@pytest.mark.parametrize('is_late', [False, True])
+def test_losses_with_few_and_many_objects(
+    detector: nn.Module, num_gts: tuple[int, int], is_late: bool
+) -> None:
+    assigner = detector.bbox_head.assigner
+    early = assigner.match_costs
+    if is_late:
+        assigner.match_costs = assigner.late_match_costs
+    detector.train().zero_grad()
+    losses = detector.loss(*toy_batch(num_gts=num_gts))
+    assigner.match_costs = early
+    sum(losses.values()).backward()
+    for name, value in losses.items():
+        assert value.isfinite(), name
+        if name.endswith('loss_cls') or any(num_gts):
+            assert value > 0, name
+        else:
+            assert value == 0, name
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+
+
+def test_initial_weights(detector: nn.Module) -> None:
+    """Biases of ranks 0; contents drawn, as the code's last step does."""
+    fresh = build_model(toy_config())
+    for table in fresh.bbox_head.rank_adaptive_classhead_emb:
+        assert table.weight.shape == (32, 80)
+        assert (table.weight == 0).all()
+    bound = (6 / (32 + 256)) ** 0.5  # of Xavier's uniform distribution
+    for table in fresh.decoder.rank_aware_content_query:
+        assert 0.9 * bound < table.weight.abs().max() <= bound
+    first, *others = (x.state_dict() for x in fresh.bbox_head.cls_branches)
+    for other in others:
+        assert all(first[k].equal(other[k]) for k in first)
+
+
+def test_switches() -> None:
+    def tensors(**switches: bool) -> set[str]:
+        names = build_model(toy_config(**switches)).state_dict()
+        return {n for n in names if 'rank' in n or 'racq' in n}
+
+    head = tensors(query_rank_layer=False)
+    layer = tensors(rank_adaptive_classhead=False)
+    assert all('classhead_emb' in name for name in head)
+    assert all('racq' in n or 'content_query' in n for n in layer)
+    assert tensors() == head | layer
+    assert not tensors(query_rank_layer=False, rank_adaptive_classhead=False)
+
+
+def test_evaluation_uses_the_first_ranks(detector: nn.Module) -> None:
+    """Detections are those of a model without the second group's ranks."""
+    batch, samples = toy_batch(((128, 128),), (3,))
+    with torch.no_grad():
+        expected, _ = detector.eval()._forward(batch, samples)
+        tables = [
+            *detector.bbox_head.rank_adaptive_classhead_emb,
+            *detector.decoder.rank_aware_content_query,
+        ]
+        kept = [table.weight.clone() for table in tables]
+        for table in tables:
+            table.weight[12:] = 1e3
+        found, _ = detector._forward(batch, samples)
+        for table, weight in zip(tables, kept, strict=True):
+            table.weight.copy_(weight)
+    assert torch.equal(found, expected)
+
+
+def test_second_group_changes_nothing_of_the_first(
+    detector: nn.Module,
+) -> None:
+    batch, samples = toy_batch(((128, 128),), (3,))
+    with torch.no_grad():
+        alone, _ = detector.eval()._forward(batch, samples)
+        both, _ = detector.train()._forward(batch, samples)
+    torch.testing.assert_close(both[:, :, :12], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_small_input_uses_the_proposals_there_are() -> None:
+    model = build_model(toy_config(num_queries=100))
+    batch, samples = toy_batch(((32, 64),), (2,))
+    losses = model.train().loss(batch, samples)
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert not parameter.requires_grad or parameter.grad is not None, name
+    with torch.no_grad():
+        (found,) = model.eval().predict(batch, samples)
+    assert len(found.pred_instances) == 100
+
+
+def test_the_parts_serve_another_head() -> None:
+    """The loss and the cost are H-DETR's by config alone."""
+    config = toy_model_config('h_detr/h-detr_r50_8xb2-12e_coco.py')
+    config.bbox_head.loss_cls.type = 'GIoUAwareFocalLoss'
+    config.train_cfg.assigner.match_costs = [dict(type='HighOrderIoUCost')]
+    losses = build_model(config).train().loss(*toy_batch())
+    assert all(value.isfinite() and value > 0 for value in losses.values())

@@ -1,0 +1,91 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from mmdet.models.losses import FocalLoss
+from mmdet.registry import MODELS
+
+from project.models.losses import GIoUAwareFocalLoss, SparseFocalLoss
+from project.models.task_modules.set_prediction import PairContext
+from project.models.utils.box_ops import generalized_box_iou
+
+BOXES = torch.tensor(
+    [[0.1, 0.1, 0.4, 0.5], [0.5, 0.5, 0.6, 0.9], [0.0, 0.0, 0.1, 0.1]]
+).double()
+TRUTH = torch.tensor(
+    [[0.1, 0.2, 0.4, 0.6], [0.5, 0.5, 0.6, 0.9], [0.8, 0.8, 0.9, 0.9]]
+).double()
+
+
+def dense_formula(scores, labels, quality, alpha, gamma):
+    """The paper's sum with the code's balance, over one-hot targets."""
+    one_hot = F.one_hot(labels, scores.shape[1] + 1)[:, :-1].double()
+    target = one_hot * quality[:, None]
+    prob = scores.sigmoid()
+    balance = alpha * one_hot + (1 - alpha) * (1 - one_hot)
+    bce = F.binary_cross_entropy(prob, target, reduction='none')
+    return (balance * (target - prob).abs() ** gamma * bce).sum()
+
+
+@pytest.fixture
+def scores():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(5, 4, generator=generator).double() * 2
+    return scores.requires_grad_()
+
+
+@pytest.mark.parametrize('gamma', [2.0, 1.5])
+def test_both_forms_are_the_formula(scores, gamma):
+    labels = torch.tensor([4, 2, 0, 4, 3])  # 4: no object
+    giou = generalized_box_iou(BOXES, TRUTH, 1e-6, add_eps=True)
+    quality = torch.zeros(5).double()
+    quality[[1, 2, 4]] = (giou + 1) / 2
+    loss = GIoUAwareFocalLoss(alpha=0.3, gamma=gamma, loss_weight=1.7)
+    expected = 1.7 * dense_formula(scores, labels, quality, 0.3, gamma)
+
+    sparse = loss.negative(scores[None, None]).sum()
+    matched = scores[[1, 2, 4], labels[[1, 2, 4]]]
+    context = PairContext(None, BOXES, TRUTH)
+    sparse = sparse + loss.correction(matched, context).sum()
+    dense = loss(scores, (labels, quality), reduction_override='sum')
+
+    gradient = torch.autograd.grad(expected, scores)
+    for value in (sparse, dense):
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            torch.autograd.grad(value, scores),
+            gradient,
+            rtol=1e-10,
+            atol=1e-14,
+        )
+
+
+def test_a_perfect_box_is_asked_for_as_by_the_focal_loss(scores):
+    context = PairContext(None, TRUTH, TRUTH)
+    matched = scores[:3, 0]
+    focal = SparseFocalLoss(0.25, 2.0, 2.0)
+    ours = GIoUAwareFocalLoss(eps=0.0, loss_weight=2.0)
+    torch.testing.assert_close(
+        ours.correction(matched, context), focal.correction(matched, context)
+    )
+
+
+def test_no_gradient_reaches_the_boxes(scores):
+    """The head hands boxes on without gradient; quality is a constant."""
+    labels = torch.tensor([0, 1, 2, 3, 4])
+    quality = torch.full((5,), 0.7, dtype=torch.float64)
+    loss = MODELS.build(dict(type='mmdet.GIoUAwareFocalLoss'))
+    total = loss(scores, (labels, quality), avg_factor=4)
+    total.backward()
+    expected = dense_formula(scores, labels, quality, 0.25, 2.0) / 4
+    torch.testing.assert_close(total, expected)
+
+
+def test_softmax_is_refused():
+    with pytest.raises(ValueError, match='use_sigmoid=True'):
+        GIoUAwareFocalLoss(use_sigmoid=False)
+
+
+def test_takes_the_settings_of_the_focal_loss():
+    """A config changes the type alone."""
+    settings = dict(use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=2.0)
+    assert FocalLoss(**settings).gamma == GIoUAwareFocalLoss(**settings).gamma
