@@ -1,5 +1,6 @@
 """Reading goldens, and running a detector as they were run."""
 
+import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,7 +54,7 @@ class Golden:
         """The detector with the golden's weights, and our name of each."""
         converted = convert_state_dict(
             self.source_weights,
-            num_classes=self.meta['model']['num_classes'],
+            num_classes=self.system.num_classes(self.meta),
         )
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(self.system.build_config(self.meta))
@@ -120,8 +121,17 @@ class Golden:
         rule = self.meta.get('subsample', {}).get(name)
         return tensor if rule is None else subsample(tensor, rule)
 
-    def compare(self, name: str, ours: Tensor) -> None:
-        """Note where a tensor leaves the golden, if it does."""
+    def compare(
+        self, name: str, ours: Tensor, where: Tensor | None = None
+    ) -> None:
+        """Note where a tensor leaves the golden, if it does.
+
+        Args:
+            name: Of the array.
+            ours: The whole tensor.
+            where: True where the source's values mean something, for the
+                first axes of the tensor. By default everywhere.
+        """
         expected = torch.from_numpy(np.asarray(self.arrays[name])).double()
         ours = self.kept(name, ours.detach().cpu()).double()
         if ours.dim() == 4 and expected.dim() == 3:  # a small map, flattened
@@ -132,6 +142,9 @@ class Golden:
                 f'{tuple(expected.shape)}'
             )
             return
+        if where is not None:
+            where = self.kept(name, where.cpu())
+            ours, expected = ours[where], expected[where]
         tolerance = self.meta['tolerance']['out']
         tolerance *= max(1.0, _largest(expected))
         self._note(name, ours, expected, tolerance)
@@ -164,8 +177,12 @@ class Golden:
 
 
 def find_goldens(folder: Path) -> list[Path]:
-    """Stems of all the cases under a folder."""
-    arrays = sorted(folder.rglob('*.npz'))
+    """Stems of all the cases of a model under a folder."""
+    arrays = [
+        path
+        for path in sorted(folder.rglob('*.npz'))
+        if 'model' in json.loads(path.with_suffix('.json').read_text())
+    ]
     if not arrays:
         raise FileNotFoundError(f'no goldens (*.npz) under {folder}')
     return [path.with_suffix('') for path in arrays]

@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from .base_deformable_detr import BaseDeformableDETR
+from .deta import DETA
 from .h_detr import HDETR
 from .rank_detr import RankDETR
 
-__all__ = ['HDETR', 'BaseDeformableDETR', 'RankDETR']
+__all__ = ['DETA', 'HDETR', 'BaseDeformableDETR', 'RankDETR']

@@ -17,6 +17,7 @@ _SWINS = {
 _PARTS = {
     'decoder.rank_aware_content_query.': 'query rank layer',
     'bbox_head.rank_adaptive_classhead_emb.': 'rank-adaptive class head',
+    'pix_trans_': 'memory in the queries',
 }
 
 

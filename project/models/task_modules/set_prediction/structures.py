@@ -2,7 +2,7 @@
 """What set prediction works on: predictions, targets, pairs of both."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -82,7 +82,9 @@ class SetTargets:
 class MatchedPairs:
     """Which prediction learns which target.
 
-    A prediction may occur in several pairs, and so may a target.
+    A prediction may occur in several pairs, and so may a target. The class
+    that such a prediction learns is that of its target with the highest
+    index; its box learns from all of them.
 
     Args:
         layer (Tensor): Layer of each prediction, has shape (num_pairs, ).
@@ -146,7 +148,12 @@ class PredictionSet:
         loss_cls (optional): Classification loss of this set, with the
             methods of ``SparseFocalLoss``. By default that of the criterion.
         pairs (MatchedPairs, optional): Pairs known beforehand, as in
-            denoising or IoU assignment. By default they are matched.
+            denoising. By default they are matched.
+        assigner (optional): Finds the pairs by ``priors`` alone, in the place
+            of the criterion's matching, with a method ``pairs(priors,
+            targets, num_layers)`` as ``TopKIoUAssigner`` has it.
+        priors (Tensor, optional): Boxes (cx, cy, w, h) in [0, 1] that stand
+            for the queries there, has shape (bs, num_queries, 4).
     """
 
     prefix: str
@@ -157,6 +164,15 @@ class PredictionSet:
     loss_weight: float = 1.0
     loss_cls: Any = None
     pairs: MatchedPairs | None = None
+    assigner: Any = None
+    priors: Tensor | None = None
+
+    def assigned(self, targets: SetTargets) -> 'PredictionSet':
+        """The set with its pairs, if it has an assigner of its own."""
+        if self.assigner is None:
+            return self
+        pairs = self.assigner.pairs(self.priors, targets, self.num_layers)
+        return replace(self, pairs=pairs)
 
     @property
     def num_layers(self) -> int:
