@@ -32,14 +32,15 @@ def read_keys(listing: str) -> dict:
     if 'same_state_dict_as' in keys:
         whole = json.loads((folder / keys['same_state_dict_as']).read_text())
         keys = {**whole, **keys}
-    if 'aliases' not in keys:  # Rank-DETR's say it in a note
+    if not isinstance(keys.get('aliases'), dict):  # said in a note
         prefix = 'transformer.decoder.'
         keys['aliases'] = {
             name: name.removeprefix(prefix)
             for name in keys['state_dict']
             if name.startswith((f'{prefix}class_', f'{prefix}bbox_'))
         }
-    return keys
+    origin = 'detrex' if name.startswith('detrex_') else 'authors'
+    return {'layout': origin, **keys}
 
 
 def number_of(name: str) -> float:

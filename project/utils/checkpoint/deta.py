@@ -31,7 +31,6 @@ _BUILT_BY = {
     ),
     Architecture('swin-l', num_levels=5, parts=_PARTS): (
         'swin-l_5scale_16xb1-24e_coco',
-        'swin-l_5scale_16xb1-24e_objects365',
     ),
 }
 _CONFIGS = {

@@ -30,6 +30,12 @@ EXPECTED = {
         1800,
         parts=('query rank layer', 'rank-adaptive class head'),
     ),
+    'deta/improved_baseline': Architecture(
+        'r50', num_levels=5, parts=('memory in the queries',)
+    ),
+    'deta/detrex_deta_swin_large_finetune_24ep': Architecture(
+        'swin-l', num_levels=5, parts=('memory in the queries',)
+    ),
 }
 
 

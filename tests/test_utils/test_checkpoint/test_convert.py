@@ -113,6 +113,23 @@ PAIRS = {
             'bbox_head.rank_adaptive_classhead_emb.5.weight'
         ),
     },
+    'deta/deta': {
+        'transformer.pix_trans.weight': 'pix_trans_fc.weight',
+        'transformer.pix_trans_norm.bias': 'pix_trans_norm.bias',
+        'input_proj.3.0.weight': 'neck.extra_convs.0.conv.weight',
+        'input_proj.4.0.bias': 'neck.extra_convs.1.conv.bias',
+        'input_proj.4.1.weight': 'neck.extra_convs.1.gn.weight',
+        'transformer.decoder.layers.5.norm2.bias': (
+            'decoder.layers.5.norms.0.bias'
+        ),
+    },
+    'deta/detrex_deta_swin_large_finetune_24ep': {
+        'transformer.pix_trans.bias': 'pix_trans_fc.bias',
+        'neck.extra_convs.1.norm.weight': 'neck.extra_convs.1.gn.weight',
+        'backbone.layers.2.blocks.17.attn.proj.bias': (
+            'backbone.stages.2.blocks.17.attn.w_msa.proj.bias'
+        ),
+    },
     'h_detr/authors_r50_one_stage_refine': {
         'transformer.reference_points.weight': 'reference_points_fc.weight',
     },
@@ -126,7 +143,7 @@ def test_every_tensor_of_a_released_layout_has_its_place(listing):
     converted = convert_state_dict(weights)
     layout = converted.layout
     system = listing.partition('/')[0]
-    assert layout.name == f'{system}/{keys.get("layout", "authors")}'
+    assert layout.name == f'{system}/{keys["layout"]}'
     # Each source name is mapped once or an alias, and nothing else is there.
     mapped, aliases = set(converted.origins.values()), set(converted.aliases)
     assert mapped | aliases == weights.keys()
@@ -161,10 +178,18 @@ def test_names(listing):
         assert targets[name] == target
 
 
-def test_both_sources_have_the_same_model():
+@pytest.mark.parametrize(
+    'listings',
+    [
+        (HYBRID, DETREX),
+        ('deta/deta', 'deta/detrex_deta_r50_5scale_12ep'),
+        ('deta/deta_swin_ft', 'deta/detrex_deta_swin_large_finetune_24ep'),
+    ],
+)
+def test_both_sources_have_the_same_model(listings):
     ours = [
         convert_state_dict(numbered_weights(read_keys(name)))
-        for name in (HYBRID, DETREX)
+        for name in listings
     ]
     shapes = [
         {name: t.shape for name, t in converted.state_dict.items()}
@@ -173,8 +198,9 @@ def test_both_sources_have_the_same_model():
     assert shapes[0] == shapes[1]
 
 
-def test_category_ids_become_the_classes_of_coco():
-    weights = numbered_weights(read_keys(HYBRID))
+@pytest.mark.parametrize('listing', [HYBRID, 'deta/deta'])
+def test_category_ids_become_the_classes_of_coco(listing):
+    weights = numbered_weights(read_keys(listing))
     rows = torch.arange(91.0)
     weights |= {f'class_embed.{i}.bias': rows for i in range(7)}
     weights |= {
@@ -290,7 +316,7 @@ def test_one_unknown_name_does_not_hide_the_layout():
 
 
 def test_a_longer_table_loses_what_it_does_not_explain(monkeypatch):
-    """DETA's names, for example, will be those of H-DETR and some more."""
+    """As DETA's names are those of H-DETR and some more."""
     from project.utils.checkpoint import convert
     from project.utils.checkpoint.rules import Layout, Rule
 
@@ -298,7 +324,7 @@ def test_a_longer_table_loses_what_it_does_not_explain(monkeypatch):
     extended = Layout(
         'toy/authors',
         'toy',
-        (*authors.rules, Rule('transformer.pix_trans.{leaf}', 'pix.{leaf}')),
+        (*authors.rules, Rule('transformer.extra.{leaf}', 'extra.{leaf}')),
         authors.aliases,
         authors.class_tensors,
         authors.configs,
@@ -307,7 +333,7 @@ def test_a_longer_table_loses_what_it_does_not_explain(monkeypatch):
     monkeypatch.setattr(convert, 'LAYOUTS', (extended, *LAYOUTS))
     weights = numbered_weights(read_keys(HYBRID))
     assert recognise(weights) is authors
-    more = {'transformer.pix_trans.weight': torch.ones(1)}
+    more = {'transformer.extra.weight': torch.ones(1)}
     assert recognise(weights | more) is extended
 
 
@@ -337,8 +363,9 @@ def test_a_layout_can_be_named():
         convert_state_dict(weights, 'dino')
 
 
-def test_finetuning_changes_only_class_tensors():
-    converted = convert_state_dict(numbered_weights(read_keys(HYBRID)))
+@pytest.mark.parametrize('listing', [HYBRID, 'deta/deta_swin_ft'])
+def test_finetuning_changes_only_class_tensors(listing):
+    converted = convert_state_dict(numbered_weights(read_keys(listing)))
     tuned = for_finetuning(converted, 5)
     assert tuned.num_classes == 5
     assert tuned.state_dict.keys() == converted.state_dict.keys()

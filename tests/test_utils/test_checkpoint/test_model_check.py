@@ -45,7 +45,7 @@ def converted_from(listing):
 def test_the_table_names_every_shipped_config():
     shipped = {
         f'{folder}/{path.name}'
-        for folder in ('h_detr', 'rank_detr')
+        for folder in ('h_detr', 'rank_detr', 'deta')
         for path in (CONFIGS / folder).glob('*.py')
     }
     # Without ranks in their weights these are H-DETR's to a converter.
@@ -53,7 +53,9 @@ def test_the_table_names_every_shipped_config():
         f'rank_detr/rank-detr_r50_{name}_8xb2-12e_coco.py'
         for name in ('baseline', 'only-gcl', 'only-hmc')
     }
-    assert shipped - rankless == TABLE.keys()
+    # Weights for Objects365 are those of the config to fine-tune them with.
+    pretraining = {'deta/deta_swin-l_5scale_16xb1-24e_objects365.py'}
+    assert shipped - rankless - pretraining == TABLE.keys()
 
 
 @pytest.mark.parametrize(('name', 'architecture'), TABLE.items())
@@ -111,13 +113,43 @@ def test_fitting_configs(listing, expected):
     )
 
 
-def test_weights_of_detrex_fit_its_numerics_first():
-    first, *rest = fitting_configs(
-        converted_from('h_detr/detrex_r50_two_stage')
-    )
-    assert first == 'h_detr/h-detr_r50_8xb2-12e_coco-detrex.py'
-    assert R50 in rest
-    assert first not in fitting_configs(converted_from(HYBRID))
+@pytest.mark.parametrize(
+    ('listing', 'authors', 'config'),
+    [
+        ('h_detr/detrex_r50_two_stage', HYBRID, R50),
+        (
+            'deta/detrex_deta_r50_5scale_12ep',
+            'deta/deta',
+            'deta/deta_r50_5scale_8xb2-12e_coco.py',
+        ),
+    ],
+)
+def test_weights_of_detrex_fit_its_numerics_first(listing, authors, config):
+    first, *rest = fitting_configs(converted_from(listing))
+    assert first == config.replace('_coco', '_coco-detrex')
+    assert config in rest
+    theirs = fitting_configs(converted_from(authors))
+    assert theirs[0] == config
+    assert first not in theirs
+
+
+@pytest.mark.parametrize(
+    ('listing', 'config'),
+    [
+        ('deta_2x', 'r50_5scale_8xb2-24e'),
+        ('improved_baseline', 'r50_improved-baseline_8xb2-50e'),
+        (
+            'detrex_improved_deformable_detr_baseline_50ep',
+            'r50_improved-baseline_8xb2-50e',
+        ),
+        ('deta_swin_ft', 'swin-l_5scale_16xb1-24e'),
+        ('detrex_deta_swin_large_finetune_24ep', 'swin-l_5scale_16xb1-24e'),
+    ],
+)
+def test_configs_of_deta_are_recognised(listing, config):
+    """Though DETA and its baseline have the same weights."""
+    configs = fitting_configs(converted_from(f'deta/{listing}'))
+    assert f'deta/deta_{config}_coco.py' in configs
 
 
 def test_other_query_counts_fit_no_shipped_config():
