@@ -29,8 +29,6 @@ train_pipeline[3].transforms[0][0].scales = scales
 train_pipeline[3].transforms[1][2].scales = scales
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (2000, 1200)
-train_dataloader = dict(
-    batch_size=1, dataset=dict(pipeline=train_pipeline)
-)
+train_dataloader = dict(batch_size=1, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -255,9 +255,7 @@ def set_classification_loss(loss_cls: nn.Module) -> Any:
     return loss_cls
 
 
-def _decides_class(
-    rows: Tensor, pairs: MatchedPairs, num_rows: int
-) -> Tensor:
+def _decides_class(rows: Tensor, pairs: MatchedPairs, num_rows: int) -> Tensor:
     """Whether a pair's target is the last of its query's targets.
 
     A query learns one class. In the authors' code of DETA, the first method

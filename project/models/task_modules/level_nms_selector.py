@@ -2,7 +2,6 @@
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
@@ -61,9 +60,7 @@ class LevelNMSSelector:
         points, levels = self._candidates(scores, level_shapes)
         if points.shape[1] < num_wanted:
             return best
-        survives = self._survivors(
-            boxes_of(points), levels, len(level_shapes)
-        )
+        survives = self._survivors(boxes_of(points), levels, len(level_shapes))
         marked = _share_among_levels(
             survives, levels, len(level_shapes), num_wanted
         )
@@ -130,7 +127,8 @@ def _share_among_levels(
         Tensor: True for ``num_wanted`` candidates of each image, or for all
         that survive if these are fewer; has the same shape.
     """
-    of_level = F.one_hot(levels, num_levels) * survives[..., None]
+    every_level = torch.arange(num_levels, device=levels.device)
+    of_level = survives[..., None] & (levels[..., None] == every_level)
     rank = of_level.cumsum(1).gather(2, levels[..., None])[..., 0]
     marked = survives & (rank <= num_wanted // num_levels)
     missing = num_wanted - marked.sum(1, keepdim=True)

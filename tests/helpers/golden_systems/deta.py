@@ -110,7 +110,9 @@ def matches(
     """``train.stg2.img0``, shared by all layers, or ``train.match.layer0``."""
     num_layers = meta['model'].get('decoder_layers', 6)
     for name in arrays:
-        found = re.fullmatch(r'(train\.(?:match\.)?(\w+)\.img(\d+))\.query', name)
+        found = re.fullmatch(
+            r'(train\.(?:match\.)?(\w+)\.img(\d+))\.query', name
+        )
         if not found:
             continue
         stem, place, image = found.groups()
