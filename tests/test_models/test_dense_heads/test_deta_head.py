@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
@@ -30,10 +31,12 @@ def build_head(
         train_cfg=model.train_cfg,
         test_cfg=model.test_cfg,
     )
-    config.train_cfg.update(train_cfg or {})
-    config.test_cfg.update(test_cfg)
+    config = Config(dict(head=config))
+    config.merge_from_dict(
+        dict(head=dict(train_cfg=train_cfg or {}, test_cfg=test_cfg))
+    )
     with DefaultScope.overwrite_default_scope('mmdet'):
-        return MODELS.build(config)
+        return MODELS.build(config.head)
 
 
 def outputs(num_classes: int = 5) -> tuple[Tensor, Tensor]:
@@ -99,7 +102,8 @@ def test_boxes_are_suppressed_before_they_are_clipped() -> None:
     boxes = torch.tensor([[[0.0, 0.5, 0.4, 0.4], [-0.2, 0.5, 0.8, 0.4]]])
     scores = torch.zeros(1, 2, 1)
     (found,) = head.predict_by_feat(scores, boxes, METAS[:1])
-    assert found.bboxes.tolist() == [[0, 30, 40, 70]] * 2
+    inside = torch.tensor([[0.0, 30, 40, 70]]).expand(2, -1)
+    torch.testing.assert_close(found.bboxes, inside)
 
 
 def test_without_suppression_it_is_any_head() -> None:
@@ -115,7 +119,10 @@ def test_without_suppression_it_is_any_head() -> None:
             dict(
                 train_cfg=dict(
                     first_stage_assigner=dict(
-                        type='MaxIoUAssigner', pos_iou_thr=1, neg_iou_thr=0
+                        _delete_=True,
+                        type='MaxIoUAssigner',
+                        pos_iou_thr=1,
+                        neg_iou_thr=0,
                     )
                 )
             ),

@@ -140,16 +140,19 @@ def test_all_layers_learn_the_same_pairs(detector: nn.Module) -> None:
 
 def test_a_stage_may_be_matched_instead() -> None:
     """Assignment of either stage is a switch of its own."""
+    batch, samples = toy_batch()
+    both = pairs_of(build_model(toy_config()), batch, samples)
     for stage, prefix in (('first', 'enc_'), ('second', '')):
         config = toy_config()
         config.train_cfg[f'{stage}_stage_assigner'] = None
-        pairs = pairs_of(build_model(config), *toy_batch())
-        for key, found in pairs.items():
-            if key == prefix:  # one-to-one
-                assert found.counts == [5] * len(found.counts)
-                one = found.target[: found.counts[0]]
-                assert sorted(one.tolist()) == [0, 1, 2, 3, 4]
-        assert pairs.keys() == {'', 'enc_'}
+        pairs = pairs_of(build_model(config), batch, samples)
+        matched = pairs.pop(prefix)
+        for layer in range(len(matched.counts)):
+            targets = matched.target[matched.layer == layer]
+            assert sorted(targets.tolist()) == [0, 1, 2, 3, 4]
+        ((key, assigned),) = pairs.items()
+        assert assigned.target.equal(both[key].target)
+        assert assigned.query.equal(both[key].query)
 
 
 def test_the_loss_of_validation(detector: nn.Module) -> None:
