@@ -50,13 +50,19 @@ def logged_losses(work_dir: Path) -> list[float]:
     return [entry['loss'] for entry in entries if 'loss' in entry]
 
 
-@pytest.mark.parametrize('method', ['h-detr', 'rank-detr'])
+@pytest.mark.parametrize(
+    ('path', 'contents'),
+    [
+        ('h_detr/h-detr_r50_8xb2-12e_coco.py', 'query_embedding.weight'),
+        ('rank_detr/rank-detr_r50_8xb2-12e_coco.py', 'query_embedding.weight'),
+        ('deta/deta_r50_5scale_8xb2-12e_coco.py', 'pix_trans_fc.weight'),
+    ],
+)
 def test_the_full_r50_config_trains_and_tests(
-    tmp_path: Path, method: str
+    tmp_path: Path, path: str, contents: str
 ) -> None:
     """Two iterations of two images as published, then three test images."""
-    folder = CONFIGS / method.replace('-', '_')
-    config = Config.fromfile(folder / f'{method}_r50_8xb2-12e_coco.py')
+    config = Config.fromfile(CONFIGS / path)
     config.data_root = str(COCO_MINI)
     config.randomness = dict(seed=0)
     config.train_dataloader.dataset.indices = 4
@@ -89,7 +95,7 @@ def test_the_full_r50_config_trains_and_tests(
         'neck.extra_convs.0.conv.weight',
         'encoder.layers.0.self_attn.value_proj.weight',
         'memory_trans_fc.weight',
-        'query_embedding.weight',
+        contents,
         'decoder.layers.5.cross_attn.output_proj.weight',
         'bbox_head.cls_branches.6.weight',
         'bbox_head.reg_branches.5.4.weight',
@@ -127,7 +133,7 @@ def pick_images(root: Path, num_images: int, max_objects: int) -> list[str]:
     return [c['name'] for c in coco['categories'] if c['id'] in found]
 
 
-@pytest.mark.parametrize('method', ['h-detr', 'rank-detr'])
+@pytest.mark.parametrize('method', ['h-detr', 'rank-detr', 'deta'])
 def test_a_small_detector_learns_16_images_by_heart(
     tmp_path: Path, method: str
 ) -> None:
