@@ -47,6 +47,16 @@ def test_a_training_step_waits_for_the_matching_only(
 
 
 def test_losses_equal_those_of_the_cpu(detector: nn.Module) -> None:
+    check_losses(detector)
+
+
+def test_losses_of_deta_equal_those_of_the_cpu() -> None:
+    """Suppression and assignment by IoU included."""
+    config = toy_model_config('deta/deta_r50_5scale_8xb2-12e_coco.py')
+    check_losses(build_model(config).cuda().train())
+
+
+def check_losses(detector: nn.Module) -> None:
     batch, samples = cuda_batch()
     detector.double()
     losses = detector.loss(batch.double(), samples)

@@ -8,6 +8,15 @@ model = dict(
             _delete_=True, type='NormalizedGIoULoss', eps=1e-6, loss_weight=2.0
         )
     ),
+    train_cfg=dict(
+        assigner=dict(
+            match_costs=[
+                dict(type='FocalLossCost', weight=2.0, eps=1e-8),
+                dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
+                dict(type='NormalizedGIoUCost', weight=2.0, eps=1e-6),
+            ]
+        )
+    ),
 )
 optim_wrapper = dict(clip_grad=None)
 

@@ -111,3 +111,57 @@ def test_rank_detr_trains_as_its_script_does(listing, expected):
     tensors, elements = group_sizes(model, cfg)
     assert expected is None or tensors == expected
     assert sum(elements.values()) == keys['trainable_parameters']
+
+
+@pytest.mark.parametrize(
+    ('name', 'base', 'frozen'),
+    [
+        ('r50_5scale_8xb2-12e_coco', 2e-4, ('conv1.', 'bn', 'layer1.')),
+        ('r50_5scale_no-frozen-backbone_8xb2-12e_coco', 2e-4, ('conv1.',)),
+        ('swin-l_5scale_16xb1-24e_coco', 5e-5, ()),
+    ],
+)
+def test_deta_trains_as_its_script_does(name, base, frozen):
+    """Two rates, weight decay on everything; Swin is not frozen."""
+    model, cfg = build(f'deta/deta_{name}.py', 80)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    names = {id(p): name for name, p in model.named_parameters()}
+    weights = model.state_dict()
+    kinds = Counter()
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            is_frozen = is_batch_norm(name, weights) or name.startswith(
+                tuple(f'backbone.{part}' for part in frozen)
+            )
+            assert parameter.requires_grad != is_frozen, name
+            if is_frozen:
+                continue
+            kind = group_of(name)
+            rate = base if kind == 'base' else base / 10
+            assert group['lr'] == pytest.approx(rate), name
+            assert group['weight_decay'] == 1e-4
+            kinds[kind] += 1
+    # Weight and bias of 6 + 6 layers' offsets.
+    assert kinds['linear_proj'] == 24
+    assert kinds['base'] > kinds['linear_proj']
+    assert kinds['backbone'] > 0
+
+
+def test_detas_small_batch_trains_as_in_detrex():
+    """Half the rate, no decay of norms, offsets like everything else."""
+    model, cfg = build('deta/deta_r50_5scale_8xb1-12e_coco.py', 80)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert cfg.optim_wrapper.clip_grad is None
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            rate = 1e-5 if name.startswith('backbone') else 1e-4
+            assert group['lr'] == pytest.approx(rate), name
+            is_norm = any(
+                isinstance(model.get_submodule(name.rpartition('.')[0]), kind)
+                for kind in (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
+            )
+            decay = 0 if is_norm else 1e-4
+            assert group['weight_decay'] == decay, name

@@ -9,6 +9,7 @@ from torch import Tensor
 from project.models.task_modules import LevelNMSSelector
 from project.models.utils import nms as nms_module
 from project.models.utils.points import gather_points
+from tests.helpers.waiting_ops import WaitingOps
 
 LEVELS = ((12, 14), (6, 7), (3, 4), (2, 2))
 NUM_POINTS = sum(h * w for h, w in LEVELS)
@@ -114,6 +115,13 @@ def test_one_suppression_for_all_images_and_levels() -> None:
     ) as suppress:
         LevelNMSSelector().select(scores, boxes_of, LEVELS, 40)
     assert suppress.call_count == 1
+
+
+def test_the_host_waits_for_the_suppression_alone() -> None:
+    scores, boxes_of = first_stage()
+    with WaitingOps() as ops:
+        LevelNMSSelector().select(scores, boxes_of, LEVELS, 40)
+    assert ops.found == ['masked_select']  # within mmcv's op
 
 
 def test_fewer_candidates_than_queries() -> None:
