@@ -46,8 +46,8 @@ class BaseDeformableDETR(DeformableDETR):
 
     Raises:
         UserError: If ``look_forward_twice`` is asked for without box
-            refinement, more detections than queries times classes, or a
-            positional encoding of another width.
+            refinement, more detections than queries times classes, a
+            positional encoding of another width, or a selector that is none.
     """
 
     decoder_class = BoxRefinementDecoder
@@ -72,6 +72,12 @@ class BaseDeformableDETR(DeformableDETR):
         self.proposal_selector = None
         if proposal_selector is not None:
             self.proposal_selector = TASK_UTILS.build(proposal_selector)
+            if not hasattr(self.proposal_selector, 'select'):
+                raise UserError(
+                    'model.proposal_selector.type='
+                    f'{proposal_selector["type"]!r} selects no proposals; '
+                    "use 'LevelNMSSelector', or None for the best"
+                )
         self._told_small_input = False
         self._check_detection_count()
 

@@ -6,6 +6,8 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from project.utils.errors import UserError
+
 from ..utils.box_ops import box_iou
 from .set_prediction import MatchedPairs, SetTargets
 
@@ -41,6 +43,10 @@ class TopKIoUAssigner(BaseAssigner):
             ``CappedRandomSampler``. By default all are kept.
         one_gt_per_box (bool): Whether step 3 takes only positives of the
             ground truth itself. Defaults to False.
+
+    Raises:
+        UserError: If a number is out of its range, or the sampler cannot
+            keep positives.
     """
 
     def __init__(
@@ -50,9 +56,24 @@ class TopKIoUAssigner(BaseAssigner):
         sampler: dict | None = None,
         one_gt_per_box: bool = False,
     ) -> None:
+        if not 0 <= pos_iou_thr <= 1:
+            raise UserError(
+                f'TopKIoUAssigner: pos_iou_thr={pos_iou_thr} should be an '
+                'IoU, 0 to 1'
+            )
+        if num_per_gt < 1:
+            raise UserError(
+                f'TopKIoUAssigner: num_per_gt={num_per_gt} should be a number '
+                'of boxes, 1 or more'
+            )
         self.pos_iou_thr = pos_iou_thr
         self.num_per_gt = num_per_gt
         self.sampler = None if sampler is None else TASK_UTILS.build(sampler)
+        if sampler and not hasattr(self.sampler, 'keep_positives'):
+            raise UserError(
+                f'TopKIoUAssigner: sampler.type={sampler["type"]!r} cannot '
+                "keep some of the positives; use 'CappedRandomSampler'"
+            )
         self.one_gt_per_box = one_gt_per_box
 
     @torch.no_grad()

@@ -212,6 +212,12 @@ def test_it_needs_a_first_stage() -> None:
         build_model(toy_config(as_two_stage=False))
 
 
+def test_a_selector_selects() -> None:
+    selector = dict(type='CappedRandomSampler')
+    with pytest.raises(UserError, match="'CappedRandomSampler' selects no"):
+        build_model(toy_config(proposal_selector=selector))
+
+
 def test_the_selector_serves_another_detector() -> None:
     """H-DETR, whose second group takes the next best, by config alone."""
     config = toy_model_config('h_detr/h-detr_r50_8xb2-12e_coco.py')

@@ -9,6 +9,7 @@ from torch import Tensor
 from project.models.task_modules import LevelNMSSelector
 from project.models.utils import nms as nms_module
 from project.models.utils.points import gather_points
+from project.utils.errors import UserError
 from tests.helpers.waiting_ops import WaitingOps
 
 LEVELS = ((12, 14), (6, 7), (3, 4), (2, 2))
@@ -130,6 +131,14 @@ def test_fewer_candidates_than_queries() -> None:
     selector = LevelNMSSelector(max_per_level=5)
     chosen = selector.select(scores, boxes_of, LEVELS, 30)
     assert chosen.equal(scores.topk(30).indices)
+
+
+@pytest.mark.parametrize(
+    'settings', [dict(max_per_level=0), dict(iou_threshold=90)]
+)
+def test_settings_that_cannot_work(settings: dict) -> None:
+    with pytest.raises(UserError, match='LevelNMSSelector: max_per_level='):
+        LevelNMSSelector(**settings)
 
 
 def test_levels_do_not_suppress_each_other() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from project.models.task_modules import TopKIoUAssigner
 from project.models.task_modules.set_prediction import SetTargets
+from project.utils.errors import UserError
 from tests.helpers.waiting_ops import WaitingOps
 
 SAMPLER = dict(type='CappedRandomSampler', pos_fraction=0.25)
@@ -158,6 +159,22 @@ def test_too_many_positives_are_sampled() -> None:
             *of_target[0][: counts[0]],
             *of_target[1][: counts[1]],
         ]
+
+
+@pytest.mark.parametrize(
+    ('settings', 'sentence'),
+    [
+        (dict(pos_iou_thr=60), 'pos_iou_thr=60 should be an IoU'),
+        (dict(num_per_gt=0), 'num_per_gt=0 should be a number of boxes'),
+        (
+            dict(sampler=dict(type='mmdet.PseudoSampler')),
+            "PseudoSampler' cannot keep some of the positives",
+        ),
+    ],
+)
+def test_settings_that_cannot_work(settings: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        TopKIoUAssigner(**{'pos_iou_thr': 0.5, **settings})
 
 
 def test_half_precision() -> None:
