@@ -51,12 +51,12 @@ class Golden:
 
     def build(self) -> tuple[nn.Module, dict[str, str]]:
         """The detector with the golden's weights, and our name of each."""
+        config = self.system.build_config(self.meta)
         converted = convert_state_dict(
-            self.source_weights,
-            num_classes=self.meta['model']['num_classes'],
+            self.source_weights, num_classes=config.bbox_head.num_classes
         )
         with DefaultScope.overwrite_default_scope('mmdet'):
-            model = MODELS.build(self.system.build_config(self.meta))
+            model = MODELS.build(config)
         model = model.double().to(self.device)
         incompatible = model.load_state_dict(
             converted.state_dict, strict=False

@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from .anchor_detr_head import AnchorDETRHead
 from .h_detr_head import HDETRHead
 from .rank_detr_head import RankDETRHead
 from .set_prediction_head import SetPredictionHead
 
-__all__ = ['HDETRHead', 'RankDETRHead', 'SetPredictionHead']
+__all__ = ['AnchorDETRHead', 'HDETRHead', 'RankDETRHead', 'SetPredictionHead']

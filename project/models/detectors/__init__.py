@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from .anchor_detr import AnchorDETR
 from .base_deformable_detr import BaseDeformableDETR
 from .h_detr import HDETR
 from .rank_detr import RankDETR
 
-__all__ = ['HDETR', 'BaseDeformableDETR', 'RankDETR']
+__all__ = ['HDETR', 'AnchorDETR', 'BaseDeformableDETR', 'RankDETR']
