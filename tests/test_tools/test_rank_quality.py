@@ -40,6 +40,30 @@ model = dict(
 )
 """
 
+# One of this package whose decoder layers share a head.
+ANCHOR_CONFIG = """
+_base_ = [{toy!r}]
+attention = dict(embed_dims=32, num_heads=4)
+ffn = dict(embed_dims=32, feedforward_channels=64)
+model = dict(
+    _delete_=True,
+    type='AnchorDETR',
+    num_queries=12,
+    data_preprocessor=dict(type='DetDataPreprocessor', mean=[123.675] * 3,
+                           std=[58.0] * 3),
+    backbone=dict(type='ResNet', depth=18, base_channels=8, out_indices=(3,)),
+    neck=dict(type='ChannelMapper', in_channels=[64], kernel_size=1,
+              out_channels=32, num_outs=1),
+    encoder=dict(num_layers=1, layer_cfg=dict(
+        self_attn_cfg=attention, ffn_cfg=ffn)),
+    decoder=dict(num_layers=3, layer_cfg=dict(
+        self_attn_cfg=attention, cross_attn_cfg=attention, ffn_cfg=ffn)),
+    bbox_head=dict(type='AnchorDETRHead', num_classes=7, embed_dims=32,
+                   loss_cls=dict(type='FocalLoss', use_sigmoid=True)),
+    test_cfg=dict(max_per_img=10),
+)
+"""
+
 
 def save_weights(config: Config, path: Path) -> Path:
     model = build_model(config.model)
@@ -95,9 +119,11 @@ def test_a_detector_of_this_package(toy_data: Path, tmp_path: Path) -> None:
     check_results(run(TOY_CONFIG, toy_data, tmp_path), num_layers=2)
 
 
-def test_a_detector_of_mmdet(toy_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize('text', [DETR_CONFIG, ANCHOR_CONFIG])
+def test_other_detectors(toy_data: Path, tmp_path: Path, text: str) -> None:
+    """One of mmdet, and one that predicts all layers at once."""
     config = tmp_path / 'config.py'
-    config.write_text(DETR_CONFIG.format(toy=str(TOY_CONFIG)))
+    config.write_text(text.format(toy=str(TOY_CONFIG)))
     check_results(run(config, toy_data, tmp_path), num_layers=3)
 
 
