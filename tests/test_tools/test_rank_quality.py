@@ -119,11 +119,15 @@ def test_a_detector_of_this_package(toy_data: Path, tmp_path: Path) -> None:
     check_results(run(TOY_CONFIG, toy_data, tmp_path), num_layers=2)
 
 
-@pytest.mark.parametrize('text', [DETR_CONFIG, ANCHOR_CONFIG])
-def test_other_detectors(toy_data: Path, tmp_path: Path, text: str) -> None:
-    """One of mmdet, and one that predicts all layers at once."""
+def test_a_detector_of_mmdet(toy_data: Path, tmp_path: Path) -> None:
     config = tmp_path / 'config.py'
-    config.write_text(text.format(toy=str(TOY_CONFIG)))
+    config.write_text(DETR_CONFIG.format(toy=str(TOY_CONFIG)))
+    check_results(run(config, toy_data, tmp_path), num_layers=3)
+
+
+def test_layers_that_share_a_head(toy_data: Path, tmp_path: Path) -> None:
+    config = tmp_path / 'config.py'
+    config.write_text(ANCHOR_CONFIG.format(toy=str(TOY_CONFIG)))
     check_results(run(config, toy_data, tmp_path), num_layers=3)
 
 
