@@ -56,22 +56,10 @@ def run(config: Path, data_root: Path, folder: Path) -> Path:
     """Run the tool on random weights; gives the path of the picture."""
     weights = save_weights(Config.fromfile(config), folder / 'weights.pth')
     picture = folder / 'out' / 'ranks.png'
-    rank_quality.main(
-        [
-            str(config),
-            str(weights),
-            '--device',
-            'cpu',
-            '--out',
-            str(picture),
-            '--max-rank',
-            '20',
-            '--title',
-            'a title',
-            '--cfg-options',
-            f'data_root={data_root}',
-        ]
-    )
+    options = ['--out', str(picture), '--max-rank', '20', '--device', 'cpu']
+    options += ['--title', 'a title', '--cfg-options']
+    options += [f'data_root={data_root}']
+    rank_quality.main([str(config), str(weights), *options])
     return picture
 
 
@@ -141,20 +129,11 @@ def test_detectors_without_layers_are_named() -> None:
 
 def test_a_set_without_objects_is_told(toy_data: Path, tmp_path: Path) -> None:
     weights = save_weights(Config.fromfile(TOY_CONFIG), tmp_path / 'w.pth')
+    options = ['--out', str(tmp_path / 'x.png'), '--device', 'cpu']
+    options += ['--cfg-options', f'data_root={toy_data}']
+    options += ['test_dataloader.dataset.indices=0']
     with pytest.raises(SystemExit, match='None of the 0 images has an object'):
-        rank_quality.main(
-            [
-                str(TOY_CONFIG),
-                str(weights),
-                '--device',
-                'cpu',
-                '--out',
-                str(tmp_path / 'x.png'),
-                '--cfg-options',
-                f'data_root={toy_data}',
-                'test_dataloader.dataset.indices=0',
-            ]
-        )
+        rank_quality.main([str(TOY_CONFIG), str(weights), *options])
 
 
 def test_missing_config_is_named() -> None:
