@@ -10,7 +10,7 @@ benchmark = load_tool('analysis_tools/benchmark_inference')
 
 
 def test_table(capsys: pytest.CaptureFixture) -> None:
-    options = '--shape 64 96 --repeats 2 --device cpu'.split()
+    options = ['--shape', '64', '96', '--repeats', '2', '--device', 'cpu']
     options += ['--cfg-options', 'model.num_queries=5']
     benchmark.main([str(TOY_CONFIG), *options])
     (row,) = re.findall(
