@@ -38,8 +38,16 @@ class Golden:
 
     @cached_property
     def source_weights(self) -> dict[str, Tensor]:
-        """The reference model's weights, aliases included."""
+        """The reference model's weights, aliases included.
+
+        Indices were left as built, also where ``skip_fill`` does not say so.
+        """
         skipped = set(self.meta.get('skip_fill', ()))
+        skipped.update(
+            name
+            for name in self.meta['state_dict']
+            if name.endswith('relative_position_index')
+        )
         aliases = self.meta.get('aliases', {})
         values = {
             name: torch.from_numpy(np.asarray(weights.fill(name, shape)))
