@@ -85,8 +85,8 @@ class AnchorDETR(DetectionTransformer):
         """Initialize weights as the authors do: mostly as PyTorch does."""
         super().init_weights()
         nn.init.uniform_(self.anchor_points.weight)
-        for module in self.neck.modules():
-            if isinstance(module, nn.Conv2d):  # mmcv draws from others
+        for module in self.neck.modules() if self.with_neck else ():
+            if isinstance(module, nn.Conv2d):  # mmcv draws otherwise
                 module.reset_parameters()
 
     def pre_transformer(
