@@ -6,6 +6,7 @@ number tells which tensor it was.
 """
 
 import json
+import re
 import zlib
 
 import torch
@@ -32,15 +33,26 @@ def read_keys(listing: str) -> dict:
     if 'same_state_dict_as' in keys:
         whole = json.loads((folder / keys['same_state_dict_as']).read_text())
         keys = {**whole, **keys}
-    if not isinstance(keys.get('aliases'), dict):  # said in a note
-        prefix = 'transformer.decoder.'
-        keys['aliases'] = {
-            name: name.removeprefix(prefix)
-            for name in keys['state_dict']
-            if name.startswith((f'{prefix}class_', f'{prefix}bbox_'))
-        }
-    origin = 'detrex' if name.startswith('detrex_') else 'authors'
-    return {'layout': origin, **keys}
+    if not isinstance(keys.get('aliases'), dict):  # told in notes and specs
+        names = keys['state_dict']
+        first = {name: _first_name(name) for name in names}
+        keys['aliases'] = {k: v for k, v in first.items() if k != v}
+    if name.startswith('detrex_'):
+        keys['layout'] = 'detrex'
+    return keys
+
+
+def _first_name(name: str) -> str:
+    """The name under which a tensor of the heads is listed first.
+
+    Rank-DETR's decoder registers the heads of all layers once more, Anchor
+    DETR's layers share one.
+    """
+    decoder = 'transformer.decoder.'
+    if name.startswith((f'{decoder}class_', f'{decoder}bbox_')):
+        return name.removeprefix(decoder)
+    shared = r'(transformer\.(class|bbox)_embed\.)\d+'
+    return re.sub(shared, r'\g<1>0', name)
 
 
 def number_of(name: str) -> float:

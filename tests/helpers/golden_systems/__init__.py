@@ -4,7 +4,6 @@ A system is a module with
 
 - ``recognises(meta) -> bool``: whether a golden's json is of this system;
 - ``build_config(meta) -> dict``: the config of its detector;
-- ``num_classes(meta) -> int``: its classes;
 - ``evaluated_images(meta) -> list[int]``: the images of the batch that
   ``out.*`` was computed on;
 - ``output_sizes(meta) -> list``: (h, w) of the images that detections are
@@ -16,18 +15,17 @@ A system is a module with
 - ``loss_kinds(meta) -> dict[str, int]``: for each prefix of losses
   (``''``, ``'ho_'``) the iteration of the training;
 - ``loss_name(name) -> str``: the source's name of a loss in our words;
-- ``matches(meta, arrays, kind) -> Iterator[Match]``: its assignments; arrays
-  whose names begin with that of a match are no outputs.
+- ``matches(meta, arrays, kind) -> Iterator[Match]``: its assignments.
 """
 
 from types import ModuleType
 
-from . import deta, h_detr, rank_detr
+from . import anchor_detr, deta, h_detr, rank_detr
 from .match import Match
 
 __all__ = ['Match', 'system_of']
 
-SYSTEMS = (h_detr, rank_detr, deta)
+SYSTEMS = (h_detr, rank_detr, anchor_detr, deta)
 
 
 def system_of(meta: dict) -> ModuleType:

@@ -13,6 +13,7 @@ from tests.helpers.configs import CONFIGS
 from tests.helpers.golden_runs import run_stages
 
 from . import h_detr
+from .anchor_detr import detections
 from .h_detr import loss_kinds, loss_name
 from .match import Match
 
@@ -41,10 +42,6 @@ def recognises(meta: dict) -> bool:
     return meta['source']['repository'] == 'jozhang97/DETA' or any(
         'projects/deta' in file for file in meta['source']['files']
     )
-
-
-def num_classes(meta: dict) -> int:
-    return meta['model']['classes']
 
 
 def evaluated_images(meta: dict) -> list[int]:
@@ -76,32 +73,12 @@ def run(
     for level in range(model.num_feature_levels):
         results[f'feat{level}'] = results[f'neck{level}']
     if not model.training:
-        results.update(_detections(golden, model, results))
-    return results, head_inputs
-
-
-def _detections(
-    golden: 'Golden', model: nn.Module, results: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """``det0.scores``, ...; detrex's are of the network's input."""
-    shapes = golden.meta['input']['img_shapes']
-    sizes = torch.tensor(golden.arrays.get('out.det_sizes', shapes))
-    metas = [
-        dict(
-            img_shape=shape,
-            scale_factor=(shape[1] / width, shape[0] / height),
+        results.update(
+            detections(
+                golden, model, results['logits'][-1], results['boxes'][-1]
+            )
         )
-        for shape, (height, width) in zip(shapes, sizes.tolist(), strict=True)
-    ]
-    detections = model.bbox_head.predict_by_feat(
-        results['logits'][-1], results['boxes'][-1], metas
-    )
-    named = dict(det_sizes=sizes)
-    for image, found in enumerate(detections):
-        named[f'det{image}.scores'] = found.scores
-        named[f'det{image}.labels'] = found.labels
-        named[f'det{image}.boxes'] = found.bboxes
-    return named
+    return results, head_inputs
 
 
 def matches(

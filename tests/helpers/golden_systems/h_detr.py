@@ -31,10 +31,6 @@ def recognises(meta: dict) -> bool:
     )
 
 
-def num_classes(meta: dict) -> int:
-    return meta['model']['num_classes']
-
-
 def evaluated_images(meta: dict) -> list[int]:
     """detrex was evaluated on the first image alone."""
     batch_size = len(meta['input']['img_shapes'])

@@ -42,10 +42,6 @@ def recognises(meta: dict) -> bool:
     return meta['source']['repository'].startswith('LeapLabTHU/Rank-DETR')
 
 
-def num_classes(meta: dict) -> int:
-    return meta['model']['num_classes']
-
-
 def evaluated_images(meta: dict) -> list[int]:
     return list(range(len(meta['input']['img_shapes'])))
 
