@@ -32,7 +32,13 @@ def read_keys(listing: str) -> dict:
     if 'same_state_dict_as' in keys:
         whole = json.loads((folder / keys['same_state_dict_as']).read_text())
         keys = {**whole, **keys}
-    if 'aliases' not in keys:  # Rank-DETR's say it in a note
+    if 'shared' in keys:  # DN-DETR's: of two names the shorter one counts
+        pairs = (
+            sorted((first, second), key=len)
+            for second, first in keys['shared'].items()
+        )
+        keys['aliases'] = {alias: name for name, alias in pairs}
+    elif 'aliases' not in keys:  # Rank-DETR's say it in a note
         prefix = 'transformer.decoder.'
         keys['aliases'] = {
             name: name.removeprefix(prefix)

@@ -1,6 +1,16 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from .base_deformable_detr import BaseDeformableDETR
+from .dn_deformable_detr import DNDeformableDETR
+from .dn_deformable_encoder_detr import DNDeformableEncoderDETR
+from .dn_detr import DNDETR
 from .h_detr import HDETR
 from .rank_detr import RankDETR
 
-__all__ = ['HDETR', 'BaseDeformableDETR', 'RankDETR']
+__all__ = [
+    'DNDETR',
+    'HDETR',
+    'BaseDeformableDETR',
+    'DNDeformableDETR',
+    'DNDeformableEncoderDETR',
+    'RankDETR',
+]

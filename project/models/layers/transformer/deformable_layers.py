@@ -131,7 +131,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         self,
         query: Tensor,
         *,
-        query_pos: Tensor,
+        query_pos: Tensor | None,
         reference_points: Tensor,
         valid_ratios: Tensor,
         query_groups: QueryGroups | None = None,
@@ -143,7 +143,8 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
 
         Args:
             query (Tensor): Queries, has shape (bs, num_queries, dim).
-            query_pos (Tensor): Their positions, has the same shape.
+            query_pos (Tensor): Their positions, has the same shape; may be
+                None where :meth:`embed_position` makes them.
             reference_points (Tensor): First references in [0, 1] of the
                 unpadded image, (cx, cy) or (cx, cy, w, h), has shape
                 (bs, num_queries, 2 or 4).
@@ -167,11 +168,15 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         """
         hidden_states, references = [], []
         for layer_id, layer in enumerate(self.layers):
+            on_levels = _on_levels(reference_points, valid_ratios)
+            query_pos = self.embed_position(
+                layer_id, query, query_pos, on_levels
+            )
             query = layer(
                 query,
                 query_pos=query_pos,
                 query_groups=query_groups,
-                reference_points=_on_levels(reference_points, valid_ratios),
+                reference_points=on_levels,
                 **kwargs,
             )
             hidden_states.append(query)
@@ -198,6 +203,31 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
                 reference if self.look_forward_twice else reference_points
             )
         return torch.stack(hidden_states), references
+
+    def embed_position(
+        self,
+        layer_id: int,
+        query: Tensor,
+        query_pos: Tensor | None,
+        reference_points: Tensor,
+    ) -> Tensor | None:
+        """Embed the position of the queries for a layer.
+
+        A method may encode it anew from the references. By default it stays.
+
+        Args:
+            layer_id (int): The layer.
+            query (Tensor): Queries before it, has shape
+                (bs, num_queries, dim).
+            query_pos (Tensor, optional): Position so far, likewise.
+            reference_points (Tensor): References before the layer, without
+                gradient from other layers, in fractions of each padded
+                level, has shape (bs, num_queries, num_levels, 2 or 4).
+
+        Returns:
+            Tensor | None: Position, has the shape of ``query``.
+        """
+        return query_pos
 
     def hand_over(
         self,
