@@ -111,3 +111,43 @@ def test_rank_detr_trains_as_its_script_does(listing, expected):
     tensors, elements = group_sizes(model, cfg)
     assert expected is None or tensors == expected
     assert sum(elements.values()) == keys['trainable_parameters']
+
+
+DN_DETR = [name for name in key_listings() if name.startswith('dn_detr/')]
+
+
+@pytest.mark.parametrize('listing', DN_DETR)
+def test_dn_detr_trains_what_its_sources_train(listing):
+    """The backbone at a tenth, all else alike; detrex's norms undecayed."""
+    keys = read_keys(listing)
+    is_detrex = 'detrex' in keys['source']
+    classes = 80 if is_detrex else 91
+    converted = convert_state_dict(numbered_weights(keys), num_classes=classes)
+    model, cfg = build(fitting_configs(converted)[0], classes)
+    frozen = {
+        converted.origins[name]
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+        and not is_batch_norm(name, converted.state_dict)
+    }
+    assert frozen == set(keys['frozen_parameters'])
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    names = {id(p): name for name, p in model.named_parameters()}
+    norms = {
+        f'{name}.{leaf}'
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm))
+        for leaf in ('weight', 'bias')
+    }
+    seen = set()
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            seen.add(name)
+            rate = 1e-5 if name.startswith('backbone.') else 1e-4
+            assert group['lr'] == pytest.approx(rate)
+            undecayed = is_detrex and name in norms
+            if parameter.requires_grad:
+                assert group['weight_decay'] == (0 if undecayed else 1e-4)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert seen >= trained

@@ -17,8 +17,8 @@ from project.utils.checkpoint.classes import (
 from project.utils.checkpoint.rules import Alias, ClassTensor, Layout, Rule
 
 _LABELS = 'dn_query_generator.label_embedding.weight'
-_LABEL_TABLE = (
-    Rule('label_enc.weight', _LABELS),
+_AUTHORS_LABELS = Rule('label_enc.weight', _LABELS)
+_DETREX_LABELS = (
     Rule('denoising_generator.label_encoder.weight', _LABELS),
     # detrex's converter leaves the prefix out.
     Rule('label_encoder.weight', _LABELS),
@@ -92,7 +92,6 @@ _AUTHORS_DECODER = (
                 )
             },
             'self_attn.out_proj.{leaf}': 'self_attn.out_proj.{leaf}',
-            'cross_attn.out_proj.{leaf}': 'cross_attn.out_proj.{leaf}',
             **_AUTHORS_FFN,
             'norm3.{leaf}': 'norms.2.{leaf}',
         },
@@ -145,7 +144,7 @@ _DETREX_RULES = (
     ),
     Rule('anchor_box_embed.weight', 'query_embedding.weight'),
     *_HEAD,
-    *_LABEL_TABLE,
+    *_DETREX_LABELS,
 )
 
 
@@ -207,8 +206,12 @@ AUTHORS = Layout(
             {'self_attn.{mha}': 'self_attn.attn.{mha}', **_AUTHORS_FFN},
         ),
         *_AUTHORS_DECODER,
+        *_layer_rules(
+            'decoder',
+            {'cross_attn.out_proj.{leaf}': 'cross_attn.out_proj.{leaf}'},
+        ),
         *_HEAD,
-        *_LABEL_TABLE[:1],
+        _AUTHORS_LABELS,
     ),
     aliases=(_HEAD_TWICE,),
     class_tensors=_HEAD_CLASSES,
@@ -271,14 +274,13 @@ _DEFORMABLE_RULES = (
     ),
     Rule('tgt_embed.weight', 'tgt_embed.weight'),
     Rule('refpoint_embed.weight', 'refpoint_embed.weight'),
-    *_LABEL_TABLE,
 )
 
 DEFORMABLE_AUTHORS = replace(
     h_detr.AUTHORS,
     name='dn_detr/authors_deformable',
     title="DN-DAB-Deformable-DETR v2, the authors' repository",
-    rules=(*h_detr.AUTHORS.rules, *_DEFORMABLE_RULES),
+    rules=(*h_detr.AUTHORS.rules, *_DEFORMABLE_RULES, _AUTHORS_LABELS),
     class_tensors=(*h_detr.AUTHORS.class_tensors, _LABEL_CLASSES),
     configs=_DEFORMABLE_CONFIGS,
     max_per_img=100,
@@ -288,12 +290,15 @@ DEFORMABLE_DETREX = replace(
     h_detr.DETREX,
     name='dn_detr/detrex_deformable',
     title='DN-Deformable-DETR, detrex (trained there or converted)',
-    rules=(*h_detr.DETREX.rules, *_DEFORMABLE_RULES),
+    rules=(*h_detr.DETREX.rules, *_DEFORMABLE_RULES, *_DETREX_LABELS),
     class_tensors=(*h_detr.DETREX.class_tensors, _LABEL_CLASSES),
     configs={
-        'dn_detr/dn-deformable-detr_r50_8xb2-50e_coco-detrex.py': (
-            _architecture('r50', (_DENOISING,), 4)
-        ),
+        **{
+            f'dn_detr/dn-deformable-detr_r50_8xb2-{epochs}_coco-detrex.py': (
+                _architecture('r50', (_DENOISING,), 4)
+            )
+            for epochs in ('50e', '12e')
+        },
         **_DEFORMABLE_CONFIGS,
     },
     max_per_img=300,
@@ -320,7 +325,7 @@ ENCODER_ONLY = Layout(
             },
         ),
         *_HEAD,
-        *_LABEL_TABLE[:1],
+        _AUTHORS_LABELS,
     ),
     aliases=(_HEAD_TWICE,),
     class_tensors=_HEAD_CLASSES,
