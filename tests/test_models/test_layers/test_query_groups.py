@@ -17,6 +17,10 @@ GROUPS = {
         QueryGroup('noise2', 3, sees=('matching',)),
         QueryGroup('matching', 7),
     ],
+    'many': [
+        *(QueryGroup(f'noise{i}', 1, sees=('matching',)) for i in range(8)),
+        QueryGroup('matching', 5),
+    ],
     'single': [QueryGroup('one2one', 13), QueryGroup('one2many', 0)],
 }
 
@@ -66,6 +70,14 @@ def test_a_mask_is_refused() -> None:
     mask = torch.zeros(6, 6, dtype=torch.bool)
     with pytest.raises(ValueError, match='query_groups instead of'):
         attention(torch.randn(1, 6, DIMS), attn_mask=mask)
+
+
+@pytest.mark.parametrize('name', GROUPS)
+def test_mask_says_the_same_as_the_blocks(name: str) -> None:
+    groups = QueryGroups(GROUPS[name])
+    mask = groups.attention_mask(torch.device('cpu'))
+    assert torch.equal(mask, ~blocked(GROUPS[name]))
+    assert groups.attention_mask(torch.device('cpu')) is mask
 
 
 def test_where_groups_lie() -> None:
