@@ -50,13 +50,47 @@ def logged_losses(work_dir: Path) -> list[float]:
     return [entry['loss'] for entry in entries if 'loss' in entry]
 
 
-@pytest.mark.parametrize('method', ['h-detr', 'rank-detr'])
+TWO_STAGE = {
+    'neck.extra_convs.0.conv.weight',
+    'encoder.layers.0.self_attn.value_proj.weight',
+    'memory_trans_fc.weight',
+    'query_embedding.weight',
+    'decoder.layers.5.cross_attn.output_proj.weight',
+    'bbox_head.cls_branches.6.weight',
+    'bbox_head.reg_branches.5.4.weight',
+}
+LABELS = 'dn_query_generator.label_embedding.weight'
+R50 = {
+    'h_detr/h-detr_r50_8xb2-12e_coco.py': TWO_STAGE,
+    'rank_detr/rank-detr_r50_8xb2-12e_coco.py': TWO_STAGE,
+    'dn_detr/dn-detr_r50_8xb2-50e_coco.py': {
+        'neck.convs.0.conv.bias',
+        'encoder.layers.0.self_attn.attn.in_proj_weight',
+        'query_embedding.weight',
+        LABELS,
+        'decoder.layers.5.cross_attn.out_proj.weight',
+        'bbox_head.fc_cls.weight',
+        'bbox_head.fc_reg.layers.2.weight',
+    },
+    'dn_detr/dn-deformable-detr_r50_8xb2-50e_coco.py': {
+        'neck.extra_convs.0.conv.weight',
+        'encoder.layers.0.self_attn.value_proj.weight',
+        'tgt_embed.weight',
+        'refpoint_embed.weight',
+        LABELS,
+        'decoder.layers.5.cross_attn.output_proj.weight',
+        'bbox_head.cls_branches.5.weight',
+        'bbox_head.reg_branches.5.4.weight',
+    },
+}
+
+
+@pytest.mark.parametrize(('name', 'trained'), R50.items())
 def test_the_full_r50_config_trains_and_tests(
-    tmp_path: Path, method: str
+    tmp_path: Path, name: str, trained: set[str]
 ) -> None:
     """Two iterations of two images as published, then three test images."""
-    folder = CONFIGS / method.replace('-', '_')
-    config = Config.fromfile(folder / f'{method}_r50_8xb2-12e_coco.py')
+    config = Config.fromfile(CONFIGS / name)
     config.data_root = str(COCO_MINI)
     config.randomness = dict(seed=0)
     config.train_dataloader.dataset.indices = 4
@@ -84,16 +118,8 @@ def test_the_full_r50_config_trains_and_tests(
     assert all(parameters[name].requires_grad for name in changed)
     # From random weights the residual branches of the backbone stay at zero:
     # the norms at their ends are frozen.
-    assert changed >= {
-        'backbone.layer2.0.downsample.0.weight',
-        'neck.extra_convs.0.conv.weight',
-        'encoder.layers.0.self_attn.value_proj.weight',
-        'memory_trans_fc.weight',
-        'query_embedding.weight',
-        'decoder.layers.5.cross_attn.output_proj.weight',
-        'bbox_head.cls_branches.6.weight',
-        'bbox_head.reg_branches.5.4.weight',
-    }
+    trained = {'backbone.layer2.0.downsample.0.weight', *trained}
+    assert changed >= trained
     metrics = runner.test()
     assert 0 <= metrics['coco/bbox_mAP'] <= 1
 
@@ -127,7 +153,7 @@ def pick_images(root: Path, num_images: int, max_objects: int) -> list[str]:
     return [c['name'] for c in coco['categories'] if c['id'] in found]
 
 
-@pytest.mark.parametrize('method', ['h-detr', 'rank-detr'])
+@pytest.mark.parametrize('method', ['h-detr', 'rank-detr', 'dn-detr'])
 def test_a_small_detector_learns_16_images_by_heart(
     tmp_path: Path, method: str
 ) -> None:

@@ -4,13 +4,12 @@ from typing import Any
 import torch
 from mmdet.models.detectors import DABDETR
 from mmdet.models.layers import SinePositionalEncoding
-from mmdet.models.layers.transformer import DABDetrTransformerEncoder
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 from torch import Tensor, nn
 
 from ..layers.denoising import patterned_queries
-from ..layers.transformer.dab_layers import DABDecoder
+from ..layers.transformer.dab_layers import DABDecoder, DABEncoder
 from .denoising import DenoisingMixin
 
 
@@ -57,7 +56,7 @@ class DNDETR(DenoisingMixin, DABDETR):
         self.positional_encoding = SinePositionalEncoding(
             **self.positional_encoding
         )
-        self.encoder = DABDetrTransformerEncoder(**self.encoder)
+        self.encoder = DABEncoder(**self.encoder)
         self.decoder = DABDecoder(**self.decoder)
         self.embed_dims = self.encoder.embed_dims
         self.query_embedding = nn.Embedding(self.num_queries, 4)

@@ -1,10 +1,15 @@
 import pytest
 import torch
-from mmdet.models.layers.transformer import MLP, DABDetrTransformerDecoder
+from mmdet.models.layers.transformer import (
+    MLP,
+    DABDetrTransformerDecoder,
+    DABDetrTransformerEncoder,
+)
 from torch import Tensor, nn
 
 from project.models.layers.transformer.dab_layers import (
     DABDecoder,
+    DABEncoder,
     LevelwiseDABDecoder,
 )
 from project.models.layers.transformer.query_groups import (
@@ -52,7 +57,26 @@ def inputs(num_keys: int = 16) -> dict[str, Tensor]:
     )
 
 
-def test_equals_mmdet() -> None:
+@pytest.mark.parametrize('num_cp', [-1, 2])
+def test_encoder_equals_mmdet(num_cp: int) -> None:
+    cfg = layer_cfg()
+    del cfg['cross_attn_cfg']
+    cfg['self_attn_cfg'].update(batch_first=True)
+    theirs = randomised(DABDetrTransformerEncoder(2, cfg))
+    ours = DABEncoder(2, cfg, num_cp=num_cp).double()
+    ours.load_state_dict(theirs.state_dict())
+    given = inputs()
+    arguments = given['key'], given['key_pos'], given['key_padding_mask']
+    arguments[0].requires_grad_()
+    found, expected = ours(*arguments), theirs(*arguments)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        torch.autograd.grad(found.square().sum(), arguments[0]),
+        torch.autograd.grad(expected.square().sum(), arguments[0]),
+    )
+
+
+def test_decoder_equals_mmdet() -> None:
     """With mmdet's clamp, groups as a mask, and references with gradient."""
     theirs = randomised(DABDetrTransformerDecoder(3, layer_cfg()))
     ours = DABDecoder(3, layer_cfg(), inverse_sigmoid_eps=1e-5).double()

@@ -64,6 +64,21 @@ def test_without_groups_all_see_each_other() -> None:
     torch.testing.assert_close(attention(query), expected)
 
 
+def test_padding_is_passed_over() -> None:
+    settings = dict(embed_dims=DIMS, num_heads=4, batch_first=True)
+    attention = GroupedSelfAttention(**settings).double().eval()
+    query = torch.randn(2, 6, DIMS, dtype=torch.float64)
+    mask = torch.tensor([[False] * 4 + [True] * 2, [False] * 6])
+    found = attention(query, key_padding_mask=mask)
+    expected = MultiheadAttention.forward(
+        attention, query, key_padding_mask=mask
+    )
+    torch.testing.assert_close(found, expected)
+    groups = QueryGroups([QueryGroup('a', 3), QueryGroup('b', 3)])
+    with pytest.raises(ValueError, match='groups of queries have no padding'):
+        attention(query, key_padding_mask=mask, query_groups=groups)
+
+
 def test_a_mask_is_refused() -> None:
     """It would else be passed over in silence."""
     attention = GroupedSelfAttention(DIMS, 4, batch_first=True)

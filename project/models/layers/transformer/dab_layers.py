@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""DAB-DETR's decoder with query groups, on one feature level or several."""
+"""DAB-DETR's encoder, and its decoder with query groups, on fused kernels."""
 
 from typing import Any
 
@@ -11,20 +11,51 @@ from mmdet.models.layers.transformer import (
     MLP,
     ConditionalAttention,
     DABDetrTransformerDecoderLayer,
+    DABDetrTransformerEncoder,
     DetrTransformerDecoder,
+    DetrTransformerEncoderLayer,
     coordinate_to_encoding,
 )
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
+from ..checkpoint import checkpoint_layers
 from .deformable_attention import LevelShapes
-from .deformable_layers import refine_reference
+from .deformable_layers import layer_norms, refine_reference
 from .query_groups import (
+    GroupedSelfAttention,
     QueryGroups,
     grouped_attention,
     join_heads,
     split_heads,
 )
+
+
+class DABEncoderLayer(DetrTransformerEncoderLayer):
+    """mmdet's layer on attention that stores no weights."""
+
+    def _init_layers(self) -> None:
+        """Initialize self_attn, ffn, and norms."""
+        self.self_attn = GroupedSelfAttention(**self.self_attn_cfg)
+        self.embed_dims = self.self_attn.embed_dims
+        self.ffn = FFN(**self.ffn_cfg)
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 2)
+
+
+class DABEncoder(DABDetrTransformerEncoder):
+    """mmdet's DAB-DETR encoder, whose attention stores no weights.
+
+    ``num_cp`` layers are recomputed in the backward pass.
+    """
+
+    def _init_layers(self) -> None:
+        """Initialize encoder layers, and the scale of the positions."""
+        self.layers = ModuleList(
+            DABEncoderLayer(**self.layer_cfg) for _ in range(self.num_layers)
+        )
+        dims = self.embed_dims = self.layers[0].embed_dims
+        self.query_scale = MLP(dims, dims, dims, 2)
+        checkpoint_layers(self.layers, max(self.num_cp, 0))
 
 
 class ConditionalSelfAttention(ConditionalAttention):
@@ -237,10 +268,7 @@ class DABDecoderLayer(DABDetrTransformerDecoderLayer):
         self.cross_attn = self.cross_attn_class(**self.cross_attn_cfg)
         self.embed_dims = self.self_attn.embed_dims
         self.ffn = FFN(**self.ffn_cfg)
-        self.norms = ModuleList(
-            build_norm_layer(self.norm_cfg, self.embed_dims)[1]
-            for _ in range(3)
-        )
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 3)
         self.keep_query_pos = self.cross_attn.keep_query_pos
 
     def forward(

@@ -27,7 +27,7 @@ class DeformableEncoderLayer(DeformableDetrTransformerEncoderLayer):
         self.self_attn = DeformableAttention(**self.self_attn_cfg)
         self.embed_dims = self.self_attn.embed_dims
         self.ffn = FFN(**self.ffn_cfg)
-        self.norms = _layer_norms(self.norm_cfg, self.embed_dims, 2)
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 2)
 
 
 class DeformableEncoder(DeformableDetrTransformerEncoder):
@@ -87,7 +87,7 @@ class DeformableDecoderLayer(DeformableDetrTransformerDecoderLayer):
         self.cross_attn = DeformableAttention(**self.cross_attn_cfg)
         self.embed_dims = self.self_attn.embed_dims
         self.ffn = FFN(**self.ffn_cfg)
-        self.norms = _layer_norms(self.norm_cfg, self.embed_dims, 3)
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 3)
 
 
 class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
@@ -290,8 +290,17 @@ def _on_levels(reference_points: Tensor, valid_ratios: Tensor) -> Tensor:
     return reference_points[:, :, None] * ratios[:, None]
 
 
-def _layer_norms(norm_cfg: dict, embed_dims: int, count: int) -> ModuleList:
-    """Build the norms of one layer."""
+def layer_norms(norm_cfg: dict, embed_dims: int, count: int) -> ModuleList:
+    """Build the norms of one layer.
+
+    Args:
+        norm_cfg (dict): Config of a norm.
+        embed_dims (int): Dimension of the queries.
+        count (int): How many norms.
+
+    Returns:
+        ModuleList: The norms.
+    """
     return ModuleList(
         build_norm_layer(norm_cfg, embed_dims)[1] for _ in range(count)
     )

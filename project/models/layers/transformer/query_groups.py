@@ -102,6 +102,7 @@ def grouped_attention(
     key: Tensor,
     value: Tensor,
     query_groups: QueryGroups | None = None,
+    key_padding_mask: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
     """Attend among queries, each group to what it sees.
@@ -116,15 +117,26 @@ def grouped_attention(
         value (Tensor): Projected values, has the same shape.
         query_groups (QueryGroups, optional): Groups of the queries. By
             default all see each other.
+        key_padding_mask (Tensor, optional): True where a key is padding,
+            which only queries without groups have; has shape
+            (bs, num_queries).
         dropout (float): Share of the attention weights that are dropped.
 
     Returns:
         Tensor: Attended values, has the shape of ``query``.
+
+    Raises:
+        ValueError: If there are both groups and padding.
     """
     attend = partial(F.scaled_dot_product_attention, dropout_p=dropout)
     blocks = list(query_groups.attention_blocks()) if query_groups else []
     if len(blocks) <= 1:
-        return attend(query, key, value)
+        is_valid = None
+        if key_padding_mask is not None:
+            is_valid = ~key_padding_mask[:, None, None]
+        return attend(query, key, value, attn_mask=is_valid)
+    if key_padding_mask is not None:
+        raise ValueError('groups of queries have no padding')
     if len(blocks) >= _MANY_GROUPS:
         mask = query_groups.attention_mask(query.device)
         return attend(query, key, value, attn_mask=mask)
@@ -164,6 +176,7 @@ class GroupedSelfAttention(MultiheadAttention):
         query_pos: Tensor | None = None,
         key_pos: Tensor | None = None,
         attn_mask: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
         *,
         query_groups: QueryGroups | None = None,
         **kwargs,
@@ -181,6 +194,8 @@ class GroupedSelfAttention(MultiheadAttention):
             key_pos (Tensor, optional): Not used.
             attn_mask (Tensor, optional): Must be None, ``query_groups`` says
                 who sees whom.
+            key_padding_mask (Tensor, optional): True where a query is
+                padding, has shape (bs, num_queries); not with groups.
             query_groups (QueryGroups, optional): Groups of the queries. By
                 default all the queries see each other.
 
@@ -206,6 +221,7 @@ class GroupedSelfAttention(MultiheadAttention):
         output = grouped_attention(
             *(split_heads(x, attn.num_heads) for x in projected),
             query_groups,
+            key_padding_mask,
             dropout=attn.dropout if self.training else 0.0,
         )
         output = attn.out_proj(join_heads(output))
