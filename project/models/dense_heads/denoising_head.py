@@ -84,7 +84,7 @@ class DenoisingHead(SetPredictionHead):
         if not self.dn_loss_on_fillers:
             # Surely background: no loss, no gradient.
             cls_scores = cls_scores.masked_fill(
-                denoising.is_filler()[..., None], -torch.inf
+                denoising.is_filler[..., None], -torch.inf
             )
         predictions = PredictionSet(
             'dn_',

@@ -5,6 +5,8 @@ from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 from torch import Tensor, nn
 
+from project.utils.errors import UserError
+
 from ..layers.denoising import patterned_queries
 from ..layers.transformer.dab_layers import LevelwiseDABDecoder
 from .dn_deformable_detr import DNDeformableDETR
@@ -21,7 +23,11 @@ class DNDeformableEncoderDETR(DNDeformableDETR):
     Args:
         num_patterns (int): Patterns for each anchor; 0 for none, which is one
             without a content of its own. Defaults to 0.
-        *args, **kwargs: As in :class:`DNDeformableDETR`.
+        *args, **kwargs: As in :class:`DNDeformableDETR`, without
+            ``uniform_anchors``.
+
+    Raises:
+        UserError: As there, or if ``uniform_anchors`` is asked for.
     """
 
     decoder_class = LevelwiseDABDecoder
@@ -29,6 +35,12 @@ class DNDeformableEncoderDETR(DNDeformableDETR):
     def __init__(
         self, *args: Any, num_patterns: int = 0, **kwargs: Any
     ) -> None:
+        if kwargs.get('uniform_anchors'):
+            raise UserError(
+                'model.uniform_anchors=True is of DNDeformableDETR, whose '
+                'queries have contents of their own; '
+                f'{type(self).__name__} has none'
+            )
         self.num_patterns = num_patterns
         super().__init__(*args, **kwargs)
 

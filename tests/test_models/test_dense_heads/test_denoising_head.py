@@ -130,7 +130,7 @@ def test_denoising_losses(
     assert gradient.isfinite().all()
     touched = (gradient != 0).any(-1)[0]
     assert not touched[:, -4:].any()
-    is_filler = denoising.is_filler()
+    is_filler = denoising.is_filler
     assert (touched[:, :-4] == (on_fillers | ~is_filler)).all()
 
 

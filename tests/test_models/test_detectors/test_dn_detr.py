@@ -250,6 +250,11 @@ def test_forms_that_do_not_exist(form: str, wrong: dict) -> None:
         build_model(toy_config(form, **wrong))
 
 
+def test_anchors_that_cannot_be_spread() -> None:
+    with pytest.raises(UserError, match='uniform_anchors=True is of DNDef'):
+        build_model(toy_config('encoder', uniform_anchors=True))
+
+
 @pytest.mark.parametrize(
     ('case', 'classifiers'),
     [

@@ -3,14 +3,19 @@ from unittest import mock
 
 import pytest
 import torch
+from mmdet.models.layers.transformer import CdnQueryGenerator
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
 from project.models.layers.denoising import (
+    ContrastiveDNQueryGenerator,
     DenoisingNoise,
     DNQueryGenerator,
     patterned_queries,
 )
+from project.models.utils.box_ops import normalize_boxes
 from project.utils.errors import UserError
+from tests.helpers.toy import toy_batch
 
 DIMS = 9
 COUNTS = [2, 0, 1]
@@ -47,9 +52,9 @@ def test_layout() -> None:
     assert queries.place.tolist() == [0, 1, 0, 2, 3, 2]
     assert queries.target.tolist() == [0, 1, 2, 0, 1, 2]
     is_filler = [[False] * 4, [True] * 4, [False, True, False, True]]
-    assert queries.is_filler().tolist() == is_filler
-    assert (queries.query[queries.is_filler()] == 0).all()
-    assert (queries.references_unact[queries.is_filler()] == 0).all()
+    assert queries.is_filler.tolist() == is_filler
+    assert (queries.query[queries.is_filler] == 0).all()
+    assert (queries.references_unact[queries.is_filler] == 0).all()
     table = module.label_embedding.weight
     for image, place, target in [(0, 0, 0), (0, 3, 1), (2, 2, 2)]:
         content = queries.query[image, place]
@@ -175,6 +180,80 @@ def test_patterns_repeat_the_anchors() -> None:
     contents, kept = patterned_queries(content, anchors)
     assert torch.equal(contents, torch.stack([content, content]))
     assert torch.equal(kept, anchors)
+
+
+@pytest.mark.parametrize('counts', [[2, 0, 1], [0, 3], [4]])
+def test_contrastive_queries_are_those_of_mmdet(counts: list[int]) -> None:
+    """With the random numbers that mmdet's generator draws."""
+    _, samples = toy_batch(
+        ((60, 90),) * len(counts), tuple(counts), num_classes=5
+    )
+    theirs = CdnQueryGenerator(
+        5,
+        embed_dims=DIMS,
+        num_matching_queries=3,
+        label_noise_scale=0.5,
+        box_noise_scale=0.8,
+        group_cfg=dict(dynamic=True, num_dn_queries=10),
+    )
+    torch.manual_seed(1)
+    query, references, mask, meta = theirs(samples)
+
+    ours = ContrastiveDNQueryGenerator(
+        5,
+        DIMS,
+        label_noise_scale=0.25,
+        box_noise_scale=0.8,
+        group_cfg=dict(dynamic=True, num_dn_queries=10),
+    )
+    ours.load_state_dict(theirs.state_dict())
+
+    def mmdets_draw(num: int, device: torch.device) -> DenoisingNoise:
+        torch.manual_seed(1)
+        label_rand, labels = torch.rand(num), torch.zeros(num, dtype=int)
+        chosen = (label_rand < 0.25).nonzero().flatten()
+        labels[chosen] = torch.randint_like(chosen, 0, 5)
+        sign = torch.randint(2, (num, 4), dtype=torch.float32) * 2 - 1
+        return DenoisingNoise(label_rand, labels, torch.rand(num, 4), sign)
+
+    ours.draw_noise = mmdets_draw
+    instances = [sample.gt_instances for sample in samples]
+    labels = torch.cat([gt.labels for gt in instances])
+    boxes, _ = normalize_boxes(
+        [gt.bboxes for gt in instances],
+        [sample.img_shape for sample in samples],
+        like=query,
+    )
+    queries = ours(labels, boxes, counts)
+    assert queries.num_groups == meta['num_denoising_groups']
+    assert queries.num_queries == meta['num_denoising_queries']
+    torch.testing.assert_close(queries.query, query)
+    torch.testing.assert_close(
+        queries.references_unact, references, rtol=1e-4, atol=1e-5
+    )
+    groups = queries.query_groups(3)
+    assert torch.equal(groups.attention_mask(mask.device), ~mask)
+    # The first half of each group is to be given back, and only it.
+    half = queries.place % queries.group_size < max(counts)
+    assert half.all()
+    assert len(queries.place) == queries.num_groups * sum(counts)
+    assert (~queries.is_filler).sum() == 2 * len(queries.place)
+
+
+def test_contrastive_noise_is_drawn_farther_for_second_copies() -> None:
+    module = ContrastiveDNQueryGenerator(
+        5, DIMS, box_noise_scale=1.0, group_cfg=dict(num_groups=1), seed=0
+    )
+    count = 2000
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2]]).expand(count, 4)
+    queries = module(torch.zeros(count, dtype=int), boxes, [count])
+    corners = bbox_cxcywh_to_xyxy(queries.references_unact[0].sigmoid())
+    shift = (corners - torch.tensor([0.4, 0.4, 0.6, 0.6])).abs()
+    first, second = shift.split(count)
+    # A box whose corners changed sides has them in the other order.
+    assert (first <= 0.1 + 1e-5).all()
+    assert second[:, :2].amax() > 0.19
+    assert (second.amin(1) > 0.09).float().mean() > 0.7
 
 
 @pytest.mark.parametrize(
