@@ -1,7 +1,8 @@
 """DN-DETR and its deformable forms: the authors' repository and detrex."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -107,26 +108,15 @@ def run(
         **{f'feat{level}': feat for level, feat in enumerate(feats)},
     )
     if model.training:
-        results.update(_training_results(results, decoder_inputs, head_inputs))
-        if getattr(model, 'patterns', None) is not None:
-            # The goldens have the contents before patterns are added.
-            patterns = model.patterns.weight.repeat_interleave(
-                model.num_queries, dim=0
-            )
-            end = head_inputs['denoising'].num_queries
-            results['query_label'] = torch.cat(
-                [
-                    results['query_label'][:, :end],
-                    results['query_label'][:, end:] - patterns,
-                ],
-                dim=1,
-            )
+        results.update(
+            _training_results(model, results, decoder_inputs, head_inputs)
+        )
     else:
         results.update(_detections(golden, model, results))
     return results, head_inputs
 
 
-def _noise_of(golden: 'Golden') -> object:
+def _noise_of(golden: 'Golden') -> Callable[..., DenoisingNoise]:
     """What draws the golden's random numbers."""
 
     def draw(num: int, device: torch.device) -> DenoisingNoise:
@@ -143,31 +133,30 @@ def _noise_of(golden: 'Golden') -> object:
     return draw
 
 
-def _spied(owner: object, method: str) -> object:
-    """Collect what a method is given and returns."""
-    from contextlib import contextmanager
+@contextmanager
+def _spied(owner: object, method: str) -> Iterator[list[tuple[dict, object]]]:
+    """Collect what a method is given, by name, and what it returns."""
+    calls = []
+    original = getattr(owner, method)
 
-    @contextmanager
-    def spying() -> Iterator[list]:
-        calls = []
-        original = getattr(owner, method)
+    def spy(**kwargs: object) -> object:
+        calls.append((kwargs, original(**kwargs)))
+        return calls[-1][1]
 
-        def spy(**kwargs):
-            calls.append((kwargs, original(**kwargs)))
-            return calls[-1][1]
-
-        with mock.patch.object(owner, method, spy):
-            yield calls
-
-    return spying()
+    with mock.patch.object(owner, method, spy):
+        yield calls
 
 
 def _training_results(
-    results: dict, decoder_inputs: dict, head_inputs: dict
+    model: nn.Module, results: dict, decoder_inputs: dict, head_inputs: dict
 ) -> dict[str, Tensor]:
     """Denoising and matched queries apart, and what the decoder gets."""
     end = head_inputs['denoising'].num_queries
-    query = decoder_inputs['query']
+    query = decoder_inputs['query'].clone()
+    if getattr(model, 'patterns', None) is not None:
+        # The goldens have contents before the patterns are added.
+        patterns = model.patterns.weight
+        query[:, end:] -= patterns.repeat_interleave(model.num_queries, 0)
     anchors = decoder_inputs['reference_points'].logit()
     groups = decoder_inputs['query_groups']
     return dict(

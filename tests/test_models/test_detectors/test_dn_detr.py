@@ -1,11 +1,14 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 import project  # noqa: F401
+from project.engine.runner.checkpoints import check_checkpoint
 from project.models.layers.denoising import DenoisingNoise
 from project.utils.checkpoint.classes import COCO_IDS
 from project.utils.checkpoint.convert import convert_state_dict
@@ -125,6 +128,32 @@ def test_the_class_count_reaches_the_label_table(form: str) -> None:
     assert model.state_dict()[LABELS].shape == (8, 255)
     losses = model.loss(*toy_batch(num_classes=7))
     assert all(value.isfinite() for value in losses.values())
+
+
+@pytest.mark.parametrize('form', ['dense', 'deformable', 'encoder'])
+def test_finetuning_starts_the_label_table_anew(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """What counts classes is named; all else is the checkpoint's."""
+    path = tmp_path / '80.pth'
+    old = build_model(toy_config(form)).state_dict()
+    torch.save(dict(state_dict=old), path)
+    config = toy_config(form)
+    config.bbox_head.num_classes = 7
+    config.test_cfg.max_per_img = 80
+    model = build_model(config, seed=1)
+    start = {name: w.clone() for name, w in model.state_dict().items()}
+    with pytest.raises(UserError, match='80 classes and the model has 7'):
+        check_checkpoint(str(path), model, fine_tuning=True)
+    capsys.readouterr()
+    load_checkpoint(model, str(path), strict=False, map_location='cpu')
+    told = capsys.readouterr().out
+    renewed = {n for n, w in old.items() if w.shape != start[n].shape}
+    assert LABELS in renewed
+    for name, weight in model.state_dict().items():
+        expected = start if name in renewed else old
+        assert weight.equal(expected[name]), name
+        assert (f'size mismatch for {name}' in told) == (name in renewed)
 
 
 def is_xavier(weight: Tensor) -> bool:
