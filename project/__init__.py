@@ -1,21 +1,42 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Strong DETRs for MMDetection 3.x.
 
-Importing this package registers its detectors, heads, losses, assigners and
-runner with mmdet; a config does so by::
+Importing this package makes its detectors, heads, losses, assigners and
+runner known to mmdet, which imports them when it first looks something up; a
+config does so by::
 
     custom_imports = dict(imports=['project'], allow_failed_imports=False)
 """
 
+import importlib
+from typing import Any
+
 from .utils.environment import can_register
 from .version import __version__
 
-__all__ = ['__version__']
+_SUBPACKAGES = ('apis', 'datasets', 'engine', 'evaluation', 'models')
+
+__all__ = ['__version__', *_SUBPACKAGES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a subpackage when it is first used."""
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f'{__name__}.{name}')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
 
 if can_register():
-    from . import datasets, engine, models
+    import mmdet.registry
+    import mmengine.registry
+
     from .utils.compat import allow_mmengine_checkpoints
+    from .utils.registration import add_location
 
-    __all__ += ['datasets', 'engine', 'models']
-
+    add_location(
+        (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS), 'project.models'
+    )
+    add_location(
+        (mmdet.registry.RUNNERS, mmengine.registry.RUNNERS), 'project.engine'
+    )
     allow_mmengine_checkpoints()

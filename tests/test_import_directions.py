@@ -48,6 +48,7 @@ ALLOWED = {
         'project.apis',
         'project.datasets',
         'project.engine',
+        'project.evaluation',
         'project.utils',
     },
     # Measures parts of a model one by one, against the tests' reference.

@@ -6,6 +6,7 @@ number tells which tensor it was.
 """
 
 import json
+import re
 import zlib
 
 import torch
@@ -38,14 +39,24 @@ def read_keys(listing: str) -> dict:
             for second, first in keys['shared'].items()
         )
         keys['aliases'] = {alias: name for name, alias in pairs}
-    elif 'aliases' not in keys:  # Rank-DETR's say it in a note
-        prefix = 'transformer.decoder.'
-        keys['aliases'] = {
-            name: name.removeprefix(prefix)
-            for name in keys['state_dict']
-            if name.startswith((f'{prefix}class_', f'{prefix}bbox_'))
-        }
+    elif 'aliases' not in keys:  # told in notes and specs
+        names = keys['state_dict']
+        first = {name: _first_name(name) for name in names}
+        keys['aliases'] = {k: v for k, v in first.items() if k != v}
     return keys
+
+
+def _first_name(name: str) -> str:
+    """The name under which a tensor of the heads is listed first.
+
+    Rank-DETR's decoder registers the heads of all layers once more, Anchor
+    DETR's layers share one.
+    """
+    decoder = 'transformer.decoder.'
+    if name.startswith((f'{decoder}class_', f'{decoder}bbox_')):
+        return name.removeprefix(decoder)
+    shared = r'(transformer\.(class|bbox)_embed\.)\d+'
+    return re.sub(shared, r'\g<1>0', name)
 
 
 def number_of(name: str) -> float:

@@ -39,8 +39,16 @@ class Golden:
 
     @cached_property
     def source_weights(self) -> dict[str, Tensor]:
-        """The reference model's weights, aliases included."""
+        """The reference model's weights, aliases included.
+
+        Indices were left as built, also where ``skip_fill`` does not say so.
+        """
         skipped = set(self.meta.get('skip_fill', ()))
+        skipped.update(
+            name
+            for name in self.meta['state_dict']
+            if name.endswith('relative_position_index')
+        )
         aliases = self.meta.get('aliases', {})
         values = {
             name: torch.from_numpy(np.asarray(weights.fill(name, shape)))
@@ -55,12 +63,12 @@ class Golden:
 
     def build(self) -> tuple[nn.Module, dict[str, str]]:
         """The detector with the golden's weights, and our name of each."""
+        config = self.system.build_config(self.meta)
         converted = convert_state_dict(
-            self.source_weights,
-            num_classes=self.meta['model']['num_classes'],
+            self.source_weights, num_classes=config.bbox_head.num_classes
         )
         with DefaultScope.overwrite_default_scope('mmdet'):
-            model = MODELS.build(self.system.build_config(self.meta))
+            model = MODELS.build(config)
         model = model.double().to(self.device)
         incompatible = model.load_state_dict(
             converted.state_dict, strict=False

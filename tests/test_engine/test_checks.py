@@ -139,6 +139,15 @@ def test_annotations_of_another_kind(
     assert f'{root}/a.json' in message
 
 
+@pytest.mark.parametrize(
+    'key', ['id', 'image_id', 'category_id', 'bbox', 'area']
+)
+def test_an_annotation_lacks_a_key(root: Path, key: str) -> None:
+    rewrite(root, lambda content: content['annotations'][0].pop(key))
+    with pytest.raises(UserError, match=rf"a\.json has no '{key}': .* are "):
+        check_data(config(root), ['test'])
+
+
 def test_training_needs_annotations_and_testing_does_not(root: Path) -> None:
     rewrite(root, lambda content: content.pop('annotations'))
     check_data(config(root), ('test',))

@@ -1,5 +1,6 @@
 """The runner resolves, checks and works without a GPU."""
 
+import copy
 import logging
 import socket
 from collections.abc import Iterator
@@ -274,7 +275,7 @@ def test_the_matching_cost_changes_late_also_after_resuming(
             log_processor__by_epoch=False,
         )
     unbroken = WatchCosts()
-    runner = make_runner(**options)
+    runner = make_runner(**copy.deepcopy(options))
     runner.register_hook(unbroken)
     runner.train()
     expected = {i: i >= 3 for i in range(6)}

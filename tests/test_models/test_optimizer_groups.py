@@ -113,6 +113,39 @@ def test_rank_detr_trains_as_its_script_does(listing, expected):
     assert sum(elements.values()) == keys['trainable_parameters']
 
 
+@pytest.mark.parametrize('backbone', ['r50', 'r101-dc5'])
+def test_anchor_detr_spares_norms_the_decay(backbone):
+    """As detectron2's builder groups detrex's model."""
+    config = f'anchor_detr/anchor-detr_{backbone}_8xb2-50e_coco.py'
+    model, cfg = build(config, 80)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert wrapper.clip_grad_kwargs == dict(max_norm=0.1, norm_type=2)
+    norms = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm))
+        for parameter in module.parameters()
+    }
+    assert len(norms) == 2 * (1 + 6 * 2 + 6 * 3)
+    names = {id(p): name for name, p in model.named_parameters()}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = {
+        id(parameter): group
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
+    for parameter in trained:
+        group, name = groups[id(parameter)], names[id(parameter)]
+        in_backbone = name.startswith('backbone.')
+        assert group['lr'] == pytest.approx(1e-5 if in_backbone else 1e-4)
+        decay = 0 if id(parameter) in norms else 1e-4
+        assert group['weight_decay'] == decay, name
+    frozen = {n.split('.')[1] for n in names.values()} - {
+        names[id(p)].split('.')[1] for p in trained
+    }
+    assert frozen == {'conv1', 'bn1', 'layer1'}
+
+
 DN_DETR = [name for name in key_listings() if name.startswith('dn_detr/')]
 
 

@@ -10,20 +10,9 @@ benchmark = load_tool('analysis_tools/benchmark_inference')
 
 
 def test_table(capsys: pytest.CaptureFixture) -> None:
-    benchmark.main(
-        [
-            str(TOY_CONFIG),
-            '--shape',
-            '64',
-            '96',
-            '--repeats',
-            '2',
-            '--device',
-            'cpu',
-            '--cfg-options',
-            'model.num_queries=5',
-        ]
-    )
+    options = ['--shape', '64', '96', '--repeats', '2', '--device', 'cpu']
+    options += ['--cfg-options', 'model.num_queries=5']
+    benchmark.main([str(TOY_CONFIG), *options])
     (row,) = re.findall(
         r'([\d.]+) \| +([\d.]+) \| toy', capsys.readouterr().out
     )

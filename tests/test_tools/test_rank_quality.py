@@ -1,6 +1,7 @@
 """The tool runs on detectors of this package and of mmdet."""
 
 import csv
+import json
 from pathlib import Path
 
 import cv2
@@ -35,7 +36,32 @@ model = dict(
         cross_attn_cfg=dict(embed_dims=32, num_heads=4, batch_first=True),
         ffn_cfg=dict(embed_dims=32, feedforward_channels=64))),
     positional_encoding=dict(num_feats=16, normalize=True),
-    bbox_head=dict(type='DETRHead', num_classes=7, embed_dims=32),
+    bbox_head=dict(type='DETRHead', num_classes=7, embed_dims=32,
+                   loss_cls=dict(type='CrossEntropyLoss', class_weight=1.0)),
+    test_cfg=dict(max_per_img=10),
+)
+"""
+
+# One of this package whose decoder layers share a head.
+ANCHOR_CONFIG = """
+_base_ = [{toy!r}]
+attention = dict(embed_dims=32, num_heads=4)
+ffn = dict(embed_dims=32, feedforward_channels=64)
+model = dict(
+    _delete_=True,
+    type='AnchorDETR',
+    num_queries=12,
+    data_preprocessor=dict(type='DetDataPreprocessor', mean=[123.675] * 3,
+                           std=[58.0] * 3),
+    backbone=dict(type='ResNet', depth=18, base_channels=8, out_indices=(3,)),
+    neck=dict(type='ChannelMapper', in_channels=[64], kernel_size=1,
+              out_channels=32, num_outs=1),
+    encoder=dict(num_layers=1, layer_cfg=dict(
+        self_attn_cfg=attention, ffn_cfg=ffn)),
+    decoder=dict(num_layers=3, layer_cfg=dict(
+        self_attn_cfg=attention, cross_attn_cfg=attention, ffn_cfg=ffn)),
+    bbox_head=dict(type='AnchorDETRHead', num_classes=7, embed_dims=32,
+                   loss_cls=dict(type='FocalLoss', use_sigmoid=True)),
     test_cfg=dict(max_per_img=10),
 )
 """
@@ -56,22 +82,10 @@ def run(config: Path, data_root: Path, folder: Path) -> Path:
     """Run the tool on random weights; gives the path of the picture."""
     weights = save_weights(Config.fromfile(config), folder / 'weights.pth')
     picture = folder / 'out' / 'ranks.png'
-    rank_quality.main(
-        [
-            str(config),
-            str(weights),
-            '--device',
-            'cpu',
-            '--out',
-            str(picture),
-            '--max-rank',
-            '20',
-            '--title',
-            'a title',
-            '--cfg-options',
-            f'data_root={data_root}',
-        ]
-    )
+    options = ['--out', str(picture), '--max-rank', '20', '--device', 'cpu']
+    options += ['--title', 'a title', '--cfg-options']
+    options += [f'data_root={data_root}']
+    rank_quality.main([str(config), str(weights), *options])
     return picture
 
 
@@ -104,6 +118,12 @@ def test_a_detector_with_denoising(toy_data: Path, tmp_path: Path) -> None:
 def test_a_detector_of_mmdet(toy_data: Path, tmp_path: Path) -> None:
     config = tmp_path / 'config.py'
     config.write_text(DETR_CONFIG.format(toy=str(TOY_CONFIG)))
+    check_results(run(config, toy_data, tmp_path), num_layers=3)
+
+
+def test_layers_that_share_a_head(toy_data: Path, tmp_path: Path) -> None:
+    config = tmp_path / 'config.py'
+    config.write_text(ANCHOR_CONFIG.format(toy=str(TOY_CONFIG)))
     check_results(run(config, toy_data, tmp_path), num_layers=3)
 
 
@@ -147,20 +167,15 @@ def test_detectors_without_layers_are_named() -> None:
 
 def test_a_set_without_objects_is_told(toy_data: Path, tmp_path: Path) -> None:
     weights = save_weights(Config.fromfile(TOY_CONFIG), tmp_path / 'w.pth')
-    with pytest.raises(SystemExit, match='None of the 0 images has an object'):
-        rank_quality.main(
-            [
-                str(TOY_CONFIG),
-                str(weights),
-                '--device',
-                'cpu',
-                '--out',
-                str(tmp_path / 'x.png'),
-                '--cfg-options',
-                f'data_root={toy_data}',
-                'test_dataloader.dataset.indices=0',
-            ]
-        )
+    content = json.loads((toy_data / 'annotations/val.json').read_text())
+    content['annotations'] = []
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'annotations/val.json').write_text(json.dumps(content))
+    (tmp_path / 'val').symlink_to(toy_data / 'val')
+    options = ['--out', str(tmp_path / 'x.png'), '--device', 'cpu']
+    options += ['--cfg-options', f'data_root={tmp_path}']
+    with pytest.raises(SystemExit, match='None of the 5 images has an object'):
+        rank_quality.main([str(TOY_CONFIG), str(weights), *options])
 
 
 def test_missing_config_is_named() -> None:
@@ -173,6 +188,7 @@ def test_docs_name_the_columns() -> None:
     for column in (
         'rank_correlation',
         'rank_correlation_on_objects',
+        'rank_correlation_of_hits',
         'precision_at_object_count',
         'duplicates_per_object_at_object_count',
         'best_precision',

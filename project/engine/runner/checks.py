@@ -4,7 +4,7 @@
 import inspect
 import json
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from project.engine.runner.resolve import (
 from project.utils.errors import UserError
 
 _NUM_NAMES_SHOWN = 5
+_ANNOTATION_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'area')
 
 
 def check_model(cfg: Config) -> None:
@@ -134,7 +135,8 @@ class AnnotationFile:
             AnnotationFile: Its summary.
 
         Raises:
-            UserError: If it is no COCO json or has no categories.
+            UserError: If it is no COCO json, has no categories, or an
+                annotation lacks what mmdet and pycocotools read.
         """
         try:
             with open(path, encoding='utf-8') as file:
@@ -154,6 +156,7 @@ class AnnotationFile:
                 f"The annotation file {path} has no 'categories'; expected a "
                 "list such as [{'id': 1, 'name': 'cat'}]."
             )
+        _check_annotations(path, content.get('annotations') or [])
         images = content['images']
         return cls(
             path=path,
@@ -161,6 +164,18 @@ class AnnotationFile:
             first_image=images[0]['file_name'] if images else None,
             with_annotations=bool(content.get('annotations')),
         )
+
+
+def _check_annotations(path: str, annotations: Sequence[dict]) -> None:
+    """Raise if an annotation lacks one of the keys that are read."""
+    for annotation in annotations:
+        missing = [key for key in _ANNOTATION_KEYS if key not in annotation]
+        if missing:
+            raise UserError(
+                f"An annotation of {path} has no '{missing[0]}': "
+                f'{_shortened(annotation)} are its keys; expected '
+                f'{", ".join(_ANNOTATION_KEYS)}.'
+            )
 
 
 def _check_dataset(
@@ -241,8 +256,9 @@ def _check_classes(dataset: ConfigDict, annotations: AnnotationFile) -> None:
     )
 
 
-def _shortened(names: Sequence[str]) -> str:
+def _shortened(names: Iterable[str]) -> str:
     """List the first few names."""
+    names = list(names)
     shown = ', '.join(map(repr, names[:_NUM_NAMES_SHOWN]))
     more = len(names) - _NUM_NAMES_SHOWN
     return f'{shown} and {more} more' if more > 0 else shown

@@ -1,4 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from .anchor_detr_head import AnchorDETRHead
 from .denoising_head import DenoisingHead
 from .dn_detr_head import DNDETRHead
 from .h_detr_head import HDETRHead
@@ -6,6 +7,7 @@ from .rank_detr_head import RankDETRHead
 from .set_prediction_head import SetPredictionHead
 
 __all__ = [
+    'AnchorDETRHead',
     'DNDETRHead',
     'DenoisingHead',
     'HDETRHead',

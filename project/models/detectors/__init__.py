@@ -1,4 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from .anchor_detr import AnchorDETR
 from .base_deformable_detr import BaseDeformableDETR
 from .dn_deformable_detr import DNDeformableDETR
 from .dn_deformable_encoder_detr import DNDeformableEncoderDETR
@@ -9,6 +10,7 @@ from .rank_detr import RankDETR
 __all__ = [
     'DNDETR',
     'HDETR',
+    'AnchorDETR',
     'BaseDeformableDETR',
     'DNDeformableDETR',
     'DNDeformableEncoderDETR',

@@ -13,7 +13,12 @@ _SWINS = {
     (96, (2, 2, 18, 2)): 'swin-s',
     (192, (2, 2, 18, 2)): 'swin-l',
 }
-_QUERY_TABLES = ('query_embedding', 'refpoint_embed')
+# Learned tables that queries come from; a model has one of them at most.
+_QUERY_TABLES = (
+    'query_embedding.weight',
+    'anchor_points.weight',
+    'refpoint_embed.weight',
+)
 # Parts of single methods, by how the names of their weights begin.
 _PARTS = {
     'decoder.rank_aware_content_query.': 'query rank layer',
@@ -22,6 +27,7 @@ _PARTS = {
     'encoder.query_scale.': 'dense encoder',
     'decoder.ref_anchor_head.': 'dense decoder',
     'patterns.': 'patterns',
+    'anchor_points.': 'anchor points',
 }
 
 
@@ -33,8 +39,8 @@ class Architecture:
         backbone (str): ``r50``, ``r101``, ``swin-t``, ``swin-s``,
             ``swin-l``, or another backbone in words.
         num_query_rows (int): Rows of the learned query table (one-to-one and
-            one-to-many queries together), or of the learned anchors; 0 if
-            there is no such table.
+            one-to-many queries together) or of learned anchors; 0 if there
+            is no such table.
         num_levels (int): Feature levels.
         as_two_stage (bool): Whether the encoder proposes the boxes.
         with_box_refine (bool): Whether each decoder layer has its own heads.
@@ -87,15 +93,17 @@ def describe(
     Returns:
         Architecture: A guess that a single missing tensor hardly changes.
     """
-    tables = (state_dict.get(f'{name}.weight') for name in _QUERY_TABLES)
-    table = next((table for table in tables if table is not None), None)
+    rows = [
+        len(state_dict[name]) for name in _QUERY_TABLES if name in state_dict
+    ]
     levels = state_dict.get('level_embed')
     two_stage = any(
         name.startswith(('memory_trans_', 'pos_trans_')) for name in state_dict
     )
     return Architecture(
         backbone=_backbone(state_dict),
-        num_query_rows=0 if table is None else len(table),
+        num_query_rows=sum(rows),
+        # A single level is not told from others.
         num_levels=1 if levels is None else len(levels),
         as_two_stage=two_stage,
         with_box_refine=with_box_refine,

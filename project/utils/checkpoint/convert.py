@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from project.utils.checkpoint import dn_detr, h_detr, rank_detr
+from project.utils.checkpoint import anchor_detr, dn_detr, h_detr, rank_detr
 from project.utils.checkpoint.architecture import Architecture, describe
 from project.utils.checkpoint.backbones import derived_buffers
 from project.utils.checkpoint.classes import (
@@ -23,6 +23,7 @@ LAYOUTS: tuple[Layout, ...] = (
     h_detr.AUTHORS,
     h_detr.DETREX,
     rank_detr.AUTHORS,
+    anchor_detr.DETREX,
     *dn_detr.LAYOUTS,
 )
 

@@ -111,7 +111,7 @@ def test_small_input_uses_the_proposals_there_are() -> None:
         assert not parameter.requires_grad or parameter.grad is not None, name
     with torch.no_grad():
         (found,) = model.eval().predict(batch, samples)
-    assert len(found.pred_instances) == 100
+    assert len(found.pred_instances) == model.test_cfg.max_per_img
 
 
 def test_the_parts_serve_another_head() -> None:

@@ -258,7 +258,7 @@ def test_a_set_may_have_a_classification_loss_of_its_own() -> None:
     batch = make_batch((3, 4))
     sets = batch.sets()
     expected = make_criterion()(sets, batch.targets())
-    sets[1].loss_cls = SparseFocalLoss(0.25, 2.0, loss_weight=6.0)
+    sets[2].loss_cls = SparseFocalLoss(0.25, 2.0, loss_weight=6.0)
     losses = make_criterion()(sets, batch.targets())
     own = [name for name in losses if 'one2many_loss_cls' in name]
     assert own

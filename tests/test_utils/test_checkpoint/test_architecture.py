@@ -26,6 +26,13 @@ EXPECTED = {
     ),
     'h_detr/detrex_r50_two_stage': Architecture('r50', 1800),
     'h_detr/detrex_swin_tiny_two_stage': Architecture('swin-t', 1800),
+    'anchor_detr/anchor_detr_r101_50ep': Architecture(
+        'r101',
+        300,
+        num_levels=1,
+        **ONE_STAGE,
+        parts=('patterns', 'anchor points'),
+    ),
     'rank_detr/swin_large_36ep': Architecture(
         'swin-l',
         1800,

@@ -22,6 +22,9 @@ HYBRID = 'h_detr/authors_r50_hybrid_tricks'
 DETREX = 'h_detr/detrex_r50_two_stage'
 PLAIN = 'h_detr/authors_r50_one_stage'
 
+# Where the listings do not say it.
+SOURCES = dict(rank_detr='authors', anchor_detr='detrex')
+
 # Written down from the sources' modules and mmdet's, one of each kind.
 PAIRS = {
     'h_detr/authors_r50_hybrid_tricks': {
@@ -199,6 +202,50 @@ PAIRS = {
             'decoder.layers.5.cross_attn.level_weights.bias'
         ),
     },
+    'anchor_detr/anchor_detr_r101_dc5_50ep': {
+        'backbone.body.layer3.22.bn2.running_mean': (
+            'backbone.layer3.22.bn2.running_mean'
+        ),
+        'input_proj.0.bias': 'neck.convs.0.conv.bias',
+        'input_proj.1.weight': 'neck.convs.0.gn.weight',
+        'transformer.pattern.weight': 'patterns.weight',
+        'transformer.position.weight': 'anchor_points.weight',
+        'transformer.adapt_pos1d.2.weight': 'axis_pos_mlp.2.weight',
+        'transformer.adapt_pos2d.0.bias': 'point_pos_mlp.0.bias',
+        'transformer.encoder_layers.3.self_attn.in_proj_weight': (
+            'encoder.layers.3.self_attn.in_proj_weight'
+        ),
+        'transformer.encoder_layers.3.norm1.bias': (
+            'encoder.layers.3.norms.0.bias'
+        ),
+        'transformer.encoder_layers.3.ffn.norm2.bias': (
+            'encoder.layers.3.norms.1.bias'
+        ),
+        'transformer.decoder_layers.0.self_attn.out_proj.weight': (
+            'decoder.layers.0.self_attn.attn.out_proj.weight'
+        ),
+        'transformer.decoder_layers.0.cross_attn.out_proj.weight': (
+            'decoder.layers.0.cross_attn.out_proj.weight'
+        ),
+        'transformer.decoder_layers.1.norm2.weight': (
+            'decoder.layers.1.norms.0.weight'
+        ),
+        'transformer.decoder_layers.1.norm1.weight': (
+            'decoder.layers.1.norms.1.weight'
+        ),
+        'transformer.decoder_layers.1.ffn.norm2.weight': (
+            'decoder.layers.1.norms.2.weight'
+        ),
+        'transformer.decoder_layers.5.ffn.linear1.bias': (
+            'decoder.layers.5.ffn.layers.0.0.bias'
+        ),
+        'transformer.class_embed.4.weight': (
+            'bbox_head.cls_branches.4.weight'
+        ),
+        'transformer.bbox_embed.2.layers.2.bias': (
+            'bbox_head.reg_branches.2.4.bias'
+        ),
+    },
     'h_detr/authors_r50_one_stage_refine': {
         'transformer.reference_points.weight': 'reference_points_fc.weight',
     },
@@ -221,7 +268,7 @@ def layout_name(listing: str, keys: dict) -> str:
     if system == 'dn_detr':
         source = next(DN_LAYOUTS[x] for x in DN_LAYOUTS if name.startswith(x))
     else:
-        source = keys.get('layout', 'authors')
+        source = keys.get('layout', SOURCES.get(system))
     return f'{system}/{source}'
 
 
@@ -327,6 +374,11 @@ def test_other_numbers_of_classes_stay():
         ),
         (DETREX, 'transformer.decoder.class_embed.6.bias', 'class_embed.6.'),
         (PLAIN, 'class_embed.3.weight', 'class_embed.0.weight'),
+        (
+            'anchor_detr/anchor_detr_r50_50ep',
+            'transformer.bbox_embed.5.layers.0.bias',
+            'transformer.bbox_embed.0.layers.0.bias',
+        ),
     ],
 )
 def test_aliases_that_differ_are_refused(listing, alias, first):
@@ -472,6 +524,22 @@ def test_finetuning_starts_the_biases_of_ranks_at_zero():
         assert tuned.state_dict[name].shape == (1800, 5)
         assert (tuned.state_dict[name] == 0).all()
         assert f'{name}: fresh' in tuned.renewed
+
+
+def test_finetuning_keeps_a_shared_head_shared():
+    converted = convert_state_dict(
+        numbered_weights(read_keys('anchor_detr/anchor_detr_r50_50ep'))
+    )
+    tuned = for_finetuning(converted, 5)
+    assert tuned.tied == converted.tied
+    assert len(tuned.renewed) == 12
+    for leaf, shape in (('weight', (5, 256)), ('bias', (5,))):
+        first, *others = (
+            tuned.state_dict[f'bbox_head.cls_branches.{i}.{leaf}']
+            for i in range(6)
+        )
+        assert first.shape == shape
+        assert all(first.equal(other) for other in others)
 
 
 DN_LISTINGS = [x for x in key_listings() if x.startswith('dn_detr/')]

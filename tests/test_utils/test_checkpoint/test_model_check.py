@@ -45,13 +45,13 @@ def converted_from(listing):
 def test_the_table_names_every_shipped_config():
     shipped = {
         f'{folder}/{path.name}'
-        for folder in ('h_detr', 'rank_detr', 'dn_detr')
+        for folder in ('h_detr', 'rank_detr', 'anchor_detr', 'dn_detr')
         for path in (CONFIGS / folder).glob('*.py')
     }
     # Without ranks in their weights these are H-DETR's to a converter.
     rankless = {
         f'rank_detr/rank-detr_r50_{name}_8xb2-12e_coco.py'
-        for name in ('baseline', 'only-gcl', 'only-hmc')
+        for name in ('baseline', 'only-gcl', 'only-hmc', 'only-gcl-hmc')
     }
     assert shipped - rankless == TABLE.keys()
 
@@ -108,6 +108,16 @@ def test_what_fits_also_loads(listing):
 def test_fitting_configs(listing, expected):
     assert fitting_configs(converted_from(listing)) == tuple(
         f'h_detr/h-detr_{name}_coco.py' for name in expected
+    )
+
+
+def test_dilation_leaves_no_trace():
+    configs = fitting_configs(
+        converted_from('anchor_detr/anchor_detr_r101_dc5_50ep')
+    )
+    assert configs == tuple(
+        f'anchor_detr/anchor-detr_{name}_8xb2-50e_coco.py'
+        for name in ('r101', 'r101-dc5')
     )
 
 

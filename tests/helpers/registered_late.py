@@ -1,0 +1,1 @@
+"""Imported by tests/test_utils/test_registration.py, when it should be."""
