@@ -95,6 +95,8 @@ def check_outputs(
     assert expected or stage == 'train'
     for name in expected:
         short = name.removeprefix(f'{stage}.')
+        if short == 'match':  # see check_matches
+            continue
         result = results[short]
         if short in ('topk', 'topk_indices'):
             # Padded points are alike, their order means nothing: compare

@@ -76,6 +76,27 @@ ANCHOR = [
     'bbox_head.cls_branches.0.weight',
     'bbox_head.reg_branches.0.4.weight',
 ]
+LABELS = 'dn_query_generator.label_embedding.weight'
+DN = [
+    *TRAINED,
+    'encoder.layers.0.self_attn.attn.in_proj_weight',
+    'query_embedding.weight',
+    LABELS,
+    'decoder.layers.5.cross_attn.out_proj.weight',
+    'bbox_head.fc_cls.weight',
+    'bbox_head.fc_reg.layers.2.weight',
+]
+DN_DEFORMABLE = [
+    *TRAINED,
+    'neck.extra_convs.0.conv.weight',
+    'encoder.layers.0.self_attn.value_proj.weight',
+    'tgt_embed.weight',
+    'refpoint_embed.weight',
+    LABELS,
+    'decoder.layers.5.cross_attn.output_proj.weight',
+    'bbox_head.cls_branches.5.weight',
+    'bbox_head.reg_branches.5.4.weight',
+]
 
 
 @pytest.mark.parametrize(
@@ -85,14 +106,16 @@ ANCHOR = [
         ('rank-detr_r50_8xb2-12e', DEFORMABLE),
         ('anchor-detr_r50_8xb2-50e', ANCHOR),
         ('deta_r50_5scale_8xb2-12e', DETA),
+        ('dn-detr_r50_8xb2-50e', DN),
+        ('dn-deformable-detr_r50_8xb2-50e', DN_DEFORMABLE),
     ],
 )
 def test_the_full_r50_config_trains_and_tests(
     tmp_path: Path, name: str, trained: list[str]
 ) -> None:
     """Two iterations of two images as published, then three test images."""
-    folder = CONFIGS / name.partition('_')[0].replace('-', '_')
-    config = Config.fromfile(folder / f'{name}_coco.py')
+    (path,) = CONFIGS.glob(f'*/{name}_coco.py')
+    config = Config.fromfile(path)
     config.data_root = str(COCO_MINI)
     config.randomness = dict(seed=0)
     config.train_dataloader.dataset.indices = 4
@@ -153,7 +176,7 @@ def pick_images(root: Path, num_images: int, max_objects: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    'method', ['h-detr', 'rank-detr', 'anchor-detr', 'deta']
+    'method', ['h-detr', 'rank-detr', 'anchor-detr', 'deta', 'dn-detr']
 )
 def test_a_small_detector_learns_16_images_by_heart(
     tmp_path: Path, method: str

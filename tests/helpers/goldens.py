@@ -55,6 +55,9 @@ class Golden:
             for name, shape in self.meta['state_dict'].items()
             if name not in skipped and name not in aliases
         }
+        for name, change in self.meta.get('overrides', {}).items():
+            factor = re.fullmatch(r'fill times (\d+)', change)[1]
+            values[name] *= float(factor)
         values.update({alias: values[aliases[alias]] for alias in aliases})
         return values
 
@@ -80,7 +83,8 @@ class Golden:
         assert not incompatible.unexpected_keys, incompatible.unexpected_keys
         names = {old: new for new, old in converted.origins.items()}
         for alias, canonical in self.meta.get('aliases', {}).items():
-            names[alias] = names.get(canonical, names.get(alias))
+            ours = names.get(canonical, names.get(alias))
+            names[alias] = names[canonical] = ours
         return model, names
 
     def samples(self, images: list[int]) -> list[DetDataSample]:
@@ -198,16 +202,20 @@ def find_goldens(folder: Path) -> list[Path]:
 
 def subsample(tensor: Tensor, rule: str) -> Tensor:
     """Apply a golden's rule, such as ``flatten(2)[:, :, ::21]``."""
+    if rule == 'packbits':
+        return torch.from_numpy(np.packbits(tensor.numpy()))
     flatten, index = re.fullmatch(
-        r'(flatten\(\d+\))?\[([\d:, -]+)\]', rule
+        r'(flatten\(\d+\))?\[([\d:, \[\]-]+)\]', rule
     ).groups()
     if flatten:
         tensor = tensor.flatten(int(flatten[8:-1]))
-    slices = (part.strip() for part in index.split(','))
-    return tensor[tuple(_parse_slice(part) for part in slices)]
+    parts = re.findall(r'\[[\d, ]+\]|[\d:-]+', index)
+    return tensor[tuple(_parse_index(part) for part in parts)]
 
 
-def _parse_slice(text: str) -> slice | int:
+def _parse_index(text: str) -> slice | int | list[int]:
+    if text.startswith('['):
+        return json.loads(text)
     if ':' not in text:
         return int(text)
     return slice(*(int(part) if part else None for part in text.split(':')))

@@ -198,3 +198,43 @@ def test_detas_small_batch_trains_as_in_detrex():
             )
             decay = 0 if is_norm else 1e-4
             assert group['weight_decay'] == decay, name
+
+
+DN_DETR = [name for name in key_listings() if name.startswith('dn_detr/')]
+
+
+@pytest.mark.parametrize('listing', DN_DETR)
+def test_dn_detr_trains_what_its_sources_train(listing):
+    """The backbone at a tenth, all else alike; detrex's norms undecayed."""
+    keys = read_keys(listing)
+    is_detrex = 'detrex' in keys['source']
+    classes = 80 if is_detrex else 91
+    converted = convert_state_dict(numbered_weights(keys), num_classes=classes)
+    model, cfg = build(fitting_configs(converted)[0], classes)
+    frozen = {
+        converted.origins[name]
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+        and not is_batch_norm(name, converted.state_dict)
+    }
+    assert frozen == set(keys['frozen_parameters'])
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    names = {id(p): name for name, p in model.named_parameters()}
+    norms = {
+        f'{name}.{leaf}'
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm))
+        for leaf in ('weight', 'bias')
+    }
+    seen = set()
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            seen.add(name)
+            rate = 1e-5 if name.startswith('backbone.') else 1e-4
+            assert group['lr'] == pytest.approx(rate)
+            undecayed = is_detrex and name in norms
+            if parameter.requires_grad:
+                assert group['weight_decay'] == (0 if undecayed else 1e-4)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert seen >= trained

@@ -20,12 +20,12 @@ A system is a module with
 
 from types import ModuleType
 
-from . import anchor_detr, deta, h_detr, rank_detr
+from . import anchor_detr, deta, dn_detr, h_detr, rank_detr
 from .match import Match
 
 __all__ = ['Match', 'system_of']
 
-SYSTEMS = (h_detr, rank_detr, anchor_detr, deta)
+SYSTEMS = (h_detr, rank_detr, anchor_detr, deta, dn_detr)
 
 
 def system_of(meta: dict) -> ModuleType:

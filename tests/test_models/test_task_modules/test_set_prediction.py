@@ -416,6 +416,22 @@ def test_normalizer_of_pairs() -> None:
     )
 
 
+def test_a_set_may_have_its_own_normalizer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By pairs, and of this rank alone; 9 targets here, none on 2 others."""
+    reduce_mean = 'project.models.losses.set_criterion.reduce_mean'
+    monkeypatch.setattr(reduce_mean, lambda x: x / 3)
+    batch = make_batch((9,), num_queries=(5, 8), num_copies=1)
+    (shared, *_), (own, *_) = batch.sets(), batch.sets()
+    own.prefix, own.normalizer, own.sync_normalizer = 'own_', 'pairs', False
+    losses = make_criterion()([shared, own], batch.targets())
+    for name in ('loss_cls', 'loss_bbox', 'loss_iou'):
+        torch.testing.assert_close(
+            losses[f'own_{name}'], losses[name] * (9 / 3) / 5
+        )
+
+
 def test_the_host_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One synchronisation in a training step's loss: the matching costs."""
     copies = []

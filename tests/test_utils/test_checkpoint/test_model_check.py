@@ -45,7 +45,13 @@ def converted_from(listing):
 def test_the_table_names_every_shipped_config():
     shipped = {
         f'{folder}/{path.name}'
-        for folder in ('h_detr', 'rank_detr', 'anchor_detr', 'deta')
+        for folder in (
+            'h_detr',
+            'rank_detr',
+            'anchor_detr',
+            'deta',
+            'dn_detr',
+        )
         for path in (CONFIGS / folder).glob('*.py')
     }
     # Without ranks in their weights these are H-DETR's to a converter.
@@ -160,6 +166,33 @@ def test_configs_of_deta_are_recognised(listing, config):
     """Though DETA and its baseline have the same weights."""
     configs = fitting_configs(converted_from(f'deta/{listing}'))
     assert f'deta/deta_{config}_coco.py' in configs
+
+
+@pytest.mark.parametrize(
+    ('listing', 'first'),
+    [
+        ('dn_detr_r50', 'dn-detr_r50_8xb2-50e_coco'),
+        ('dn_detr_r101', 'dn-detr_r101_8xb2-50e_coco'),
+        ('dn_detr_r50_dc5_3pat', 'dn-detr_r50-dc5_3pat_16xb1-12e_coco'),
+        ('detrex_dn_detr_r50', 'dn-detr_r50_8xb2-50e_coco-detrex'),
+        ('detrex_dn_detr_r50_dc5', 'dn-detr_r50-dc5_16xb1-50e_coco-detrex'),
+        (
+            'dn_dab_deformable_detr_r50_v2',
+            'dn-deformable-detr_r50_8xb2-50e_coco',
+        ),
+        (
+            'detrex_dn_deformable_detr_r50',
+            'dn-deformable-detr_r50_8xb2-50e_coco-detrex',
+        ),
+        (
+            'dn_dab_deformable_encoder_only_r101_3pat',
+            'dn-deformable-encoder-detr_r101_3pat_16xb1-12e_coco',
+        ),
+    ],
+)
+def test_config_named_first_for_dn_detr(listing, first):
+    converted = converted_from(f'dn_detr/{listing}')
+    assert fitting_configs(converted)[0] == f'dn_detr/{first}.py'
 
 
 def test_other_query_counts_fit_no_shipped_config():
