@@ -25,7 +25,7 @@ optim_wrapper = dict(clip_grad=None)
 max_iters = 90000
 train_cfg = dict(
     _delete_=True,
-    type='IterBasedTrainLoop',
+    type='ResumableTrainLoop',
     max_iters=max_iters,
     val_interval=5000,
 )
