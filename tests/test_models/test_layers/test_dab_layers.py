@@ -76,10 +76,13 @@ def test_encoder_equals_mmdet(num_cp: int) -> None:
     )
 
 
-def test_decoder_equals_mmdet() -> None:
+@pytest.mark.parametrize('num_cp', [0, 2])
+def test_decoder_equals_mmdet(num_cp: int) -> None:
     """With mmdet's clamp, groups as a mask, and references with gradient."""
     theirs = randomised(DABDetrTransformerDecoder(3, layer_cfg()))
-    ours = DABDecoder(3, layer_cfg(), inverse_sigmoid_eps=1e-5).double()
+    ours = DABDecoder(
+        3, layer_cfg(), inverse_sigmoid_eps=1e-5, num_cp=num_cp
+    ).double()
     ours.load_state_dict(theirs.state_dict())
     reg_branch = randomised(MLP(DIMS, DIMS, 4, 3))
     groups = QueryGroups(

@@ -327,6 +327,8 @@ class DABDecoder(DetrTransformerDecoder):
         inverse_sigmoid_eps (float): How close to 0 and 1 references may
             come before their log-odds are taken. The official codes have
             1e-3, mmdet 1e-5. Defaults to 1e-3.
+        num_cp (int): How many layers are recomputed in the backward pass to
+            save memory. Defaults to 0.
         *args, **kwargs: As in mmdet's ``DetrTransformerDecoder``; the
             results of all layers are returned in any case.
     """
@@ -334,9 +336,14 @@ class DABDecoder(DetrTransformerDecoder):
     layer_class = DABDecoderLayer
 
     def __init__(
-        self, *args: Any, inverse_sigmoid_eps: float = 1e-3, **kwargs: Any
+        self,
+        *args: Any,
+        inverse_sigmoid_eps: float = 1e-3,
+        num_cp: int = 0,
+        **kwargs: Any,
     ) -> None:
         self.inverse_sigmoid_eps = inverse_sigmoid_eps
+        self.num_cp = num_cp
         super().__init__(*args, **kwargs)
 
     def _init_layers(self) -> None:
@@ -354,6 +361,7 @@ class DABDecoder(DetrTransformerDecoder):
         if not self.layers[0].keep_query_pos:
             for layer in self.layers[1:]:
                 layer.cross_attn.qpos_proj = None
+        checkpoint_layers(self.layers, self.num_cp)
 
     def forward(
         self,
