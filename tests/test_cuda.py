@@ -15,10 +15,15 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope='module')
-def detector() -> nn.Module:
-    config = toy_model_config('h_detr/h-detr_r50_8xb2-12e_coco.py')
-    return build_model(config).cuda().train()
+@pytest.fixture(
+    scope='module',
+    params=[
+        'h_detr/h-detr_r50_8xb2-12e_coco.py',
+        'rank_detr/rank-detr_r50_8xb2-12e_coco.py',
+    ],
+)
+def detector(request: pytest.FixtureRequest) -> nn.Module:
+    return build_model(toy_model_config(request.param)).cuda().train()
 
 
 def cuda_batch() -> tuple:

@@ -64,6 +64,13 @@ DEFORMABLE = [
     'bbox_head.cls_branches.6.weight',
     'bbox_head.reg_branches.5.4.weight',
 ]
+RANK = [
+    *DEFORMABLE,
+    'decoder.rank_aware_content_query.4.weight',
+    'decoder.pre_racq_trans.0.weight',
+    'decoder.post_racq_trans.4.weight',
+    'bbox_head.rank_adaptive_classhead_emb.5.weight',
+]
 DETA = ['pix_trans_fc.weight' if 'query_' in x else x for x in DEFORMABLE]
 ANCHOR = [
     *TRAINED,
@@ -103,7 +110,7 @@ DN_DEFORMABLE = [
     ('name', 'trained'),
     [
         ('h-detr_r50_8xb2-12e', DEFORMABLE),
-        ('rank-detr_r50_8xb2-12e', DEFORMABLE),
+        ('rank-detr_r50_8xb2-12e', RANK),
         ('anchor-detr_r50_8xb2-50e', ANCHOR),
         ('deta_r50_5scale_8xb2-12e', DETA),
         ('dn-detr_r50_8xb2-50e', DN),
@@ -189,5 +196,8 @@ def test_a_small_detector_learns_16_images_by_heart(
     runner.train()
 
     assert len(runner.train_dataloader.dataset) == 16
+    assigner = runner.model.bbox_head.assigner
+    if getattr(assigner, 'late_match_costs', None):
+        assert assigner.current_costs() is assigner.late_match_costs
     metrics = runner.val_loop.run()
     assert metrics['coco/bbox_mAP'] >= 0.6
