@@ -55,12 +55,7 @@ class DETAHead(SetPredictionHead):
             _build_assigner(train_cfg or {}, f'{stage}_stage_assigner')
             for stage in ('first', 'second')
         )
-        nms = (test_cfg or {}).get('nms') or dict(type='nms')
-        if nms.get('type', 'nms') != 'nms':
-            raise UserError(
-                f'model.test_cfg.nms.type={nms["type"]!r} is not supported; '
-                "use 'nms'"
-            )
+        _check_suppression(test_cfg or {})
 
     def loss(
         self, hidden_states: Tensor, references: list[Tensor], *args, **kwargs
@@ -155,6 +150,32 @@ class DETAHead(SetPredictionHead):
             kept = kept.nonzero()[: test_cfg.get('max_per_img', 100), 0]
             selected.append((scores[kept], labels[kept], boxes[kept]))
         return tuple(map(list, zip(*selected, strict=True)))
+
+
+def _check_suppression(test_cfg: dict) -> None:
+    """Refuse settings that would be read in another way than meant."""
+    nms = test_cfg.get('nms') or dict(type='nms')
+    if nms.get('type', 'nms') != 'nms':
+        raise UserError(
+            f'model.test_cfg.nms.type={nms["type"]!r} is not supported; use '
+            "'nms'"
+        )
+    unknown = sorted(nms.keys() - {'type', 'iou_threshold'})
+    if unknown:
+        raise UserError(
+            f'model.test_cfg.nms has the unknown key {unknown[0]!r}; it takes '
+            'type and iou_threshold'
+        )
+    threshold = nms.get('iou_threshold', 0.7)
+    if not 0 <= threshold <= 1:
+        raise UserError(
+            f'model.test_cfg.nms.iou_threshold={threshold} should be an IoU, '
+            '0 to 1'
+        )
+    if test_cfg.get('nms_pre', 1) < 1:
+        raise UserError(
+            f'model.test_cfg.nms_pre={test_cfg["nms_pre"]} should be 1 or more'
+        )
 
 
 def _build_assigner(train_cfg: dict, key: str) -> Any:

@@ -332,3 +332,10 @@ def test_80_classes_detect_what_91_category_ids_did(
     torch.testing.assert_close(by_class.bboxes, by_id.bboxes)
     assert torch.equal(label_rows[1][:-1], label_rows[0][ids])
     assert torch.equal(label_rows[1][-1], label_rows[0][-1])
+
+
+def test_unknown_settings_of_denoising_are_told() -> None:
+    config = toy_config('dense')
+    config.dn_cfg.label_noise = 0.2
+    with pytest.raises(UserError, match="dn_cfg has the unknown key 'label_n"):
+        build_model(config)

@@ -269,3 +269,8 @@ def test_contrastive_noise_is_drawn_farther_for_second_copies() -> None:
 def test_impossible_settings(settings: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         generator(**settings)
+
+
+def test_no_queries_are_no_groups() -> None:
+    module = generator(group_cfg=dict(dynamic=True, num_dn_queries=0))
+    assert module._num_groups(3) == 0
