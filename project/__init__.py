@@ -37,6 +37,9 @@ if can_register():
         (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS), 'project.models'
     )
     add_location(
+        (mmdet.registry.DATASETS,), 'project.datasets.dataset_wrappers'
+    )
+    add_location(
         (mmdet.registry.RUNNERS, mmengine.registry.RUNNERS), 'project.engine'
     )
     allow_mmengine_checkpoints()

@@ -67,11 +67,7 @@ def check_checkpoint(
     Raises:
         UserError: If it cannot be read, or names or shapes differ.
     """
-    found = {
-        re.sub(r'^module\.', '', name): tuple(value.shape)
-        for name, value in _weights(path, _read(path)).items()
-        if isinstance(value, Tensor)
-    }
+    found = tensor_shapes(_weights(path, read_checkpoint(path)))
     expected = {
         name: tuple(value.shape) for name, value in model.state_dict().items()
     }
@@ -109,7 +105,7 @@ def check_resumable(path: str) -> None:
     Raises:
         UserError: If it cannot be read or holds weights alone.
     """
-    checkpoint = _read(path)
+    checkpoint = read_checkpoint(path)
     missing = [part for part in _RESUME_PARTS if part not in checkpoint]
     if missing:
         raise UserError(
@@ -118,8 +114,35 @@ def check_resumable(path: str) -> None:
         )
 
 
-def _read(path: str) -> Mapping[str, Any]:
-    """Load a checkpoint, from the disk without reading its weights."""
+def tensor_shapes(weights: Mapping[str, Any]) -> dict[str, Shape]:
+    """Tell the names and shapes of weights as mmengine will load them.
+
+    Args:
+        weights (Mapping[str, Any]): Tensors by their names; anything else in
+            it is left out.
+
+    Returns:
+        dict[str, Shape]: Without the ``module.`` of a wrapped model.
+    """
+    return {
+        re.sub(r'^module\.', '', name): tuple(value.shape)
+        for name, value in weights.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def read_checkpoint(path: str) -> Mapping[str, Any]:
+    """Load a checkpoint, from the disk without reading its weights.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+
+    Returns:
+        Mapping[str, Any]: What it holds.
+
+    Raises:
+        UserError: If it does not exist, cannot be read or is none.
+    """
     if '://' not in path and not osp.isfile(path):
         raise UserError(f'The checkpoint {path} does not exist.')
     try:
