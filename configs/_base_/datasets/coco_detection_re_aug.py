@@ -1,11 +1,7 @@
 # COCO 2017 with the data re-augmentation of HPR: DETR's augmentation makes the
 # weak image, a strong augmentation of it the second image of the batch, which
 # thereby has twice `batch_size` images.
-_base_ = './coco_detection_detr.py'
-
-# OpenCV resizes, mmdet's default, unlike in the file that this one builds on.
-scales = _base_.scales
-resize = dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)
+_base_ = './coco_detection_detr_cv2.py'
 
 # One operation of each of these, in random order; the magnitudes are mmdet's.
 color_space = [
@@ -52,30 +48,7 @@ pack = dict(
 branch_field = ['strong', 'weak']
 
 train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='RandomChoice',
-        transforms=[
-            [resize],
-            [
-                dict(
-                    type='RandomChoiceResize',
-                    # The short side counts: no COCO image is 7 times as long.
-                    scales=[(400, 4200), (500, 4200), (600, 4200)],
-                    keep_ratio=True,
-                ),
-                dict(
-                    type='RandomCrop',
-                    crop_type='absolute_range',
-                    crop_size=(384, 600),
-                    allow_negative_crop=True,
-                ),
-                resize,
-            ],
-        ],
-    ),
+    *_base_.train_pipeline[:-1],
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2)),
     dict(
         type='MultiBranch',
@@ -84,27 +57,4 @@ train_pipeline = [
         strong=[*strong_augmentation, pack],
     ),
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=(
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-        ),
-    ),
-]
-
-train_dataloader = dict(
-    num_workers=4,
-    dataset=dict(
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
+train_dataloader = dict(num_workers=4, dataset=dict(pipeline=train_pipeline))
