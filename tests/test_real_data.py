@@ -26,7 +26,8 @@ pytestmark = [
 
 def build_runner(config: Config, work_dir: Path) -> Runner:
     config.work_dir = str(work_dir)
-    config.experiment_name = str(work_dir)
+    # mmengine keeps these by name for the whole process.
+    config.experiment_name = config.visualizer.name = str(work_dir)
     config.model.backbone.init_cfg = None
     for dataloader in (config.train_dataloader, config.val_dataloader):
         dataloader.update(num_workers=0, persistent_workers=False)

@@ -32,6 +32,8 @@ class RankQuality:
     _hits: list[np.ndarray] = field(default_factory=list)
     _duplicates: list[np.ndarray] = field(default_factory=list)
     _num_gts: list[int] = field(default_factory=list)
+    _hit_scores: list[np.ndarray] = field(default_factory=list)
+    _hit_ious: list[np.ndarray] = field(default_factory=list)
 
     def add(
         self,
@@ -65,7 +67,10 @@ class RankQuality:
         candidates = overlaps >= self.iou_thr
         candidates &= scores[order].argmax(1)[:, None] == gt_labels
         top = candidates[: self.max_rank]
-        hits, duplicates = _claim(top, overlaps[: self.max_rank])
+        ious, duplicates = _claim(top, overlaps[: self.max_rank])
+        hits = ious > 0
+        self._hit_scores.append(ranked[: self.max_rank][hits])
+        self._hit_ious.append(ious[hits])
         self._hits.append(self._to_curve(hits))
         self._duplicates.append(self._to_curve(duplicates))
         self._num_gts.append(len(gt_boxes))
@@ -97,6 +102,17 @@ class RankQuality:
         NaN if no image has three of them.
         """
         return _mean(self._close_correlations)
+
+    @property
+    def hit_correlation(self) -> float:
+        """float: The same among the hits of all images together.
+
+        Of each object its one detection: whether the better of two
+        detections has the higher score, as AP at a high IoU asks.
+        """
+        return _correlation(
+            np.concatenate(self._hit_scores), np.concatenate(self._hit_ious)
+        )
 
     def precision(self) -> np.ndarray:
         """Share of hits among the k queries of the highest scores.
@@ -151,21 +167,24 @@ def _claim(
         overlaps (ndarray): IoU, has the same shape.
 
     Returns:
-        tuple[ndarray, ndarray]: Whether a query is a hit, and whether it
-        comes too late for all its objects, each has shape (num_queries, ).
+        tuple[ndarray, ndarray]: IoU of a hit with its object, 0 of other
+        queries, and whether a query comes too late for all its objects, each
+        has shape (num_queries, ).
     """
-    hits, duplicates = np.zeros((2, len(candidates)), dtype=bool)
+    ious = np.zeros(len(candidates))
+    duplicates = np.zeros(len(candidates), dtype=bool)
     free = np.ones(candidates.shape[1], dtype=bool)
     for rank, (possible, iou) in enumerate(
         zip(candidates, overlaps, strict=True)
     ):
         claimable = possible & free
         if claimable.any():
-            hits[rank] = True
-            free[np.where(claimable, iou, -1).argmax()] = False
+            claimed = np.where(claimable, iou, -1).argmax()
+            ious[rank] = iou[claimed]
+            free[claimed] = False
         elif possible.any():
             duplicates[rank] = True
-    return hits, duplicates
+    return ious, duplicates
 
 
 def _correlation(scores: np.ndarray, quality: np.ndarray) -> float:

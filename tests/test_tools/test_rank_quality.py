@@ -182,6 +182,7 @@ def test_docs_name_the_columns() -> None:
     for column in (
         'rank_correlation',
         'rank_correlation_on_objects',
+        'rank_correlation_of_hits',
         'precision_at_object_count',
         'duplicates_per_object_at_object_count',
         'best_precision',

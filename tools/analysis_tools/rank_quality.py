@@ -122,13 +122,18 @@ def write_tables(layers: Sequence[RankQuality], stem: Path) -> list[Path]:
                 'layer',
                 'rank_correlation',
                 'rank_correlation_on_objects',
+                'rank_correlation_of_hits',
                 'precision_at_object_count',
                 'duplicates_per_object_at_object_count',
             ]
         )
         for index, layer in enumerate(layers, 1):
-            numbers = layer.correlation, layer.close_correlation
-            numbers += layer.at_object_count()
+            numbers = (
+                layer.correlation,
+                layer.close_correlation,
+                layer.hit_correlation,
+                *layer.at_object_count(),
+            )
             writer.writerow([index, *(f'{x:.4f}' for x in numbers)])
     with curves.open('w', newline='') as file:
         writer = csv.writer(file)
@@ -201,6 +206,11 @@ def _draw_correlations(axis: Axes, layers: Sequence[RankQuality]) -> None:
             f'queries on an object (IoU {layers[0].iou_thr:g})',
             [x.close_correlation for x in layers],
             '#d98032',
+        ),
+        (
+            'hits, one for each object',
+            [x.hit_correlation for x in layers],
+            '#4f8a3c',
         ),
     ):
         axis.plot(depth, values, 'o-', label=name, color=color)
