@@ -67,10 +67,9 @@ def check_checkpoint(
     Raises:
         UserError: If it cannot be read, or names or shapes differ.
     """
-    found = tensor_shapes(_weights(path, read_checkpoint(path)))
-    expected = {
-        name: tuple(value.shape) for name, value in model.state_dict().items()
-    }
+    weights = named_tensors(_weights(path, read_checkpoint(path)))
+    expected = shapes(model.state_dict())
+    found = shapes(_without_second_names(weights, expected))
     difference = _Difference.between(found, expected)
     if difference.is_none:
         return
@@ -114,20 +113,53 @@ def check_resumable(path: str) -> None:
         )
 
 
-def tensor_shapes(weights: Mapping[str, Any]) -> dict[str, Shape]:
-    """Tell the names and shapes of weights as mmengine will load them.
+def named_tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Take the tensors by the names under which mmengine will load them.
 
     Args:
-        weights (Mapping[str, Any]): Tensors by their names; anything else in
-            it is left out.
+        weights (Mapping[str, Any]): Tensors and perhaps other things.
 
     Returns:
-        dict[str, Shape]: Without the ``module.`` of a wrapped model.
+        dict[str, Tensor]: Without the ``module.`` of a wrapped model.
     """
     return {
-        re.sub(r'^module\.', '', name): tuple(value.shape)
+        re.sub(r'^module\.', '', name): value
         for name, value in weights.items()
         if isinstance(value, Tensor)
+    }
+
+
+def shapes(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """Tell the shapes of weights.
+
+    Args:
+        weights (Mapping[str, Tensor]): By their names.
+
+    Returns:
+        dict[str, Shape]: By the same names.
+    """
+    return {name: tuple(value.shape) for name, value in weights.items()}
+
+
+def _without_second_names(
+    weights: dict[str, Tensor], expected: dict[str, Shape]
+) -> dict[str, Tensor]:
+    """Leave out what is there a second time, in another part of the model.
+
+    A module that hangs in two places is saved twice: the training of mmdet's
+    DDQ makes ``bbox_head.aux_reg_branches`` a part of the decoder as well.
+    """
+    by_end: dict[str, list[str]] = {}
+    for name in expected.keys() & weights.keys():
+        by_end.setdefault(name.partition('.')[2], []).append(name)
+    return {
+        name: value
+        for name, value in weights.items()
+        if name in expected
+        or not any(
+            torch.equal(value, weights[first])
+            for first in by_end.get(name.partition('.')[2], ())
+        )
     }
 
 

@@ -9,7 +9,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModule
 from torch import nn
 
-from project.engine.runner.checkpoints import read_checkpoint, tensor_shapes
+from project.engine.runner.checkpoints import (
+    named_tensors,
+    read_checkpoint,
+    shapes,
+)
 from project.utils.errors import UserError
 
 
@@ -131,11 +135,11 @@ def _check_names(
     prefix = prefix if prefix.endswith('.') or not prefix else f'{prefix}.'
     weights = read_checkpoint(path)
     weights = weights.get('state_dict', weights)
-    found = tensor_shapes(weights)
+    found = shapes(named_tensors(weights))
     expected = {
-        prefix + key: tuple(value.shape)
-        for key, value in module.state_dict().items()
-        if value.dim() > 0  # a counter of batches tells nothing
+        prefix + key: shape
+        for key, shape in shapes(module.state_dict()).items()
+        if shape  # a counter of batches tells nothing
     }
     if expected and not any(
         found.get(key) == shape for key, shape in expected.items()
