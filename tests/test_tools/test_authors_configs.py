@@ -145,6 +145,7 @@ def test_they_train_and_test(name: str, coco: Path, folder: Path) -> None:
     assert 'coco/bbox_mAP' in json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_a_missing_backbone_is_told(coco: Path, folder: Path) -> None:
     name = 'deformable_detr-900q_4scale_1x_r50'
     options = {**SMALL, **OPTIONS[name], 'data_root': str(coco)}
@@ -156,12 +157,3 @@ def test_a_missing_backbone_is_told(coco: Path, folder: Path) -> None:
         'backbone_pth/backbone.pth, from which model.backbone is to start',
         'init_cfg.checkpoint=torchvision://resnet18',
     )
-
-
-def test_missing_data_is_told(folder: Path) -> None:
-    name = 'deformable_detr-900q_4scale_1x_r50'
-    options = {**SMALL, **OPTIONS[name], 'data_root': 'nowhere/'}
-    result = run(
-        folder, 'dist_train.sh', f'configs/{name}.py', '1', 'work', **options
-    )
-    assert_one_sentence(result, 'The data root nowhere/ of train_dataloader')
