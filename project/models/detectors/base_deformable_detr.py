@@ -100,10 +100,14 @@ class BaseDeformableDETR(DeformableDETR):
         if self.as_two_stage:
             self._init_first_stage()
         else:
-            self.query_embedding = nn.Embedding(
-                self.num_total_queries, self.embed_dims * 2
-            )
-            self.reference_points_fc = nn.Linear(self.embed_dims, 2)
+            self._init_learned_queries()
+
+    def _init_learned_queries(self) -> None:
+        """Initialize the queries that are used without a first stage."""
+        self.query_embedding = nn.Embedding(
+            self.num_total_queries, self.embed_dims * 2
+        )
+        self.reference_points_fc = nn.Linear(self.embed_dims, 2)
 
     def _init_first_stage(self) -> None:
         """Initialize what turns memory into proposals and queries."""

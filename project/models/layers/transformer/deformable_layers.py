@@ -27,7 +27,7 @@ class DeformableEncoderLayer(DeformableDetrTransformerEncoderLayer):
         self.self_attn = DeformableAttention(**self.self_attn_cfg)
         self.embed_dims = self.self_attn.embed_dims
         self.ffn = FFN(**self.ffn_cfg)
-        self.norms = _layer_norms(self.norm_cfg, self.embed_dims, 2)
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 2)
 
 
 class DeformableEncoder(DeformableDetrTransformerEncoder):
@@ -87,7 +87,7 @@ class DeformableDecoderLayer(DeformableDetrTransformerDecoderLayer):
         self.cross_attn = DeformableAttention(**self.cross_attn_cfg)
         self.embed_dims = self.self_attn.embed_dims
         self.ffn = FFN(**self.ffn_cfg)
-        self.norms = _layer_norms(self.norm_cfg, self.embed_dims, 3)
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 3)
 
 
 class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
@@ -131,7 +131,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         self,
         query: Tensor,
         *,
-        query_pos: Tensor,
+        query_pos: Tensor | None,
         reference_points: Tensor,
         valid_ratios: Tensor,
         query_groups: QueryGroups | None = None,
@@ -143,7 +143,8 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
 
         Args:
             query (Tensor): Queries, has shape (bs, num_queries, dim).
-            query_pos (Tensor): Their positions, has the same shape.
+            query_pos (Tensor): Their positions, has the same shape; may be
+                None where :meth:`embed_position` makes them.
             reference_points (Tensor): First references in [0, 1] of the
                 unpadded image, (cx, cy) or (cx, cy, w, h), has shape
                 (bs, num_queries, 2 or 4).
@@ -167,11 +168,15 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         """
         hidden_states, references = [], []
         for layer_id, layer in enumerate(self.layers):
+            on_levels = _on_levels(reference_points, valid_ratios)
+            query_pos = self.embed_position(
+                layer_id, query, query_pos, on_levels
+            )
             query = layer(
                 query,
                 query_pos=query_pos,
                 query_groups=query_groups,
-                reference_points=_on_levels(reference_points, valid_ratios),
+                reference_points=on_levels,
                 **kwargs,
             )
             hidden_states.append(query)
@@ -198,6 +203,31 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
                 reference if self.look_forward_twice else reference_points
             )
         return torch.stack(hidden_states), references
+
+    def embed_position(
+        self,
+        layer_id: int,
+        query: Tensor,
+        query_pos: Tensor | None,
+        reference_points: Tensor,
+    ) -> Tensor | None:
+        """Embed the position of the queries for a layer.
+
+        A method may encode it anew from the references. By default it stays.
+
+        Args:
+            layer_id (int): The layer.
+            query (Tensor): Queries before it, has shape
+                (bs, num_queries, dim).
+            query_pos (Tensor, optional): Position so far, likewise.
+            reference_points (Tensor): References before the layer, without
+                gradient from other layers, in fractions of each padded
+                level, has shape (bs, num_queries, num_levels, 2 or 4).
+
+        Returns:
+            Tensor | None: Position, has the shape of ``query``.
+        """
+        return query_pos
 
     def hand_over(
         self,
@@ -260,8 +290,17 @@ def _on_levels(reference_points: Tensor, valid_ratios: Tensor) -> Tensor:
     return reference_points[:, :, None] * ratios[:, None]
 
 
-def _layer_norms(norm_cfg: dict, embed_dims: int, count: int) -> ModuleList:
-    """Build the norms of one layer."""
+def layer_norms(norm_cfg: dict, embed_dims: int, count: int) -> ModuleList:
+    """Build the norms of one layer.
+
+    Args:
+        norm_cfg (dict): Config of a norm.
+        embed_dims (int): Dimension of the queries.
+        count (int): How many norms.
+
+    Returns:
+        ModuleList: The norms.
+    """
     return ModuleList(
         build_norm_layer(norm_cfg, embed_dims)[1] for _ in range(count)
     )
