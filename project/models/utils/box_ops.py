@@ -25,15 +25,28 @@ def normalize_boxes(
         has shape (num_boxes, 4), and (w, h, w, h) of each image, has shape
         (bs, 4).
     """
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    sizes = [[shape[1], shape[0]] * 2 for shape in img_shapes]
-    sizes = torch.tensor(sizes, dtype=dtype)
-    sizes = sizes.to(like.device, non_blocking=True)
+    sizes = image_sizes(img_shapes, like)
     normalized = [
-        boxes_of_image.to(dtype) / size
+        boxes_of_image.to(sizes.dtype) / size
         for boxes_of_image, size in zip(boxes, sizes, strict=True)
     ]
     return bbox_xyxy_to_cxcywh(torch.cat(normalized)), sizes
+
+
+def image_sizes(img_shapes: Sequence[tuple], like: Tensor) -> Tensor:
+    """Sizes in the form that boxes are scaled by.
+
+    Args:
+        img_shapes (Sequence[tuple]): (h, w) of each unpadded image.
+        like (Tensor): Gives the device, and the precision when that is
+            higher than float32.
+
+    Returns:
+        Tensor: (w, h, w, h) of each image, has shape (bs, 4).
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    sizes = [[shape[1], shape[0]] * 2 for shape in img_shapes]
+    return torch.tensor(sizes, dtype=dtype).to(like.device, non_blocking=True)
 
 
 def generalized_box_iou(

@@ -143,6 +143,9 @@ class PredictionSet:
             methods of ``SparseFocalLoss``. By default that of the criterion.
         pairs (MatchedPairs, optional): Pairs known beforehand, as in
             denoising or IoU assignment. By default they are matched.
+        branch (str): Put before the whole names of its losses, layer
+            included, such as ``'aux_0_'`` of an auxiliary head. Defaults
+            to nothing.
     """
 
     prefix: str
@@ -155,6 +158,7 @@ class PredictionSet:
     sync_normalizer: bool = True
     loss_cls: Any = None
     pairs: MatchedPairs | None = None
+    branch: str = ''
 
     @property
     def num_layers(self) -> int:
@@ -176,4 +180,4 @@ class PredictionSet:
     def loss_name(self, layer: int, term: str) -> str:
         """mmdet's name of a loss: the last layer has no layer prefix."""
         stage = '' if layer == self.num_layers - 1 else f'd{layer}.'
-        return f'{stage}{self.prefix}{term}'
+        return f'{self.branch}{stage}{self.prefix}{term}'
