@@ -26,9 +26,12 @@ def test_golden(golden_stem: Path, device: str) -> None:
 @torch.no_grad()
 def check_evaluation(golden: Golden, model: nn.Module) -> None:
     images = golden.system.evaluated_images(golden.meta)
-    results, _ = golden.system.run(golden, model, images)
+    results, head_inputs = golden.system.run(golden, model, images)
     check_outputs(golden, 'out', results)
     check_detections(golden, model, results)
+    if 'post.scores' in golden.arrays:  # of all images together
+        found = golden.system.detections(golden, model, head_inputs)
+        check_outputs(golden, 'post', found)
     for image in images:
         if f'single.logits.{image}' in golden.arrays:
             check_single(golden, model, image)

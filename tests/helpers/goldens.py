@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import EllipsisType, ModuleType
 
 import numpy as np
 import torch
@@ -60,15 +60,11 @@ class Golden:
     def build(self) -> tuple[nn.Module, dict[str, str]]:
         """The detector with the golden's weights, and our name of each."""
         config = self.system.build_config(self.meta)
-        converted = convert_state_dict(
-            self.source_weights, num_classes=config.bbox_head.num_classes
-        )
+        state_dict, names = self._converted(config.bbox_head.num_classes)
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(config)
         model = model.double().to(self.device)
-        incompatible = model.load_state_dict(
-            converted.state_dict, strict=False
-        )
+        incompatible = model.load_state_dict(state_dict, strict=False)
         allowed = ('num_batches_tracked', 'relative_position_index')
         missing = [
             name
@@ -77,10 +73,22 @@ class Golden:
         ]
         assert not missing, missing
         assert not incompatible.unexpected_keys, incompatible.unexpected_keys
+        return model, names
+
+    def _converted(
+        self, num_classes: int
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The weights under our names, and our name of each."""
+        if getattr(self.system, 'NAMES_ARE_OURS', False):
+            names = {name: name for name in self.source_weights}
+            return self.source_weights, names
+        converted = convert_state_dict(
+            self.source_weights, num_classes=num_classes
+        )
         names = {old: new for new, old in converted.origins.items()}
         for alias, canonical in self.meta.get('aliases', {}).items():
             names[alias] = names.get(canonical, names.get(alias))
-        return model, names
+        return converted.state_dict, names
 
     def samples(self, images: list[int]) -> list[DetDataSample]:
         """Data samples with the ground truth in pixels."""
@@ -181,8 +189,12 @@ def find_goldens(folder: Path) -> list[Path]:
 
 def subsample(tensor: Tensor, rule: str) -> Tensor:
     """Apply a golden's rule, such as ``flatten(2)[:, :, ::21]``."""
+    if rule.startswith('view('):  # of the shape that it has here
+        for index in re.findall(r'\[[^]]*\]', rule):
+            tensor = subsample(tensor, index)
+        return tensor
     flatten, index = re.fullmatch(
-        r'(flatten\(\d+\))?\[([\d:, -]+)\]', rule
+        r'(flatten\(\d+\))?\[([\d:., -]+)\]', rule
     ).groups()
     if flatten:
         tensor = tensor.flatten(int(flatten[8:-1]))
@@ -190,7 +202,9 @@ def subsample(tensor: Tensor, rule: str) -> Tensor:
     return tensor[tuple(_parse_slice(part) for part in slices)]
 
 
-def _parse_slice(text: str) -> slice | int:
+def _parse_slice(text: str) -> slice | int | EllipsisType:
+    if text == '...':
+        return ...
     if ':' not in text:
         return int(text)
     return slice(*(int(part) if part else None for part in text.split(':')))

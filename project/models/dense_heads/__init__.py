@@ -1,7 +1,14 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from .anchor_detr_head import AnchorDETRHead
 from .h_detr_head import HDETRHead
+from .hpr_detr_head import HPRDETRHead
 from .rank_detr_head import RankDETRHead
 from .set_prediction_head import SetPredictionHead
 
-__all__ = ['AnchorDETRHead', 'HDETRHead', 'RankDETRHead', 'SetPredictionHead']
+__all__ = [
+    'AnchorDETRHead',
+    'HDETRHead',
+    'HPRDETRHead',
+    'RankDETRHead',
+    'SetPredictionHead',
+]

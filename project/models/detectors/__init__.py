@@ -2,6 +2,13 @@
 from .anchor_detr import AnchorDETR
 from .base_deformable_detr import BaseDeformableDETR
 from .h_detr import HDETR
+from .hpr_detr import HPRDETR
 from .rank_detr import RankDETR
 
-__all__ = ['HDETR', 'AnchorDETR', 'BaseDeformableDETR', 'RankDETR']
+__all__ = [
+    'HDETR',
+    'HPRDETR',
+    'AnchorDETR',
+    'BaseDeformableDETR',
+    'RankDETR',
+]

@@ -2,6 +2,7 @@
 """What the detectors on Deformable DETR's transformer have in common."""
 
 import logging
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
@@ -10,16 +11,19 @@ from mmdet.models.detectors import DeformableDETR
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.structures import OptSampleList
 from mmengine.logging import print_log
+from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
+from ..dense_heads.set_prediction_head import AuxiliaryBranch
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.deformable_layers import (
     BoxRefinementDecoder,
     DeformableEncoder,
 )
 from ..layers.transformer.query_groups import QueryGroups
+from ..utils.box_ops import image_sizes
 from ..utils.points import gather_points
 
 
@@ -34,18 +38,24 @@ class BaseDeformableDETR(DeformableDETR):
 
     Args:
         inverse_sigmoid_eps (float): How close to 0 and 1 references may
-            come before their log-odds are taken, in decoder and head:
-            1e-5 in the authors' repositories, 1e-3 in detrex's. Defaults to
-            1e-5.
+            come before their log-odds are taken, in head and, unless it
+            says otherwise, decoder: 1e-5 in the authors' repositories, 1e-3
+            in detrex's. Defaults to 1e-5.
+        aux_weights (Sequence[float]): For each auxiliary result of the
+            decoder's layers the weight of its losses; it has a head of its
+            own, like the main one. Defaults to none.
         *args, **kwargs: As in mmdet's ``DeformableDETR``.
 
     Raises:
         UserError: If ``look_forward_twice`` is asked for without box
-            refinement, more detections than queries times classes, or a
-            positional encoding of another width.
+            refinement, more detections than queries times classes, a
+            positional encoding of another width, or another number of
+            weights than there are auxiliary results.
     """
 
     decoder_class = BoxRefinementDecoder
+    auxiliary_prefix = 'aux_{}_'
+    """Put before the names of an auxiliary result's losses."""
 
     def __init__(
         self,
@@ -53,9 +63,10 @@ class BaseDeformableDETR(DeformableDETR):
         decoder: dict,
         bbox_head: dict,
         inverse_sigmoid_eps: float = 1e-5,
+        aux_weights: Sequence[float] = (),
         **kwargs,
     ) -> None:
-        decoder = {**decoder, 'inverse_sigmoid_eps': inverse_sigmoid_eps}
+        decoder = {'inverse_sigmoid_eps': inverse_sigmoid_eps, **decoder}
         bbox_head = {**bbox_head, 'inverse_sigmoid_eps': inverse_sigmoid_eps}
         super().__init__(*args, decoder=decoder, bbox_head=bbox_head, **kwargs)
         if decoder.get('look_forward_twice') and not self.with_box_refine:
@@ -65,6 +76,23 @@ class BaseDeformableDETR(DeformableDETR):
             )
         self._told_small_input = False
         self._check_detection_count()
+        self._init_auxiliary_heads(aux_weights)
+
+    def _init_auxiliary_heads(self, aux_weights: Sequence[float]) -> None:
+        """Give each auxiliary result of the decoder a head and a weight."""
+        expected = getattr(self.decoder, 'num_auxiliary', 0)
+        if len(aux_weights) != expected:
+            raise UserError(
+                f'model.aux_weights={list(aux_weights)} should have one '
+                'weight for each auxiliary result of a decoder layer, '
+                f'{expected} with this model.decoder'
+            )
+        self.aux_weights = list(aux_weights)
+        if aux_weights:
+            self.bbox_head_aux = ModuleList(
+                self.bbox_head.auxiliary_head(self.decoder.num_layers)
+                for _ in aux_weights
+            )
 
     def _check_detection_count(self) -> None:
         """Refuse a number of detections that can never be reached.
@@ -100,10 +128,14 @@ class BaseDeformableDETR(DeformableDETR):
         if self.as_two_stage:
             self._init_first_stage()
         else:
-            self.query_embedding = nn.Embedding(
-                self.num_total_queries, self.embed_dims * 2
-            )
-            self.reference_points_fc = nn.Linear(self.embed_dims, 2)
+            self._init_learned_queries()
+
+    def _init_learned_queries(self) -> None:
+        """Initialize the queries that are used without a first stage."""
+        self.query_embedding = nn.Embedding(
+            self.num_total_queries, self.embed_dims * 2
+        )
+        self.reference_points_fc = nn.Linear(self.embed_dims, 2)
 
     def _init_first_stage(self) -> None:
         """Initialize what turns memory into proposals and queries."""
@@ -150,7 +182,7 @@ class BaseDeformableDETR(DeformableDETR):
         else:
             feat_mask = torch.cat([mask.flatten(1) for mask in masks], 1)
             ratios = torch.stack([self.get_valid_ratio(m) for m in masks], 1)
-        levels = level_geometry(
+        geometry = level_geometry(
             tuple(tuple(feat.shape[-2:]) for feat in mlvl_feats),
             mlvl_feats[0].device,
         )
@@ -159,11 +191,16 @@ class BaseDeformableDETR(DeformableDETR):
             feat_mask=feat_mask,
             feat_pos=_flatten_levels(positions),
             valid_ratios=ratios,
-            **levels,
+            **geometry,
         )
         decoder_inputs_dict = dict(
-            memory_mask=feat_mask, valid_ratios=ratios, **levels
+            memory_mask=feat_mask, valid_ratios=ratios, **geometry
         )
+        if batch_data_samples and self.aux_weights:
+            decoder_inputs_dict['image_sizes'] = image_sizes(
+                [sample.img_shape for sample in batch_data_samples],
+                like=mlvl_feats[0],
+            )
         return encoder_inputs_dict, decoder_inputs_dict
 
     def _level_masks(
@@ -391,10 +428,11 @@ class BaseDeformableDETR(DeformableDETR):
 
         Returns:
             dict: Keyword arguments of the head: ``hidden_states`` of shape
-            (num_decoder_layers, bs, num_queries, dim) and ``references``, a
-            list that begins with the first references.
+            (num_decoder_layers, bs, num_queries, dim), ``references``, a
+            list that begins with the first references, and, if the decoder
+            has auxiliary results, in training ``auxiliary``.
         """
-        hidden_states, references = self.decoder(
+        hidden_states, references, *auxiliary = self.decoder(
             query,
             value=memory,
             key_padding_mask=memory_mask,
@@ -405,10 +443,25 @@ class BaseDeformableDETR(DeformableDETR):
             cls_branches=self.bbox_head.cls_branches,
             **kwargs,
         )
-        return dict(
+        head_inputs = dict(
             hidden_states=hidden_states,
             references=[reference_points, *references],
         )
+        if auxiliary:
+            head_inputs['auxiliary'] = [
+                AuxiliaryBranch(
+                    self.auxiliary_prefix.format(i), head, hidden, weight
+                )
+                for i, (head, hidden, weight) in enumerate(
+                    zip(
+                        self.bbox_head_aux,
+                        auxiliary,
+                        self.aux_weights,
+                        strict=True,
+                    )
+                )
+            ]
+        return head_inputs
 
 
 def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:

@@ -103,8 +103,10 @@ class SetCriterion:
             terms = self._pair_losses(predictions, pairs, targets)
             terms['loss_cls'] = terms['loss_cls'] + negatives[index]
             for name, values in terms.items():
-                use_local = name == 'loss_cls' and not self.sync_cls_avg_factor
-                divisor = (local if use_local else synced)[index]
+                is_synced = predictions.sync_normalizer and (
+                    name != 'loss_cls' or self.sync_cls_avg_factor
+                )
+                divisor = (synced if is_synced else local)[index]
                 values = values / divisor * predictions.loss_weight
                 for layer, value in enumerate(values.unbind()):
                     losses[predictions.loss_name(layer, name)] = value
@@ -128,13 +130,12 @@ class SetCriterion:
             tuple[list[Tensor], list[Tensor]]: For each set one number for
             each layer, at least 1: of this rank, and the mean over ranks.
         """
-        if self.normalizer == 'pairs':
-            counts = [pairs.counts for pairs in matched]
-        else:
-            counts = [
-                [len(targets) * copies for copies in predictions.copies]
-                for predictions in sets
-            ]
+        counts = [
+            pairs.counts
+            if (predictions.normalizer or self.normalizer) == 'pairs'
+            else [len(targets) * copies for copies in predictions.copies]
+            for predictions, pairs in zip(sets, matched, strict=True)
+        ]
         sizes = targets.image_sizes
         local = torch.tensor(list(chain(*counts)), dtype=sizes.dtype)
         local = local.to(sizes.device, non_blocking=True)

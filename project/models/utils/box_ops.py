@@ -1,7 +1,52 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Box functions that mmdet does not have in this form."""
 
+from collections.abc import Sequence
+
+import torch
+from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 from torch import Tensor
+
+
+def normalize_boxes(
+    boxes: Sequence[Tensor], img_shapes: Sequence[tuple], like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Join the boxes of a batch, each as fractions of its own image.
+
+    Args:
+        boxes (Sequence[Tensor]): Of each image, (x1, y1, x2, y2) in pixels,
+            has shape (num_boxes, 4).
+        img_shapes (Sequence[tuple]): (h, w) of each unpadded image.
+        like (Tensor): Gives the device, and the precision when that is
+            higher than float32.
+
+    Returns:
+        tuple[Tensor, Tensor]: Boxes (cx, cy, w, h) in [0, 1] of all images,
+        has shape (num_boxes, 4), and (w, h, w, h) of each image, has shape
+        (bs, 4).
+    """
+    sizes = image_sizes(img_shapes, like)
+    normalized = [
+        boxes_of_image.to(sizes.dtype) / size
+        for boxes_of_image, size in zip(boxes, sizes, strict=True)
+    ]
+    return bbox_xyxy_to_cxcywh(torch.cat(normalized)), sizes
+
+
+def image_sizes(img_shapes: Sequence[tuple], like: Tensor) -> Tensor:
+    """Sizes in the form that boxes are scaled by.
+
+    Args:
+        img_shapes (Sequence[tuple]): (h, w) of each unpadded image.
+        like (Tensor): Gives the device, and the precision when that is
+            higher than float32.
+
+    Returns:
+        Tensor: (w, h, w, h) of each image, has shape (bs, 4).
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    sizes = [[shape[1], shape[0]] * 2 for shape in img_shapes]
+    return torch.tensor(sizes, dtype=dtype).to(like.device, non_blocking=True)
 
 
 def generalized_box_iou(

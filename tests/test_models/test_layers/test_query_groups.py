@@ -17,6 +17,10 @@ GROUPS = {
         QueryGroup('noise2', 3, sees=('matching',)),
         QueryGroup('matching', 7),
     ],
+    'many': [
+        *(QueryGroup(f'noise{i}', 1, sees=('matching',)) for i in range(8)),
+        QueryGroup('matching', 5),
+    ],
     'single': [QueryGroup('one2one', 13), QueryGroup('one2many', 0)],
 }
 
@@ -60,12 +64,35 @@ def test_without_groups_all_see_each_other() -> None:
     torch.testing.assert_close(attention(query), expected)
 
 
+def test_padding_is_passed_over() -> None:
+    settings = dict(embed_dims=DIMS, num_heads=4, batch_first=True)
+    attention = GroupedSelfAttention(**settings).double().eval()
+    query = torch.randn(2, 6, DIMS, dtype=torch.float64)
+    mask = torch.tensor([[False] * 4 + [True] * 2, [False] * 6])
+    found = attention(query, key_padding_mask=mask)
+    expected = MultiheadAttention.forward(
+        attention, query, key_padding_mask=mask
+    )
+    torch.testing.assert_close(found, expected)
+    groups = QueryGroups([QueryGroup('a', 3), QueryGroup('b', 3)])
+    with pytest.raises(ValueError, match='groups of queries have no padding'):
+        attention(query, key_padding_mask=mask, query_groups=groups)
+
+
 def test_a_mask_is_refused() -> None:
     """It would else be passed over in silence."""
     attention = GroupedSelfAttention(DIMS, 4, batch_first=True)
     mask = torch.zeros(6, 6, dtype=torch.bool)
     with pytest.raises(ValueError, match='query_groups instead of'):
         attention(torch.randn(1, 6, DIMS), attn_mask=mask)
+
+
+@pytest.mark.parametrize('name', GROUPS)
+def test_mask_says_the_same_as_the_blocks(name: str) -> None:
+    groups = QueryGroups(GROUPS[name])
+    mask = groups.attention_mask(torch.device('cpu'))
+    assert torch.equal(mask, ~blocked(GROUPS[name]))
+    assert groups.attention_mask(torch.device('cpu')) is mask
 
 
 def test_where_groups_lie() -> None:

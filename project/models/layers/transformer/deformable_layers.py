@@ -11,8 +11,11 @@ from mmdet.models.layers.transformer import (
     DeformableDetrTransformerEncoder,
     DeformableDetrTransformerEncoderLayer,
 )
+from mmdet.registry import MODELS
 from mmengine.model import ModuleList
 from torch import Tensor, nn
+
+from project.utils.errors import UserError
 
 from ..checkpoint import checkpoint_layers
 from .deformable_attention import DeformableAttention, LevelShapes
@@ -27,7 +30,7 @@ class DeformableEncoderLayer(DeformableDetrTransformerEncoderLayer):
         self.self_attn = DeformableAttention(**self.self_attn_cfg)
         self.embed_dims = self.self_attn.embed_dims
         self.ffn = FFN(**self.ffn_cfg)
-        self.norms = _layer_norms(self.norm_cfg, self.embed_dims, 2)
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 2)
 
 
 class DeformableEncoder(DeformableDetrTransformerEncoder):
@@ -87,11 +90,16 @@ class DeformableDecoderLayer(DeformableDetrTransformerDecoderLayer):
         self.cross_attn = DeformableAttention(**self.cross_attn_cfg)
         self.embed_dims = self.self_attn.embed_dims
         self.ffn = FFN(**self.ffn_cfg)
-        self.norms = _layer_norms(self.norm_cfg, self.embed_dims, 3)
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 3)
 
 
 class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
     """Deformable decoder with iterative refinement of the references.
+
+    ``layer_cfg`` may name the ``type`` of its layers, by default a
+    :class:`DeformableDecoderLayer`. Layers that tell how many
+    ``num_auxiliary`` results they have return these besides the queries, in
+    training.
 
     Args:
         look_forward_twice (bool): Whether the box of a layer also trains
@@ -120,30 +128,37 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
 
     def _init_layers(self) -> None:
         """Initialize decoder layers."""
+        settings = dict(self.layer_cfg)
+        layer_class = _layer_class(settings.pop('type', None))
         self.layers = ModuleList(
-            DeformableDecoderLayer(**self.layer_cfg)
-            for _ in range(self.num_layers)
+            layer_class(**settings) for _ in range(self.num_layers)
         )
         self.embed_dims = self.layers[0].embed_dims
         checkpoint_layers(self.layers, self.num_cp)
+
+    @property
+    def num_auxiliary(self) -> int:
+        """int: Results of a layer besides the queries, in training."""
+        return getattr(self.layers[0], 'num_auxiliary', 0)
 
     def forward(
         self,
         query: Tensor,
         *,
-        query_pos: Tensor,
+        query_pos: Tensor | None,
         reference_points: Tensor,
         valid_ratios: Tensor,
         query_groups: QueryGroups | None = None,
         reg_branches: nn.ModuleList | None = None,
         cls_branches: nn.ModuleList | None = None,
         **kwargs,
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor | list[Tensor], ...]:
         """Decode queries, refining their references after each layer.
 
         Args:
             query (Tensor): Queries, has shape (bs, num_queries, dim).
-            query_pos (Tensor): Their positions, has the same shape.
+            query_pos (Tensor): Their positions, has the same shape; may be
+                None where :meth:`embed_position` makes them.
             reference_points (Tensor): First references in [0, 1] of the
                 unpadded image, (cx, cy) or (cx, cy, w, h), has shape
                 (bs, num_queries, 2 or 4).
@@ -158,23 +173,33 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             **kwargs: Passed on to every layer.
 
         Returns:
-            tuple[Tensor, list[Tensor]]:
+            tuple[Tensor | list[Tensor], ...]:
 
             - hidden_states (Tensor): Queries after each layer, has shape
               (num_decoder_layers, bs, num_queries, dim).
             - references (list[Tensor]): Reference after each layer, as the
               next layer takes it, each has shape (bs, num_queries, 2 or 4).
+            - auxiliary (Tensor): In training the auxiliary results of the
+              layers, if they have any; each has the shape of
+              ``hidden_states``.
         """
         hidden_states, references = [], []
         for layer_id, layer in enumerate(self.layers):
-            query = layer(
+            on_levels = _on_levels(reference_points, valid_ratios)
+            query_pos = self.embed_position(
+                layer_id, query, query_pos, on_levels
+            )
+            results = layer(
                 query,
                 query_pos=query_pos,
                 query_groups=query_groups,
-                reference_points=_on_levels(reference_points, valid_ratios),
+                reference_points=on_levels,
+                image_references=reference_points,
                 **kwargs,
             )
-            hidden_states.append(query)
+            results = results if isinstance(results, tuple) else (results,)
+            hidden_states.append(results)
+            query = results[0]
             reference = reference_points
             if reg_branches is not None:
                 reference = refine_reference(
@@ -183,6 +208,13 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
                     self.inverse_sigmoid_eps,
                 )
             if layer_id + 1 < len(self.layers):
+                query_groups = self.next_groups(
+                    layer_id,
+                    query,
+                    reference,
+                    query_groups=query_groups,
+                    cls_branches=cls_branches,
+                )
                 query, query_pos, reference = self.hand_over(
                     layer_id,
                     query,
@@ -197,7 +229,64 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             references.append(
                 reference if self.look_forward_twice else reference_points
             )
-        return torch.stack(hidden_states), references
+        hidden_states, *auxiliary = map(
+            torch.stack, zip(*hidden_states, strict=True)
+        )
+        return hidden_states, references, *auxiliary
+
+    def embed_position(
+        self,
+        layer_id: int,
+        query: Tensor,
+        query_pos: Tensor | None,
+        reference_points: Tensor,
+    ) -> Tensor | None:
+        """Embed the position of the queries for a layer.
+
+        A method may encode it anew from the references. By default it stays.
+
+        Args:
+            layer_id (int): The layer.
+            query (Tensor): Queries before it, has shape
+                (bs, num_queries, dim).
+            query_pos (Tensor, optional): Position so far, likewise.
+            reference_points (Tensor): References before the layer, without
+                gradient from other layers, in fractions of each padded
+                level, has shape (bs, num_queries, num_levels, 2 or 4).
+
+        Returns:
+            Tensor | None: Position, has the shape of ``query``.
+        """
+        return query_pos
+
+    def next_groups(
+        self,
+        layer_id: int,
+        query: Tensor,
+        reference: Tensor,
+        *,
+        query_groups: QueryGroups | None = None,
+        cls_branches: nn.ModuleList | None = None,
+    ) -> QueryGroups | None:
+        """Decide who sees whom in the next layer.
+
+        A method may judge by the results of a layer. By default the groups
+        stay.
+
+        Args:
+            layer_id (int): The layer that the results come from.
+            query (Tensor): Queries after it, has shape
+                (bs, num_queries, dim).
+            reference (Tensor): Their refined references, with gradient, has
+                shape (bs, num_queries, 2 or 4).
+            query_groups (QueryGroups, optional): Groups in this layer.
+            cls_branches (nn.ModuleList, optional): Class heads of the
+                layers.
+
+        Returns:
+            QueryGroups | None: Groups in the next layer.
+        """
+        return query_groups
 
     def hand_over(
         self,
@@ -232,6 +321,18 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         return query, query_pos, reference
 
 
+def _layer_class(name: str | None) -> type[nn.Module]:
+    """Look up the class of the layers; by default the deformable one."""
+    if name is None:
+        return DeformableDecoderLayer
+    layer_class = MODELS.get(name)
+    if layer_class is None:
+        raise UserError(
+            f'model.decoder.layer_cfg.type={name!r} is not registered'
+        )
+    return layer_class
+
+
 def refine_reference(
     deltas: Tensor, reference_points: Tensor, eps: float = 1e-5
 ) -> Tensor:
@@ -260,8 +361,17 @@ def _on_levels(reference_points: Tensor, valid_ratios: Tensor) -> Tensor:
     return reference_points[:, :, None] * ratios[:, None]
 
 
-def _layer_norms(norm_cfg: dict, embed_dims: int, count: int) -> ModuleList:
-    """Build the norms of one layer."""
+def layer_norms(norm_cfg: dict, embed_dims: int, count: int) -> ModuleList:
+    """Build the norms of one layer.
+
+    Args:
+        norm_cfg (dict): Config of a norm.
+        embed_dims (int): Dimension of the queries.
+        count (int): How many norms.
+
+    Returns:
+        ModuleList: The norms.
+    """
     return ModuleList(
         build_norm_layer(norm_cfg, embed_dims)[1] for _ in range(count)
     )

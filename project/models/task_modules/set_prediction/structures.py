@@ -7,9 +7,10 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 from mmdet.utils import InstanceList
 from torch import Tensor
+
+from ...utils.box_ops import normalize_boxes
 
 
 @dataclass
@@ -48,25 +49,16 @@ class SetTargets:
             like (Tensor): Gives the device, and the precision when that is
                 higher than float32.
         """
-        counts = [len(instances) for instances in gt_instances]
-        dtype = torch.promote_types(like.dtype, torch.float32)
-        shapes = [meta['img_shape'][:2] for meta in img_metas]
-        sizes = torch.tensor([[w, h, w, h] for h, w in shapes], dtype=dtype)
-        sizes = sizes.to(like.device, non_blocking=True)
-        bboxes = torch.cat([gt.bboxes for gt in gt_instances]).to(dtype)
-        normalized = torch.cat(
-            [
-                bboxes_of_image / size
-                for bboxes_of_image, size in zip(
-                    bboxes.split(counts), sizes, strict=True
-                )
-            ]
+        bboxes, sizes = normalize_boxes(
+            [gt.bboxes for gt in gt_instances],
+            [meta['img_shape'] for meta in img_metas],
+            like,
         )
         return cls(
             labels=torch.cat([gt.labels for gt in gt_instances]),
-            bboxes_normalized=bbox_xyxy_to_cxcywh(normalized),
+            bboxes_normalized=bboxes,
             image_sizes=sizes,
-            counts=counts,
+            counts=[len(instances) for instances in gt_instances],
             img_metas=img_metas,
         )
 
@@ -143,10 +135,17 @@ class PredictionSet:
         class_agnostic (bool): Whether all targets count as class 0, as in
             Deformable DETR's first stage. Defaults to False.
         loss_weight (float): Multiplies all the losses. Defaults to 1.
+        normalizer (str, optional): What the losses are divided by,
+            ``'targets'`` or ``'pairs'``. By default as the criterion has it.
+        sync_normalizer (bool): Whether that is the mean over all ranks.
+            Defaults to True.
         loss_cls (optional): Classification loss of this set, with the
             methods of ``SparseFocalLoss``. By default that of the criterion.
         pairs (MatchedPairs, optional): Pairs known beforehand, as in
             denoising or IoU assignment. By default they are matched.
+        branch (str): Put before the whole names of its losses, layer
+            included, such as ``'aux_0_'`` of an auxiliary head. Defaults
+            to nothing.
     """
 
     prefix: str
@@ -155,8 +154,11 @@ class PredictionSet:
     num_copies: int | Sequence[int] = 1
     class_agnostic: bool = False
     loss_weight: float = 1.0
+    normalizer: str | None = None
+    sync_normalizer: bool = True
     loss_cls: Any = None
     pairs: MatchedPairs | None = None
+    branch: str = ''
 
     @property
     def num_layers(self) -> int:
@@ -178,4 +180,4 @@ class PredictionSet:
     def loss_name(self, layer: int, term: str) -> str:
         """mmdet's name of a loss: the last layer has no layer prefix."""
         stage = '' if layer == self.num_layers - 1 else f'd{layer}.'
-        return f'{stage}{self.prefix}{term}'
+        return f'{self.branch}{stage}{self.prefix}{term}'

@@ -1,0 +1,115 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from ..layers.denoising import DenoisingQueries
+from ..task_modules.set_prediction import MatchedPairs, PredictionSet
+from .set_prediction_head import SetPredictionHead
+
+
+@MODELS.register_module()
+class DenoisingHead(SetPredictionHead):
+    """Head that is also trained to give back noised ground truths.
+
+    Source: `DN-DETR <https://arxiv.org/abs/2203.01305>`_, section 4.
+    Denoising queries come first. Each learns its own ground truth, without
+    matching, by the losses of the matched queries (``dn_loss_cls``, ...).
+
+    The loss is published in two forms. The authors' is over real queries
+    alone, divided by their number on the same rank. In detrex's, fillers
+    learn that they are background, and the divisor is the mean number of
+    targets over all ranks, at least 1, times the groups.
+
+    Args:
+        dn_loss_on_fillers (bool): Whether fillers count as background in the
+            classification loss. Defaults to False.
+        sync_dn_avg_factor (bool): Whether the denoising losses are divided
+            by the mean over all ranks. Defaults to False.
+        *args, **kwargs: As in :class:`SetPredictionHead`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        dn_loss_on_fillers: bool = False,
+        sync_dn_avg_factor: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.dn_loss_on_fillers = dn_loss_on_fillers
+        self.sync_dn_avg_factor = sync_dn_avg_factor
+
+    def prediction_sets(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        denoising: DenoisingQueries | None = None,
+        **kwargs: Any,
+    ) -> list[PredictionSet]:
+        """Match the matched queries, and pair the others with their own.
+
+        Args:
+            cls_scores (Tensor): Logits of both, denoising queries first, has
+                shape (num_decoder_layers, bs, num_queries, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1] of both, has
+                shape (num_decoder_layers, bs, num_queries, 4).
+            denoising (DenoisingQueries, optional): The denoising queries. By
+                default there are none, as in evaluation.
+            **kwargs: As in :class:`SetPredictionHead`.
+
+        Returns:
+            list[PredictionSet]: The sets to match and to take losses of.
+        """
+        if denoising is None:
+            return super().prediction_sets(cls_scores, bbox_preds, **kwargs)
+        end = denoising.num_queries
+        sets = super().prediction_sets(
+            cls_scores[:, :, end:], bbox_preds[:, :, end:], **kwargs
+        )
+        noised = self._denoising_set(
+            cls_scores[:, :, :end], bbox_preds[:, :, :end], denoising
+        )
+        return [*sets, noised]
+
+    def _denoising_set(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        denoising: DenoisingQueries,
+    ) -> PredictionSet:
+        """Pair each denoising query with its ground truth."""
+        if not self.dn_loss_on_fillers:
+            # Surely background: no loss, no gradient.
+            cls_scores = cls_scores.masked_fill(
+                denoising.is_filler[..., None], -torch.inf
+            )
+        predictions = PredictionSet(
+            'dn_',
+            cls_scores,
+            bbox_preds,
+            pairs=_own_pairs(denoising, len(cls_scores)),
+        )
+        if self.sync_dn_avg_factor:
+            predictions.normalizer = 'targets'
+            predictions.loss_weight = 1 / max(denoising.num_groups, 1)
+        else:
+            predictions.normalizer = 'pairs'
+            predictions.sync_normalizer = False
+        return predictions
+
+
+def _own_pairs(denoising: DenoisingQueries, num_layers: int) -> MatchedPairs:
+    """Repeat the pairs of denoising queries and targets for each layer."""
+    num_pairs = len(denoising.target)
+    layer = torch.arange(num_layers, device=denoising.target.device)
+    return MatchedPairs(
+        layer.repeat_interleave(num_pairs),
+        *(
+            column.repeat(num_layers)
+            for column in (denoising.image, denoising.place, denoising.target)
+        ),
+        [num_pairs] * num_layers,
+    )

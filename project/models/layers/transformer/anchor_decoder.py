@@ -1,0 +1,51 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Deformable decoder whose queries are anchor boxes."""
+
+from mmdet.models.layers.transformer import MLP, coordinate_to_encoding
+from torch import Tensor
+
+from .deformable_layers import BoxRefinementDecoder
+
+
+class AnchorDecoder(BoxRefinementDecoder):
+    """Deformable decoder that encodes its references anew in each layer.
+
+    Source: DAB-Deformable-DETR, the authors' code of `DAB-DETR
+    <https://arxiv.org/abs/2201.12329>`_. The position of a query is the
+    embedded encoding of its box, from the second layer on scaled by the
+    content.
+    """
+
+    def _init_layers(self) -> None:
+        """Initialize decoder layers and what turns boxes into positions."""
+        super()._init_layers()
+        dims = self.embed_dims
+        self.query_scale = MLP(dims, dims, dims, 2)
+        self.ref_point_head = MLP(2 * dims, dims, dims, 2)
+
+    def embed_position(
+        self,
+        layer_id: int,
+        query: Tensor,
+        query_pos: Tensor | None,
+        reference_points: Tensor,
+    ) -> Tensor:
+        """Embed the boxes.
+
+        Args:
+            layer_id (int): The layer.
+            query (Tensor): Queries before it, has shape
+                (bs, num_queries, dim).
+            query_pos (Tensor, optional): Unused.
+            reference_points (Tensor): Boxes (cx, cy, w, h) in fractions of
+                each padded level, of which the first level's are encoded,
+                has shape (bs, num_queries, num_levels, 4).
+
+        Returns:
+            Tensor: Position, has the shape of ``query``.
+        """
+        encoding = coordinate_to_encoding(
+            reference_points[:, :, 0], num_feats=self.embed_dims // 2
+        )
+        position = self.ref_point_head(encoding)
+        return position * self.query_scale(query) if layer_id else position
