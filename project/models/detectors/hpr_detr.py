@@ -57,11 +57,28 @@ class HPRDETR(ReaugmentedMixin, BaseDINO):
     Args:
         *args, **kwargs: As in :class:`BaseDINO`. ``use_lsj`` of the authors'
             configs, which never had an effect, may be given.
+        ckpt_backbone, ckpt_neck (bool): Of the authors' configs: must be
+            False, as it is in all of them.
+
+    Raises:
+        UserError: If backbone or neck are to be checkpointed.
     """
 
     auxiliary_prefix = 'hpr_{}_'
 
-    def __init__(self, *args, use_lsj: bool = False, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        use_lsj: bool = False,
+        ckpt_backbone: bool = False,
+        ckpt_neck: bool = False,
+        **kwargs,
+    ) -> None:
+        if ckpt_backbone or ckpt_neck:
+            raise UserError(
+                'model.ckpt_backbone and model.ckpt_neck should be False; to '
+                'save memory set model.backbone.with_cp=True'
+            )
         super().__init__(*args, **kwargs)
 
     def is_drawn(self, name: str) -> bool:

@@ -43,6 +43,8 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         dy_conv_cfg (dict, optional): Settings of :class:`RegionalDynamicConv`.
         regional_ca_cfg (dict, optional): Settings of
             :class:`RegionalCrossAttention`.
+        merge_dropout (float): Of the authors' configs, which never had an
+            effect. Defaults to 0.0.
         **kwargs: As in mmdet's class.
     """
 
@@ -57,6 +59,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         initial_weights: Sequence[float] = (1, 1, 1),
         dy_conv_cfg: dict | None = None,
         regional_ca_cfg: dict | None = None,
+        merge_dropout: float = 0.0,
         **kwargs,
     ) -> None:
         self.merger_cfg = dict(

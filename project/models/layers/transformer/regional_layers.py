@@ -49,6 +49,8 @@ class RegionalCrossAttention(BaseModule):
         norm_cfg (dict): Config of the norm of what is added.
         act_cfg (dict): Config of its activation.
         init_cfg (dict, optional): Initialization config.
+        batch_first (bool): Of the authors' configs, without an effect: no
+            axis is that of the batch. Defaults to True.
 
     Raises:
         UserError: If attention weights are to be dropped, which would need
@@ -69,6 +71,7 @@ class RegionalCrossAttention(BaseModule):
         norm_cfg: dict | None = None,
         act_cfg: dict | None = None,
         init_cfg: dict | None = None,
+        batch_first: bool = True,
     ) -> None:
         super().__init__(init_cfg)
         if attn_drop:
