@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config
 
 import project  # noqa: F401  registers everything
@@ -16,6 +17,7 @@ from project.engine.runner.pretrained import correct_file_names
 from project.engine.runner.resolve import leaf_datasets
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS, ROOT
+from tests.helpers.toy import build_model, toy_model_config
 from tests.helpers.training import load_tool
 
 AUTHORS = ROOT / 'tests' / 'data' / 'authors_hpr'
@@ -154,6 +156,28 @@ def data_settings(loader: dict) -> dict[str, Any]:
         for key, value in leaves(loader)
         if not (key.endswith('backend_args') or value is None)
     }
+
+
+@pytest.mark.parametrize('name', OURS)
+def test_redundant_keys_change_no_weight(name: str) -> None:
+    theirs, ours = (
+        build_model(toy_model_config(path))
+        for path in (
+            AUTHORS / f'{name}.py',
+            CONFIGS / 'hpr' / f'{OURS[name]}.py',
+        )
+    )
+    expected = ours.state_dict()
+    found = theirs.state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[key], expected[key]) for key in found)
+
+
+@pytest.mark.parametrize('key', ['ckpt_backbone', 'ckpt_neck'])
+def test_what_the_authors_never_set_is_refused(key: str) -> None:
+    path = AUTHORS / 'deformable_detr-900q_4scale_1x_r50.py'
+    with pytest.raises(UserError, match=r'backbone\.with_cp=True'):
+        build_model(toy_model_config(path, **{key: True}))
 
 
 def test_the_misspelt_backbone_is_found(
