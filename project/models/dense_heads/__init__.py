@@ -1,4 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from .align_detr_head import AlignDETRHead, HPRAlignDETRHead
 from .anchor_detr_head import AnchorDETRHead
 from .h_detr_head import HDETRHead
 from .hpr_detr_head import HPRDETRHead
@@ -6,8 +7,10 @@ from .rank_detr_head import RankDETRHead
 from .set_prediction_head import SetPredictionHead
 
 __all__ = [
+    'AlignDETRHead',
     'AnchorDETRHead',
     'HDETRHead',
+    'HPRAlignDETRHead',
     'HPRDETRHead',
     'RankDETRHead',
     'SetPredictionHead',

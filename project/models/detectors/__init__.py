@@ -1,4 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from .align_detr import AlignDETR, HPRAlignDETR
 from .anchor_detr import AnchorDETR
 from .base_deformable_detr import BaseDeformableDETR
 from .h_detr import HDETR
@@ -8,7 +9,9 @@ from .rank_detr import RankDETR
 __all__ = [
     'HDETR',
     'HPRDETR',
+    'AlignDETR',
     'AnchorDETR',
     'BaseDeformableDETR',
+    'HPRAlignDETR',
     'RankDETR',
 ]

@@ -82,19 +82,23 @@ def generalized_box_iou(
     return overlap / union - (enclosing - union) / enclosing
 
 
-def box_iou(boxes1: Tensor, boxes2: Tensor, eps: float) -> Tensor:
-    """IoU of broadcast shapes, with a constant added to the union.
+def box_iou(
+    boxes1: Tensor, boxes2: Tensor, eps: float, *, add_eps: bool = True
+) -> Tensor:
+    """IoU of broadcast shapes.
 
     Args:
         boxes1 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
         boxes2 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
-        eps (float): Added to the union, in the boxes' unit of area.
+        eps (float): Keeps the union from zero, in the boxes' unit of area.
+        add_eps (bool): Whether ``eps`` is added to the union, or its lower
+            bound, as in mmdet. Defaults to True.
 
     Returns:
         Tensor: IoU in [0, 1], has shape (...).
     """
     overlap, union = _overlap_and_union(boxes1, boxes2)
-    return overlap / (union + eps)
+    return overlap / (union + eps if add_eps else union.clamp(min=eps))
 
 
 def _overlap_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, ...]:
