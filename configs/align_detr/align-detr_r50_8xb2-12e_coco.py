@@ -7,6 +7,7 @@ _base_ = [
 ]
 
 model = dict(
+    type='AlignDETR',
     backbone=dict(
         frozen_stages=0, norm_cfg=dict(type='FrozenBN', requires_grad=False)
     ),
