@@ -425,7 +425,9 @@ def test_diverged_predictions_are_told() -> None:
 
 
 def test_unknown_normalizer() -> None:
-    with pytest.raises(UserError, match="should be one of 'targets', 'objects', 'pairs'"):
+    with pytest.raises(
+        UserError, match="should be one of 'targets', 'objects', 'pairs'"
+    ):
         make_criterion(normalizer='queries')
 
 
