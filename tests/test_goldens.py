@@ -81,7 +81,7 @@ def check_training(
         check_losses(golden, kind, losses)
         if any(name.startswith(f'{kind}grad.') for name in golden.arrays):
             model.zero_grad()
-            sum(losses.values()).backward(retain_graph=True)
+            total(losses).backward(retain_graph=True)
             check_gradients(golden, kind, model, names)
 
 
@@ -155,14 +155,25 @@ def check_losses(golden: Golden, kind: str, losses: dict[str, Tensor]) -> None:
     assert losses.keys() == ours.keys()
     for name, value in losses.items():
         source = ours[name]
-        golden.compare_relative(
-            f'{kind}loss.{source.removeprefix("loss.")}',
-            value.item() / weights[source],
-            tolerance,
-            floor=1e-6,
-        )
+        is_list = isinstance(value, list)
+        for image, number in enumerate(value if is_list else [value]):
+            golden.compare_relative(
+                f'{kind}loss.{source.removeprefix("loss.")}',
+                number.item() / weights[source],
+                tolerance,
+                floor=1e-6,
+                place=(image,) if is_list else (),
+            )
     golden.compare_relative(
-        f'{kind}loss.total', sum(losses.values()).item(), tolerance
+        f'{kind}loss.total', total(losses).item(), tolerance
+    )
+
+
+def total(losses: dict[str, Tensor | list[Tensor]]) -> Tensor:
+    """Sum of the losses; some are lists of one for each image."""
+    return sum(
+        sum(value) if isinstance(value, list) else value
+        for value in losses.values()
     )
 
 

@@ -153,10 +153,15 @@ class Golden:
         self._note(name, ours, expected, tolerance)
 
     def compare_relative(
-        self, name: str, ours: float, tolerance: float, floor: float = 0.0
+        self,
+        name: str,
+        ours: float,
+        tolerance: float,
+        floor: float = 0.0,
+        place: tuple[int, ...] = (),
     ) -> None:
         """Note where a number leaves the golden, if it does."""
-        expected = float(self.arrays[name])
+        expected = float(self.arrays[name][place])
         allowed = tolerance * max(abs(expected), floor)
         self._note(name, torch.tensor(ours), torch.tensor(expected), allowed)
 

@@ -2,6 +2,7 @@
 from .align_detr_head import AlignDETRHead, HPRAlignDETRHead
 from .anchor_detr_head import AnchorDETRHead
 from .h_detr_head import HDETRHead
+from .hpr_ddq_detr_head import HPRDDQDETRHead
 from .hpr_detr_head import HPRDETRHead
 from .rank_detr_head import RankDETRHead
 from .set_prediction_head import SetPredictionHead
@@ -11,6 +12,7 @@ __all__ = [
     'AnchorDETRHead',
     'HDETRHead',
     'HPRAlignDETRHead',
+    'HPRDDQDETRHead',
     'HPRDETRHead',
     'RankDETRHead',
     'SetPredictionHead',

@@ -170,7 +170,7 @@ class SetPredictionHead(DeformableDETRHead):
         Returns:
             dict[str, Tensor]: Weighted losses.
         """
-        outputs = self(hidden_states, references)
+        outputs = self(hidden_states, references, **kwargs)
         sets = self.prediction_sets(*outputs, **kwargs)
         of_decoder = {
             name: value
@@ -178,8 +178,11 @@ class SetPredictionHead(DeformableDETRHead):
             if 'enc_outputs' not in name
         }
         for branch in auxiliary:
+            of_branch = branch.head(
+                branch.hidden_states, references, **of_decoder
+            )
             for predictions in branch.head.prediction_sets(
-                *branch.head(branch.hidden_states, references), **of_decoder
+                *of_branch, **of_decoder
             ):
                 predictions.branch = branch.prefix
                 predictions.loss_weight *= branch.loss_weight

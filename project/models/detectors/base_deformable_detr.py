@@ -405,6 +405,19 @@ class BaseDeformableDETR(DeformableDETR):
         """
         return None
 
+    def refining_branches(
+        self, query_groups: QueryGroups | None
+    ) -> Sequence[nn.Module] | None:
+        """Box heads that refine the references, one for each layer.
+
+        Args:
+            query_groups (QueryGroups, optional): Groups of the queries.
+
+        Returns:
+            Sequence[nn.Module] | None: None if references stay.
+        """
+        return self.bbox_head.reg_branches if self.with_box_refine else None
+
     def forward_decoder(
         self,
         query: Tensor,
@@ -437,9 +450,7 @@ class BaseDeformableDETR(DeformableDETR):
             value=memory,
             key_padding_mask=memory_mask,
             reference_points=reference_points,
-            reg_branches=(
-                self.bbox_head.reg_branches if self.with_box_refine else None
-            ),
+            reg_branches=self.refining_branches(kwargs.get('query_groups')),
             cls_branches=self.bbox_head.cls_branches,
             **kwargs,
         )

@@ -159,13 +159,12 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
             memory, memory_mask, level_shapes
         )
         query, _ = self.embed_proposals(references)
-        num_matching = query.shape[1]
-        groups = self.query_groups(num_matching)
+        groups = self.query_groups(query.shape[1])
         if self.training and self.use_dn:
             denoising = self._denoising_queries(batch_data_samples, references)
+            groups = denoising.query_groups(query.shape[1])
             query = torch.cat([denoising.query, query], 1)
             references = torch.cat([denoising.references_unact, references], 1)
-            groups = denoising.query_groups(num_matching)
             head_inputs['denoising'] = denoising
         decoder_inputs = dict(
             query=query,

@@ -98,7 +98,9 @@ class SetCriterion:
             the set.
         """
         pending = self.assigner.start(sets, targets)
-        negatives = [self._negative(predictions) for predictions in sets]
+        negatives = [
+            self._negative(predictions, targets) for predictions in sets
+        ]
         matched = pending.result()
         terms = [
             self._pair_losses(predictions, pairs, targets)
@@ -119,7 +121,9 @@ class SetCriterion:
                 losses.update(_named(predictions, name, values))
         return losses
 
-    def _negative(self, predictions: PredictionSet) -> Tensor:
+    def _negative(
+        self, predictions: PredictionSet, targets: SetTargets
+    ) -> Tensor:
         """Classification loss if no query has an object.
 
         Returns:
@@ -133,7 +137,11 @@ class SetCriterion:
         if predictions.per_image:
             scores = scores.flatten(0, 1)[:, None]
         sums = self._loss_cls(predictions).negative(scores)
-        return sums.view(predictions.num_layers, -1)
+        sums = sums.view(predictions.num_layers, -1)
+        if predictions.skip_empty:
+            has_targets = torch.tensor(targets.counts).clamp(max=1)
+            sums = sums * has_targets.to(sums.device, non_blocking=True)
+        return sums
 
     def _loss_cls(self, predictions: PredictionSet) -> Any:
         """Classification loss of a set."""

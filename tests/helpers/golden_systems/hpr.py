@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
 from project.models.layers.denoising import DenoisingNoise
+from project.models.layers.transformer.ddq_decoder import DistinctQueryGroups
 from tests.helpers.configs import CONFIGS
 
 from . import h_detr
@@ -88,8 +89,15 @@ def run(
             **memory, batch_data_samples=samples
         )
     decoder_inputs.update(queries)
-    with recorded_layers(model.decoder, results):
+    followers = []
+    with (
+        recorded_layers(model.decoder, results),
+        spied(DistinctQueryGroups, 'followed_by', followers),
+    ):
         head_inputs.update(model.forward_decoder(**decoder_inputs))
+    if followers:
+        results['distinct_mask'] = torch.stack([g.alive for g in followers])
+        results['distinct_keep'] = torch.stack([g.keep for g in followers])
     references = head_inputs['references']
     logits, boxes = model.bbox_head(**head_inputs)
     results.update(

@@ -169,6 +169,8 @@ class PredictionSet:
             (num_layers, bs, num_queries). By default all do.
         per_image (bool): Whether there is a loss for each image, the values
             of which are a list, instead of their sum. Defaults to False.
+        skip_empty (bool): Whether images without targets have no loss; needs
+            ``per_image``. Defaults to False.
         assigner (optional): A ``BatchHungarianAssigner`` with other costs,
             for this set. By default that of the criterion.
         pairs (MatchedPairs, optional): Pairs known beforehand, as in
@@ -190,6 +192,7 @@ class PredictionSet:
     loss_iou: Any = None
     valid: Tensor | None = None
     per_image: bool = False
+    skip_empty: bool = False
     assigner: Any = None
     pairs: MatchedPairs | None = None
     branch: str = ''
