@@ -212,7 +212,9 @@ class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
         scores = logits.amax(-1).sigmoid()
         wanted = int(self.num_queries * self.dense_topk_ratio)
         # Padded points are alike; sorted as in mmdet, they keep their order.
-        indices = scores.argsort(1, descending=True, stable=True)[:, :wanted]
+        indices = scores.argsort(dim=1, descending=True, stable=True)[
+            :, :wanted
+        ]
         deltas = self.bbox_head.reg_branches[-1](
             gather_points(features, indices)
         )
