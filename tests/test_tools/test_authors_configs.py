@@ -129,7 +129,7 @@ def test_they_train_and_test(name: str, coco: Path, folder: Path) -> None:
     assert result.returncode == 0, result.stderr
     is_by_epoch = 'train_cfg.max_epochs' in options
     checkpoint = 'epoch_1.pth' if is_by_epoch else 'iter_1.pth'
-    told = 'taking backbone_pth/backbone.pth instead' in result.stderr
+    told = 'taking backbone_pth/backbone.pth instead' in result.stdout
     assert told == name.startswith('ddq')
 
     result = run(
