@@ -158,7 +158,8 @@ class MemoryRoIAlign:
         low = low.long()
         high = (low + 1).minimum(size - 1)
         weights = torch.stack([1 - share, share], -1)
-        weights = weights * (is_inside / ratio)[..., None]
+        inside = is_inside.to(share.dtype) / ratio
+        weights = weights * inside[..., None]
         index = torch.stack([low, high], -1)
         return tuple(
             t.flatten(-2).unflatten(-1, (num_bins, -1))
