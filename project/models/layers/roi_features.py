@@ -4,7 +4,6 @@
 import torch
 import torch.nn.functional as F
 from mmcv.ops import RoIAlign
-from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -33,13 +32,13 @@ class MemoryRoIAlign:
     """
 
     def __init__(self, bbox_roi_extractor: dict) -> None:
-        extractor = MODELS.build(bbox_roi_extractor)
-        if type(extractor) is not SingleRoIExtractor:
+        if bbox_roi_extractor['type'] != 'SingleRoIExtractor':
             raise UserError(
                 'model.decoder.bbox_roi_extractor.type='
                 f'{bbox_roi_extractor["type"]!r} should be '
                 "'SingleRoIExtractor'"
             )
+        extractor = MODELS.build(bbox_roi_extractor)
         layer = extractor.roi_layers[0]
         if (
             not isinstance(layer, RoIAlign)
@@ -159,7 +158,8 @@ class MemoryRoIAlign:
         low = low.long()
         high = (low + 1).minimum(size - 1)
         weights = torch.stack([1 - share, share], -1)
-        weights = weights * (is_inside / ratio)[..., None]
+        inside = is_inside.to(share.dtype) / ratio
+        weights = weights * inside[..., None]
         index = torch.stack([low, high], -1)
         return tuple(
             t.flatten(-2).unflatten(-1, (num_bins, -1))
