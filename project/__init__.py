@@ -41,4 +41,7 @@ if can_register():
             getattr(package.registry, name) for package in (mmdet, mmengine)
         )
         add_location(registries, 'project.engine')
+    add_location(
+        (mmdet.registry.DATASETS,), 'project.datasets.dataset_wrappers'
+    )
     allow_mmengine_checkpoints()

@@ -26,9 +26,12 @@ def test_golden(golden_stem: Path, device: str) -> None:
 @torch.no_grad()
 def check_evaluation(golden: Golden, model: nn.Module) -> None:
     images = golden.system.evaluated_images(golden.meta)
-    results, _ = golden.system.run(golden, model, images)
+    results, head_inputs = golden.system.run(golden, model, images)
     check_outputs(golden, 'out', results)
     check_detections(golden, model, results)
+    if 'post.scores' in golden.arrays:  # of all images together
+        found = golden.system.detections(golden, model, head_inputs)
+        check_outputs(golden, 'post', found)
     for image in images:
         if f'single.logits.{image}' in golden.arrays:
             check_single(golden, model, image)
@@ -79,7 +82,7 @@ def check_training(
         check_losses(golden, kind, losses)
         if any(name.startswith(f'{kind}grad.') for name in golden.arrays):
             model.zero_grad()
-            sum(losses.values()).backward(retain_graph=True)
+            total(losses).backward(retain_graph=True)
             check_gradients(golden, kind, model, names)
 
 
@@ -155,14 +158,25 @@ def check_losses(golden: Golden, kind: str, losses: dict[str, Tensor]) -> None:
     assert losses.keys() == ours.keys()
     for name, value in losses.items():
         source = ours[name]
-        golden.compare_relative(
-            f'{kind}loss.{source.removeprefix("loss.")}',
-            value.item() / weights[source],
-            tolerance,
-            floor=1e-6,
-        )
+        is_list = isinstance(value, list)
+        for image, number in enumerate(value if is_list else [value]):
+            golden.compare_relative(
+                f'{kind}loss.{source.removeprefix("loss.")}',
+                number.item() / weights[source],
+                tolerance,
+                floor=1e-6,
+                place=(image,) if is_list else (),
+            )
     golden.compare_relative(
-        f'{kind}loss.total', sum(losses.values()).item(), tolerance
+        f'{kind}loss.total', total(losses).item(), tolerance
+    )
+
+
+def total(losses: dict[str, Tensor | list[Tensor]]) -> Tensor:
+    """Sum of the losses; some are lists of one for each image."""
+    return sum(
+        sum(value) if isinstance(value, list) else value
+        for value in losses.values()
     )
 
 

@@ -56,6 +56,10 @@ ALLOWED = {
         'project',
         'tests.helpers',
     },
+    'tools.analysis_tools.benchmark_hpr_decoder': {
+        'project',
+        'tests.helpers',
+    },
     'configs': set(),
 }
 GATHERING = ('project', 'project.models')

@@ -103,7 +103,10 @@ def recorded_matches() -> Iterator[dict[str, tuple]]:
     def spy(self: PendingMatch) -> list[MatchedPairs]:
         pairs = original(self)
         for predictions, matched in zip(self._sets, pairs, strict=True):
-            matches[predictions.prefix] = (predictions, matched)
+            matches[predictions.branch + predictions.prefix] = (
+                predictions,
+                matched,
+            )
         return pairs
 
     with mock.patch.object(PendingMatch, 'result', spy):

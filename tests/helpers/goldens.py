@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import EllipsisType, ModuleType
 
 import numpy as np
 import torch
@@ -64,15 +64,11 @@ class Golden:
     def build(self) -> tuple[nn.Module, dict[str, str]]:
         """The detector with the golden's weights, and our name of each."""
         config = self.system.build_config(self.meta)
-        converted = convert_state_dict(
-            self.source_weights, num_classes=config.bbox_head.num_classes
-        )
+        state_dict, names = self._converted(config.bbox_head.num_classes)
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(config)
         model = model.double().to(self.device)
-        incompatible = model.load_state_dict(
-            converted.state_dict, strict=False
-        )
+        incompatible = model.load_state_dict(state_dict, strict=False)
         allowed = ('num_batches_tracked', 'relative_position_index')
         missing = [
             name
@@ -81,11 +77,23 @@ class Golden:
         ]
         assert not missing, missing
         assert not incompatible.unexpected_keys, incompatible.unexpected_keys
+        return model, names
+
+    def _converted(
+        self, num_classes: int
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The weights under our names, and our name of each."""
+        if getattr(self.system, 'NAMES_ARE_OURS', False):
+            names = {name: name for name in self.source_weights}
+            return self.source_weights, names
+        converted = convert_state_dict(
+            self.source_weights, num_classes=num_classes
+        )
         names = {old: new for new, old in converted.origins.items()}
         for alias, canonical in self.meta.get('aliases', {}).items():
             ours = names.get(canonical, names.get(alias))
             names[alias] = names[canonical] = ours
-        return model, names
+        return converted.state_dict, names
 
     def samples(self, images: list[int]) -> list[DetDataSample]:
         """Data samples with the ground truth in pixels."""
@@ -162,10 +170,15 @@ class Golden:
         self._note(name, ours, expected, tolerance)
 
     def compare_relative(
-        self, name: str, ours: float, tolerance: float, floor: float = 0.0
+        self,
+        name: str,
+        ours: float,
+        tolerance: float,
+        floor: float = 0.0,
+        place: tuple[int, ...] = (),
     ) -> None:
         """Note where a number leaves the golden, if it does."""
-        expected = float(self.arrays[name])
+        expected = float(self.arrays[name][place])
         allowed = tolerance * max(abs(expected), floor)
         self._note(name, torch.tensor(ours), torch.tensor(expected), allowed)
 
@@ -204,16 +217,22 @@ def subsample(tensor: Tensor, rule: str) -> Tensor:
     """Apply a golden's rule, such as ``flatten(2)[:, :, ::21]``."""
     if rule == 'packbits':
         return torch.from_numpy(np.packbits(tensor.numpy()))
+    if rule.startswith('view('):  # of the shape that it has here
+        for index in re.findall(r'\[[^]]*\]', rule):
+            tensor = subsample(tensor, index)
+        return tensor
     flatten, index = re.fullmatch(
-        r'(flatten\(\d+\))?\[([\d:, \[\]-]+)\]', rule
+        r'(flatten\(\d+\))?\[([\d:., \[\]-]+)\]', rule
     ).groups()
     if flatten:
         tensor = tensor.flatten(int(flatten[8:-1]))
-    parts = re.findall(r'\[[\d, ]+\]|[\d:-]+', index)
+    parts = re.findall(r'\[[\d, ]+\]|\.\.\.|[\d:-]+', index)
     return tensor[tuple(_parse_index(part) for part in parts)]
 
 
-def _parse_index(text: str) -> slice | int | list[int]:
+def _parse_index(text: str) -> slice | int | list[int] | EllipsisType:
+    if text == '...':
+        return ...
     if text.startswith('['):
         return json.loads(text)
     if ':' not in text:

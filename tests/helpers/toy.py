@@ -22,8 +22,12 @@ def toy_model_config(config: str | Path, **changes) -> ConfigDict:
         model.one2many.num_queries = 20
     for coder in (model.encoder, model.decoder):
         coder.num_layers = 2
-        coder.num_cp = min(coder.get('num_cp', 0), 2)
+        if 'num_cp' in coder:
+            coder.num_cp = min(coder.num_cp, 2)
         coder.layer_cfg.ffn_cfg.feedforward_channels = 32
+    if 'all_layers_num_gt_repeat' in model.bbox_head:
+        # Of the two decoder layers and the encoder.
+        model.bbox_head.all_layers_num_gt_repeat = [2, 1, 2]
     limit = model.num_queries * model.bbox_head.num_classes
     model.test_cfg.max_per_img = min(model.test_cfg.max_per_img, limit)
     model.update(changes)

@@ -203,3 +203,24 @@ def test_last_checkpoint(path: Path) -> None:
         find_last_checkpoint(str(path.parent))
     path.touch()
     assert find_last_checkpoint(str(path.parent)) == str(path)
+
+
+def test_what_was_saved_twice_is_no_difference(path: Path) -> None:
+    """As DDQ's training leaves branches of the head at the decoder."""
+    content = weights()
+    content['decoder.classifier.weight'] = content[
+        'bbox_head.classifier.weight'
+    ].clone()
+    check_checkpoint(save(path, dict(state_dict=content)), Detector())
+    content['decoder.classifier.weight'] += 1
+    message = sentence(save(path, dict(state_dict=content)))
+    assert 'decoder.classifier.weight is not in the model' in message
+
+
+def test_half_of_what_was_saved_twice_is_missing(path: Path) -> None:
+    content = weights()
+    value = content.pop('bbox_head.classifier.weight')
+    content['decoder.classifier.weight'] = value
+    message = sentence(save(path, content))
+    assert 'bbox_head.classifier.weight is missing' in message
+    assert 'decoder.classifier.weight is not in the model' in message

@@ -67,14 +67,9 @@ def check_checkpoint(
     Raises:
         UserError: If it cannot be read, or names or shapes differ.
     """
-    found = {
-        re.sub(r'^module\.', '', name): tuple(value.shape)
-        for name, value in _weights(path, _read(path)).items()
-        if isinstance(value, Tensor)
-    }
-    expected = {
-        name: tuple(value.shape) for name, value in model.state_dict().items()
-    }
+    weights = named_tensors(_weights(path, read_checkpoint(path)))
+    expected = shapes(model.state_dict())
+    found = shapes(_without_second_names(weights, expected))
     difference = _Difference.between(found, expected)
     if difference.is_none:
         return
@@ -109,7 +104,7 @@ def check_resumable(path: str) -> None:
     Raises:
         UserError: If it cannot be read or holds weights alone.
     """
-    checkpoint = _read(path)
+    checkpoint = read_checkpoint(path)
     missing = [part for part in _RESUME_PARTS if part not in checkpoint]
     if missing:
         raise UserError(
@@ -118,8 +113,68 @@ def check_resumable(path: str) -> None:
         )
 
 
-def _read(path: str) -> Mapping[str, Any]:
-    """Load a checkpoint, from the disk without reading its weights."""
+def named_tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Take the tensors by the names under which mmengine will load them.
+
+    Args:
+        weights (Mapping[str, Any]): Tensors and perhaps other things.
+
+    Returns:
+        dict[str, Tensor]: Without the ``module.`` of a wrapped model.
+    """
+    return {
+        re.sub(r'^module\.', '', name): value
+        for name, value in weights.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def shapes(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """Tell the shapes of weights.
+
+    Args:
+        weights (Mapping[str, Tensor]): By their names.
+
+    Returns:
+        dict[str, Shape]: By the same names.
+    """
+    return {name: tuple(value.shape) for name, value in weights.items()}
+
+
+def _without_second_names(
+    weights: dict[str, Tensor], expected: dict[str, Shape]
+) -> dict[str, Tensor]:
+    """Leave out what is there a second time, in another part of the model.
+
+    A module that hangs in two places is saved twice: the training of mmdet's
+    DDQ makes ``bbox_head.aux_reg_branches`` a part of the decoder as well.
+    """
+    by_end: dict[str, list[str]] = {}
+    for name in expected.keys() & weights.keys():
+        by_end.setdefault(name.partition('.')[2], []).append(name)
+    return {
+        name: value
+        for name, value in weights.items()
+        if name in expected
+        or not any(
+            torch.equal(value, weights[first])
+            for first in by_end.get(name.partition('.')[2], ())
+        )
+    }
+
+
+def read_checkpoint(path: str) -> Mapping[str, Any]:
+    """Load a checkpoint, from the disk without reading its weights.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+
+    Returns:
+        Mapping[str, Any]: What it holds.
+
+    Raises:
+        UserError: If it does not exist, cannot be read or is none.
+    """
     if '://' not in path and not osp.isfile(path):
         raise UserError(f'The checkpoint {path} does not exist.')
     try:

@@ -21,7 +21,14 @@ from project.engine.runner.distributed import (
     raise_together,
     set_rank_variables,
 )
-from project.engine.runner.resolve import resolve_config
+from project.engine.runner.pretrained import (
+    check_pretrained,
+    correct_file_names,
+)
+from project.engine.runner.resolve import (
+    drop_missing_backends,
+    resolve_config,
+)
 from project.utils.errors import UserError
 
 
@@ -38,7 +45,8 @@ class DETRRunner(Runner):
       :func:`resolve_config`), also in the config it writes to ``work_dir``.
     - What cannot work ends in a :class:`UserError` of one sentence before
       data or weights are loaded: missing data, annotations that do not fit,
-      a checkpoint of another model. ``load_partially = True`` in the config
+      a checkpoint of another model, a backbone whose pretrained weights are
+      missing. ``load_partially = True`` in the config
       lets training start from a checkpoint that fits in part.
     - Several processes work without a GPU: they talk through gloo.
 
@@ -60,7 +68,11 @@ class DETRRunner(Runner):
         """
         cfg = resolve_config(cfg)
         check_model(cfg)
-        return super().from_cfg(cfg)
+        changes = [*correct_file_names(cfg), *drop_missing_backends(cfg)]
+        runner = super().from_cfg(cfg)
+        for change in changes:
+            runner.logger.warning(change)
+        return runner
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group and prepare the environment.
@@ -188,16 +200,25 @@ class DETRRunner(Runner):
         path = self._load_from
         if self._resume:
             path = path or find_last_checkpoint(self.work_dir)
-            if path is None:
+        in_part = not self._resume and self.cfg.get('load_partially', False)
+        check_pretrained(
+            self.cfg,
+            self._bare_model(),
+            is_replaced=path is not None and not in_part,
+        )
+        if path is None:
+            if self._resume:
                 self.logger.warning(
                     f'Nothing to resume: {self.work_dir} has no checkpoint. '
                     'The training starts from the beginning.'
                 )
-                return
+            return
+        if self._resume:
             check_resumable(path)
-            check_checkpoint(path, self._bare_model())
-        elif path is not None and not self.cfg.get('load_partially', False):
-            check_checkpoint(path, self._bare_model(), fine_tuning=True)
+        if not in_part:
+            check_checkpoint(
+                path, self._bare_model(), fine_tuning=not self._resume
+            )
 
     def _check_weights(self) -> None:
         """Raise unless the weights to evaluate are those of the model."""

@@ -4,6 +4,7 @@
 import copy
 import posixpath
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -119,6 +120,33 @@ def _nested_dicts(node: Any) -> Iterator[ConfigDict]:
     elif isinstance(node, (list, tuple)):
         for child in node:
             yield from _nested_dicts(child)
+
+
+def drop_missing_backends(cfg: Config) -> list[str]:
+    """Take TensorBoard out of the config where it is not installed.
+
+    It only writes what the logs have as well, and would stop the run.
+
+    Args:
+        cfg (Config): A config; is changed.
+
+    Returns:
+        list[str]: A sentence for each change.
+    """
+    visualizer = cfg.get('visualizer') or {}
+    backends = visualizer.get('vis_backends') or []
+    left = [
+        backend
+        for backend in backends
+        if backend.get('type') != 'TensorboardVisBackend'
+    ]
+    if len(left) == len(backends) or find_spec('tensorboard'):
+        return []
+    visualizer.vis_backends = left
+    return [
+        'TensorBoard, which the config asks for, is not installed, and '
+        'nothing is written for it; pip install tensorboard changes that.'
+    ]
 
 
 def _move_data(cfg: Config, new_root: str) -> None:

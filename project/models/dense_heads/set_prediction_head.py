@@ -1,4 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from ..layers.transformer.deformable_layers import refine_reference
 from ..layers.transformer.query_groups import QueryGroups
 from ..losses.set_criterion import SetCriterion, set_classification_loss
 from ..task_modules.set_prediction import PredictionSet, SetTargets
+from ..utils.auxiliary_branch import AuxiliaryBranch
 from ..utils.points import gather_points
 
 
@@ -33,6 +35,9 @@ class SetPredictionHead(DeformableDETRHead):
             classification loss, where it differs from ``loss_cls``.
         *args, **kwargs: As in mmdet's ``DeformableDETRHead``.
     """
+
+    first_stage_is_class_agnostic = True
+    """Whether the first stage only tells objects from background."""
 
     def __init__(
         self,
@@ -57,6 +62,24 @@ class SetPredictionHead(DeformableDETRHead):
                 sync_cls_avg_factor=self.sync_cls_avg_factor,
                 normalizer=normalizer,
             )
+
+    def auxiliary_head(self, num_layers: int) -> 'SetPredictionHead':
+        """Make a head for an auxiliary result of the decoder.
+
+        Args:
+            num_layers (int): Layers of the decoder.
+
+        Returns:
+            SetPredictionHead: Alike, with branches for the decoder's layers
+            alone and other random weights.
+        """
+        head = copy.deepcopy(self)
+        for module in head.modules():
+            if hasattr(module, 'reset_parameters'):
+                module.reset_parameters()
+        head.cls_branches = head.cls_branches[:num_layers]
+        head.reg_branches = head.reg_branches[:num_layers]
+        return head
 
     def forward(
         self, hidden_states: Tensor, references: list[Tensor], **kwargs
@@ -112,6 +135,7 @@ class SetPredictionHead(DeformableDETRHead):
         hidden_states: Tensor,
         references: list[Tensor],
         batch_data_samples: SampleList,
+        auxiliary: Sequence[AuxiliaryBranch] = (),
         **kwargs,
     ) -> dict[str, Tensor]:
         """Predict, match and compute the losses.
@@ -120,13 +144,32 @@ class SetPredictionHead(DeformableDETRHead):
             hidden_states (Tensor): As in :meth:`forward`.
             references (list[Tensor]): As in :meth:`forward`.
             batch_data_samples (list[:obj:`DetDataSample`]): Ground truth.
+            auxiliary (Sequence[AuxiliaryBranch]): Auxiliary results of the
+                decoder, trained as the main one by heads of their own, which
+                refine the same references. The first stage has no part in
+                them. Defaults to none.
             **kwargs: Passed on to :meth:`prediction_sets`.
 
         Returns:
             dict[str, Tensor]: Weighted losses.
         """
-        outputs = self(hidden_states, references)
+        outputs = self(hidden_states, references, **kwargs)
         sets = self.prediction_sets(*outputs, **kwargs)
+        of_decoder = {
+            name: value
+            for name, value in kwargs.items()
+            if 'enc_outputs' not in name
+        }
+        for branch in auxiliary:
+            of_branch = branch.head(
+                branch.hidden_states, references, **of_decoder
+            )
+            for predictions in branch.head.prediction_sets(
+                *of_branch, **of_decoder
+            ):
+                predictions.branch = branch.prefix
+                predictions.loss_weight *= branch.loss_weight
+                sets.append(predictions)
         targets = SetTargets.from_instances(
             [sample.gt_instances for sample in batch_data_samples],
             [sample.metainfo for sample in batch_data_samples],
@@ -165,7 +208,7 @@ class SetPredictionHead(DeformableDETRHead):
                 'enc_',
                 enc_outputs_class[None],
                 enc_outputs_coord[None],
-                class_agnostic=True,
+                class_agnostic=self.first_stage_is_class_agnostic,
                 loss_cls=self.enc_loss_cls,
             )
             sets.append(first_stage)

@@ -2,7 +2,7 @@
 """What the detectors on Deformable DETR's transformer have in common."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import torch
@@ -12,6 +12,7 @@ from mmdet.models.layers import SinePositionalEncoding
 from mmdet.registry import TASK_UTILS
 from mmdet.structures import OptSampleList
 from mmengine.logging import print_log
+from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from project.utils.errors import UserError
@@ -22,6 +23,8 @@ from ..layers.transformer.deformable_layers import (
     DeformableEncoder,
 )
 from ..layers.transformer.query_groups import QueryGroups
+from ..utils.auxiliary_branch import AuxiliaryBranch
+from ..utils.box_ops import image_sizes
 from ..utils.points import gather_points
 
 
@@ -36,21 +39,27 @@ class BaseDeformableDETR(DeformableDETR):
 
     Args:
         inverse_sigmoid_eps (float): How close to 0 and 1 references may
-            come before their log-odds are taken, in decoder and head:
-            1e-5 in the authors' repositories, 1e-3 in detrex's. Defaults to
-            1e-5.
+            come before their log-odds are taken, in head and, unless it
+            says otherwise, decoder: 1e-5 in the authors' repositories, 1e-3
+            in detrex's. Defaults to 1e-5.
         proposal_selector (dict, optional): Config of what chooses proposals
             in the first stage, such as ``LevelNMSSelector``. By default the
             best are chosen.
+        aux_weights (Sequence[float]): For each auxiliary result of the
+            decoder's layers the weight of its losses; it has a head of its
+            own, like the main one. Defaults to none.
         *args, **kwargs: As in mmdet's ``DeformableDETR``.
 
     Raises:
         UserError: If ``look_forward_twice`` is asked for without box
             refinement, more detections than queries times classes, a
-            positional encoding of another width, or a selector that is none.
+            positional encoding of another width, a selector that is none, or
+            another number of weights than there are auxiliary results.
     """
 
     decoder_class = BoxRefinementDecoder
+    auxiliary_prefix = 'aux_{}_'
+    """Put before the names of an auxiliary result's losses."""
 
     def __init__(
         self,
@@ -59,9 +68,10 @@ class BaseDeformableDETR(DeformableDETR):
         bbox_head: dict,
         inverse_sigmoid_eps: float = 1e-5,
         proposal_selector: dict | None = None,
+        aux_weights: Sequence[float] = (),
         **kwargs,
     ) -> None:
-        decoder = {**decoder, 'inverse_sigmoid_eps': inverse_sigmoid_eps}
+        decoder = {'inverse_sigmoid_eps': inverse_sigmoid_eps, **decoder}
         bbox_head = {**bbox_head, 'inverse_sigmoid_eps': inverse_sigmoid_eps}
         super().__init__(*args, decoder=decoder, bbox_head=bbox_head, **kwargs)
         if decoder.get('look_forward_twice') and not self.with_box_refine:
@@ -80,6 +90,23 @@ class BaseDeformableDETR(DeformableDETR):
                 )
         self._told_small_input = False
         self._check_detection_count()
+        self._init_auxiliary_heads(aux_weights)
+
+    def _init_auxiliary_heads(self, aux_weights: Sequence[float]) -> None:
+        """Give each auxiliary result of the decoder a head and a weight."""
+        expected = getattr(self.decoder, 'num_auxiliary', 0)
+        if len(aux_weights) != expected:
+            raise UserError(
+                f'model.aux_weights={list(aux_weights)} should have one '
+                'weight for each auxiliary result of a decoder layer, '
+                f'{expected} with this model.decoder'
+            )
+        self.aux_weights = list(aux_weights)
+        if aux_weights:
+            self.bbox_head_aux = ModuleList(
+                self.bbox_head.auxiliary_head(self.decoder.num_layers)
+                for _ in aux_weights
+            )
 
     def _check_detection_count(self) -> None:
         """Refuse a number of detections that can never be reached.
@@ -169,7 +196,7 @@ class BaseDeformableDETR(DeformableDETR):
         else:
             feat_mask = torch.cat([mask.flatten(1) for mask in masks], 1)
             ratios = torch.stack([self.get_valid_ratio(m) for m in masks], 1)
-        levels = level_geometry(
+        geometry = level_geometry(
             tuple(tuple(feat.shape[-2:]) for feat in mlvl_feats),
             mlvl_feats[0].device,
         )
@@ -178,11 +205,16 @@ class BaseDeformableDETR(DeformableDETR):
             feat_mask=feat_mask,
             feat_pos=_flatten_levels(positions),
             valid_ratios=ratios,
-            **levels,
+            **geometry,
         )
         decoder_inputs_dict = dict(
-            memory_mask=feat_mask, valid_ratios=ratios, **levels
+            memory_mask=feat_mask, valid_ratios=ratios, **geometry
         )
+        if batch_data_samples and self.aux_weights:
+            decoder_inputs_dict['image_sizes'] = image_sizes(
+                [sample.img_shape for sample in batch_data_samples],
+                like=mlvl_feats[0],
+            )
         return encoder_inputs_dict, decoder_inputs_dict
 
     def _level_masks(
@@ -430,6 +462,19 @@ class BaseDeformableDETR(DeformableDETR):
         """
         return None
 
+    def refining_branches(
+        self, query_groups: QueryGroups | None
+    ) -> Sequence[nn.Module] | None:
+        """Box heads that refine the references, one for each layer.
+
+        Args:
+            query_groups (QueryGroups, optional): Groups of the queries.
+
+        Returns:
+            Sequence[nn.Module] | None: None if references stay.
+        """
+        return self.bbox_head.reg_branches if self.with_box_refine else None
+
     def forward_decoder(
         self,
         query: Tensor,
@@ -453,24 +498,38 @@ class BaseDeformableDETR(DeformableDETR):
 
         Returns:
             dict: Keyword arguments of the head: ``hidden_states`` of shape
-            (num_decoder_layers, bs, num_queries, dim) and ``references``, a
-            list that begins with the first references.
+            (num_decoder_layers, bs, num_queries, dim), ``references``, a
+            list that begins with the first references, and, if the decoder
+            has auxiliary results, in training ``auxiliary``.
         """
-        hidden_states, references = self.decoder(
+        hidden_states, references, *auxiliary = self.decoder(
             query,
             value=memory,
             key_padding_mask=memory_mask,
             reference_points=reference_points,
-            reg_branches=(
-                self.bbox_head.reg_branches if self.with_box_refine else None
-            ),
+            reg_branches=self.refining_branches(kwargs.get('query_groups')),
             cls_branches=self.bbox_head.cls_branches,
             **kwargs,
         )
-        return dict(
+        head_inputs = dict(
             hidden_states=hidden_states,
             references=[reference_points, *references],
         )
+        if auxiliary:
+            head_inputs['auxiliary'] = [
+                AuxiliaryBranch(
+                    self.auxiliary_prefix.format(i), head, hidden, weight
+                )
+                for i, (head, hidden, weight) in enumerate(
+                    zip(
+                        self.bbox_head_aux,
+                        auxiliary,
+                        self.aux_weights,
+                        strict=True,
+                    )
+                )
+            ]
+        return head_inputs
 
 
 def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:

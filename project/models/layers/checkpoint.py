@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Activation checkpointing without fairscale."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,24 @@ def checkpoint_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
 def _recomputed_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """Call the layer's own ``forward``, under checkpointing in training."""
     forward = partial(type(layer).forward, layer)
-    if not (layer.training and torch.is_grad_enabled()):
+    if not layer.training:
         return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    return recomputed(forward, *args, **kwargs)
+
+
+def recomputed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function and keep of it only its inputs and results.
+
+    What it computes in between is worked out again when its gradient is
+    needed. Random numbers are the same in both passes.
+
+    Args:
+        function (Callable): Must give the same results for the same inputs.
+        *args, **kwargs: Its arguments.
+
+    Returns:
+        Any: Its results.
+    """
+    if not torch.is_grad_enabled():
+        return function(*args, **kwargs)
+    return checkpoint(function, *args, use_reentrant=False, **kwargs)

@@ -25,15 +25,28 @@ def normalize_boxes(
         has shape (num_boxes, 4), and (w, h, w, h) of each image, has shape
         (bs, 4).
     """
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    sizes = [[shape[1], shape[0]] * 2 for shape in img_shapes]
-    sizes = torch.tensor(sizes, dtype=dtype)
-    sizes = sizes.to(like.device, non_blocking=True)
+    sizes = image_sizes(img_shapes, like)
     normalized = [
-        boxes_of_image.to(dtype) / size
+        boxes_of_image.to(sizes.dtype) / size
         for boxes_of_image, size in zip(boxes, sizes, strict=True)
     ]
     return bbox_xyxy_to_cxcywh(torch.cat(normalized)), sizes
+
+
+def image_sizes(img_shapes: Sequence[tuple], like: Tensor) -> Tensor:
+    """Sizes in the form that boxes are scaled by.
+
+    Args:
+        img_shapes (Sequence[tuple]): (h, w) of each unpadded image.
+        like (Tensor): Gives the device, and the precision when that is
+            higher than float32.
+
+    Returns:
+        Tensor: (w, h, w, h) of each image, has shape (bs, 4).
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    sizes = [[shape[1], shape[0]] * 2 for shape in img_shapes]
+    return torch.tensor(sizes, dtype=dtype).to(like.device, non_blocking=True)
 
 
 def generalized_box_iou(
@@ -69,19 +82,23 @@ def generalized_box_iou(
     return overlap / union - (enclosing - union) / enclosing
 
 
-def box_iou(boxes1: Tensor, boxes2: Tensor, eps: float) -> Tensor:
-    """IoU of broadcast shapes, with a constant added to the union.
+def box_iou(
+    boxes1: Tensor, boxes2: Tensor, eps: float, *, add_eps: bool = True
+) -> Tensor:
+    """IoU of broadcast shapes.
 
     Args:
         boxes1 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
         boxes2 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
-        eps (float): Added to the union, in the boxes' unit of area.
+        eps (float): Keeps the union from zero, in the boxes' unit of area.
+        add_eps (bool): Whether ``eps`` is added to the union, or its lower
+            bound, as in mmdet. Defaults to True.
 
     Returns:
         Tensor: IoU in [0, 1], has shape (...).
     """
     overlap, union = _overlap_and_union(boxes1, boxes2)
-    return overlap / (union + eps)
+    return overlap / (union + eps if add_eps else union.clamp(min=eps))
 
 
 def _overlap_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, ...]:

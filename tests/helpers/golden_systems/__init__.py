@@ -15,17 +15,19 @@ A system is a module with
 - ``loss_kinds(meta) -> dict[str, int]``: for each prefix of losses
   (``''``, ``'ho_'``) the iteration of the training;
 - ``loss_name(name) -> str``: the source's name of a loss in our words;
-- ``matches(meta, arrays, kind) -> Iterator[Match]``: its assignments.
+- ``matches(meta, arrays, kind) -> Iterator[Match]``: its assignments;
+- ``NAMES_ARE_OURS``, if it is there: whether its weights have this project's
+  names, so that they load without a converter.
 """
 
 from types import ModuleType
 
-from . import anchor_detr, deta, dn_detr, h_detr, rank_detr
+from . import anchor_detr, deta, dn_detr, h_detr, hpr, rank_detr
 from .match import Match
 
 __all__ = ['Match', 'system_of']
 
-SYSTEMS = (h_detr, rank_detr, anchor_detr, deta, dn_detr)
+SYSTEMS = (h_detr, rank_detr, anchor_detr, deta, dn_detr, hpr)
 
 
 def system_of(meta: dict) -> ModuleType:

@@ -178,9 +178,7 @@ def test_every_cost_is_the_one_of_its_class(cost: dict) -> None:
     targets = batch.targets()
     assigner = BatchHungarianAssigner([cost])
     predictions = batch.sets()[0]
-    block = assigner._cost_block(
-        assigner.match_costs, predictions, targets, 0, 0
-    )
+    block = assigner._cost_block(predictions, targets, 0, 0)
     boxes = predictions.bbox_preds[:, 0]
     size = targets.image_sizes[0]
     corners = torch.cat(
@@ -339,7 +337,7 @@ def test_a_set_may_have_its_own_assigner() -> None:
             return given
 
     predictions = PredictionSet(
-        '', scores, boxes, assigner=Assigner(), priors=boxes[0]
+        '', scores, boxes, prior_assigner=Assigner(), priors=boxes[0]
     )
     losses = make_criterion()([predictions], targets)
     ((priors, seen, num_layers),) = asked
@@ -463,7 +461,9 @@ def test_diverged_predictions_are_told() -> None:
 
 
 def test_unknown_normalizer() -> None:
-    with pytest.raises(UserError, match="should be 'targets' or 'pairs'"):
+    with pytest.raises(
+        UserError, match="should be one of 'targets', 'objects', 'pairs'"
+    ):
         make_criterion(normalizer='queries')
 
 

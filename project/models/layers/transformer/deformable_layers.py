@@ -11,8 +11,11 @@ from mmdet.models.layers.transformer import (
     DeformableDetrTransformerEncoder,
     DeformableDetrTransformerEncoderLayer,
 )
+from mmdet.registry import MODELS
 from mmengine.model import ModuleList
 from torch import Tensor, nn
+
+from project.utils.errors import UserError
 
 from ..checkpoint import checkpoint_layers
 from .deformable_attention import DeformableAttention, LevelShapes
@@ -93,6 +96,11 @@ class DeformableDecoderLayer(DeformableDetrTransformerDecoderLayer):
 class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
     """Deformable decoder with iterative refinement of the references.
 
+    ``layer_cfg`` may name the ``type`` of its layers, by default a
+    :class:`DeformableDecoderLayer`. Layers that tell how many
+    ``num_auxiliary`` results they have return these besides the queries, in
+    training.
+
     Args:
         look_forward_twice (bool): Whether the box of a layer also trains
             the box head of the layer before (DINO, section 3.5). Defaults
@@ -120,12 +128,18 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
 
     def _init_layers(self) -> None:
         """Initialize decoder layers."""
+        settings = dict(self.layer_cfg)
+        layer_class = _layer_class(settings.pop('type', None))
         self.layers = ModuleList(
-            DeformableDecoderLayer(**self.layer_cfg)
-            for _ in range(self.num_layers)
+            layer_class(**settings) for _ in range(self.num_layers)
         )
         self.embed_dims = self.layers[0].embed_dims
         checkpoint_layers(self.layers, self.num_cp)
+
+    @property
+    def num_auxiliary(self) -> int:
+        """int: Results of a layer besides the queries, in training."""
+        return getattr(self.layers[0], 'num_auxiliary', 0)
 
     def forward(
         self,
@@ -138,7 +152,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         reg_branches: nn.ModuleList | None = None,
         cls_branches: nn.ModuleList | None = None,
         **kwargs,
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor | list[Tensor], ...]:
         """Decode queries, refining their references after each layer.
 
         Args:
@@ -159,12 +173,15 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             **kwargs: Passed on to every layer.
 
         Returns:
-            tuple[Tensor, list[Tensor]]:
+            tuple[Tensor | list[Tensor], ...]:
 
             - hidden_states (Tensor): Queries after each layer, has shape
               (num_decoder_layers, bs, num_queries, dim).
             - references (list[Tensor]): Reference after each layer, as the
               next layer takes it, each has shape (bs, num_queries, 2 or 4).
+            - auxiliary (Tensor): In training the auxiliary results of the
+              layers, if they have any; each has the shape of
+              ``hidden_states``.
         """
         hidden_states, references = [], []
         for layer_id, layer in enumerate(self.layers):
@@ -172,14 +189,17 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             query_pos = self.embed_position(
                 layer_id, query, query_pos, on_levels
             )
-            query = layer(
+            results = layer(
                 query,
                 query_pos=query_pos,
                 query_groups=query_groups,
                 reference_points=on_levels,
+                image_references=reference_points,
                 **kwargs,
             )
-            hidden_states.append(query)
+            results = results if isinstance(results, tuple) else (results,)
+            hidden_states.append(results)
+            query = results[0]
             reference = reference_points
             if reg_branches is not None:
                 reference = refine_reference(
@@ -188,6 +208,13 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
                     self.inverse_sigmoid_eps,
                 )
             if layer_id + 1 < len(self.layers):
+                query_groups = self.next_groups(
+                    layer_id,
+                    query,
+                    reference,
+                    query_groups=query_groups,
+                    cls_branches=cls_branches,
+                )
                 query, query_pos, reference = self.hand_over(
                     layer_id,
                     query,
@@ -202,7 +229,10 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             references.append(
                 reference if self.look_forward_twice else reference_points
             )
-        return torch.stack(hidden_states), references
+        hidden_states, *auxiliary = map(
+            torch.stack, zip(*hidden_states, strict=True)
+        )
+        return hidden_states, references, *auxiliary
 
     def embed_position(
         self,
@@ -228,6 +258,35 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             Tensor | None: Position, has the shape of ``query``.
         """
         return query_pos
+
+    def next_groups(
+        self,
+        layer_id: int,
+        query: Tensor,
+        reference: Tensor,
+        *,
+        query_groups: QueryGroups | None = None,
+        cls_branches: nn.ModuleList | None = None,
+    ) -> QueryGroups | None:
+        """Decide who sees whom in the next layer.
+
+        A method may judge by the results of a layer. By default the groups
+        stay.
+
+        Args:
+            layer_id (int): The layer that the results come from.
+            query (Tensor): Queries after it, has shape
+                (bs, num_queries, dim).
+            reference (Tensor): Their refined references, with gradient, has
+                shape (bs, num_queries, 2 or 4).
+            query_groups (QueryGroups, optional): Groups in this layer.
+            cls_branches (nn.ModuleList, optional): Class heads of the
+                layers.
+
+        Returns:
+            QueryGroups | None: Groups in the next layer.
+        """
+        return query_groups
 
     def hand_over(
         self,
@@ -260,6 +319,18 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             ``reference`` of the next layer.
         """
         return query, query_pos, reference
+
+
+def _layer_class(name: str | None) -> type[nn.Module]:
+    """Look up the class of the layers; by default the deformable one."""
+    if name is None:
+        return DeformableDecoderLayer
+    layer_class = MODELS.get(name)
+    if layer_class is None:
+        raise UserError(
+            f'model.decoder.layer_cfg.type={name!r} is not registered'
+        )
+    return layer_class
 
 
 def refine_reference(

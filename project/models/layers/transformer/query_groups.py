@@ -47,6 +47,9 @@ class QueryGroups:
             all ranks have the same ones.
     """
 
+    is_masked = False
+    """Whether only :meth:`attention_mask` says who sees whom."""
+
     def __init__(self, groups: Sequence[QueryGroup]) -> None:
         self.groups = list(groups)
         ends = accumulate(group.num_queries for group in self.groups)
@@ -129,6 +132,9 @@ def grouped_attention(
         ValueError: If there are both groups and padding.
     """
     attend = partial(F.scaled_dot_product_attention, dropout_p=dropout)
+    if query_groups is not None and query_groups.is_masked:
+        mask = query_groups.attention_mask(query.device)
+        return attend(query, key, value, attn_mask=mask)
     blocks = list(query_groups.attention_blocks()) if query_groups else []
     if len(blocks) <= 1:
         is_valid = None

@@ -135,9 +135,10 @@ class BatchHungarianAssigner(HungarianAssigner):
         Returns:
             PendingMatch: Whose ``result()`` solves the assignments.
         """
-        costs = self.current_costs()
         blocks = [
-            self._cost_block(costs, predictions, targets, index, image)
+            (predictions.assigner or self)._cost_block(
+                predictions, targets, index, image
+            )
             for index, predictions in enumerate(sets)
             if predictions.pairs is None and predictions.num_queries
             for image, num_gts in enumerate(targets.counts)
@@ -145,9 +146,22 @@ class BatchHungarianAssigner(HungarianAssigner):
         ]
         return PendingMatch(sets, targets, blocks)
 
+    def num_copies(
+        self, predictions: PredictionSet, num_gts: int
+    ) -> list[int]:
+        """How often each target is matched in each layer.
+
+        Args:
+            predictions (PredictionSet): Predictions.
+            num_gts (int): Targets of the image.
+
+        Returns:
+            list[int]: As the set has it.
+        """
+        return predictions.copies
+
     def _cost_block(
         self,
-        costs: list[BaseMatchCost],
         predictions: PredictionSet,
         targets: SetTargets,
         index: int,
@@ -170,9 +184,15 @@ class BatchHungarianAssigner(HungarianAssigner):
             image_size=targets.image_sizes[image],
             img_meta=targets.img_metas[image],
         )
+        costs = self.current_costs()
         cost = sum(pairwise_cost(cost, inputs) for cost in costs)
         cost = cost.unflatten(0, (predictions.num_layers, -1)).mT
-        block = _CostBlock(index, image, predictions.copies, cost)
+        if predictions.valid is not None:
+            is_out = ~predictions.valid[:, image, None]
+            cost = cost.masked_fill(is_out, torch.inf)
+        copies = self.num_copies(predictions, len(labels))
+        block = _CostBlock(index, image, copies, cost)
+        block.has_out = predictions.valid is not None
         return block.pruned() if cost.shape[-1] >= _MANY_QUERIES else block
 
 
@@ -187,6 +207,8 @@ class _CostBlock:
         cost (Tensor): Has shape (num_layers, num_gts, num_columns).
         queries (Tensor, optional): Query of each column, may repeat, has
             shape (num_layers, num_columns). By default columns are queries.
+        has_out (bool): Whether some queries take no part, whose cost is
+            infinite. Defaults to False.
     """
 
     set_index: int
@@ -194,6 +216,7 @@ class _CostBlock:
     copies: list[int]
     cost: Tensor
     queries: Tensor | None = None
+    has_out: bool = False
 
     def pruned(self) -> '_CostBlock':
         """Keep the queries that an optimal assignment can use.
@@ -214,6 +237,7 @@ class _CostBlock:
             self.copies,
             self.cost.gather(2, index),
             queries,
+            self.has_out,
         )
 
     def tensors(self) -> list[Tensor]:
@@ -236,6 +260,12 @@ class _CostBlock:
             if queries is not None:
                 columns, first = np.unique(queries[layer], return_index=True)
                 layer_cost = layer_cost[:, first]
+            if self.has_out:
+                takes_part = ~np.isposinf(layer_cost).all(0)
+                layer_cost = layer_cost[:, takes_part]
+                if columns is None:
+                    columns = np.arange(len(takes_part))
+                columns = columns[takes_part]
             query, target = _solve(layer_cost, num_copies)
             if columns is not None:
                 query = columns[query].astype(np.int64)

@@ -115,11 +115,31 @@ class PairContext:
         bboxes (Tensor): Predicted boxes (x1, y1, x2, y2) in [0, 1], without
             gradient, has shape (num_pairs, 4).
         gt_bboxes (Tensor): Boxes of their targets, likewise.
+        image_sizes (Tensor, optional): (w, h, w, h) of their images in
+            pixels, likewise.
+        num_targets (int): Targets of the batch. Defaults to 0, unknown.
     """
 
     pairs: MatchedPairs
     bboxes: Tensor
     gt_bboxes: Tensor
+    image_sizes: Tensor | None = None
+    num_targets: int = 0
+
+    def pixels(self) -> tuple[Tensor, Tensor]:
+        """Predicted and true boxes in pixels."""
+        return (
+            self.bboxes * self.image_sizes,
+            self.gt_bboxes * self.image_sizes,
+        )
+
+    def by_target(self) -> Tensor:
+        """Number the layers' targets, has shape (num_pairs, ).
+
+        Pairs of one target in one layer have the same number, less than the
+        number of layers times that of targets.
+        """
+        return self.pairs.layer * self.num_targets + self.pairs.target
 
 
 @dataclass
@@ -138,18 +158,33 @@ class PredictionSet:
             Deformable DETR's first stage. Defaults to False.
         loss_weight (float): Multiplies all the losses. Defaults to 1.
         normalizer (str, optional): What the losses are divided by,
-            ``'targets'`` or ``'pairs'``. By default as the criterion has it.
+            one of those of ``SetCriterion``. By default as the criterion
+            has it.
         sync_normalizer (bool): Whether that is the mean over all ranks.
             Defaults to True.
         loss_cls (optional): Classification loss of this set, with the
             methods of ``SparseFocalLoss``. By default that of the criterion.
+        loss_iou (nn.Module, optional): IoU loss of this set. By default that
+            of the criterion.
+        valid (Tensor, optional): Which queries take part; the others are
+            neither matched nor background. Has shape
+            (num_layers, bs, num_queries). By default all do.
+        per_image (bool): Whether there is a loss for each image, the values
+            of which are a list, instead of their sum. Defaults to False.
+        skip_empty (bool): Whether images without targets have no loss; needs
+            ``per_image``. Defaults to False.
+        assigner (optional): A ``BatchHungarianAssigner`` with other costs,
+            for this set. By default that of the criterion.
         pairs (MatchedPairs, optional): Pairs known beforehand, as in
             denoising. By default they are matched.
-        assigner (optional): Finds the pairs by ``priors`` alone, in the place
-            of the criterion's matching, with a method ``pairs(priors,
-            targets, num_layers)`` as ``TopKIoUAssigner`` has it.
+        prior_assigner (optional): Finds the pairs by ``priors`` alone, in the
+            place of matching, with a method ``pairs(priors, targets,
+            num_layers)`` as ``TopKIoUAssigner`` has it.
         priors (Tensor, optional): Boxes (cx, cy, w, h) in [0, 1] that stand
             for the queries there, has shape (bs, num_queries, 4).
+        branch (str): Put before the whole names of its losses, layer
+            included, such as ``'aux_0_'`` of an auxiliary head. Defaults
+            to nothing.
     """
 
     prefix: str
@@ -161,15 +196,23 @@ class PredictionSet:
     normalizer: str | None = None
     sync_normalizer: bool = True
     loss_cls: Any = None
-    pairs: MatchedPairs | None = None
+    loss_iou: Any = None
+    valid: Tensor | None = None
+    per_image: bool = False
+    skip_empty: bool = False
     assigner: Any = None
+    pairs: MatchedPairs | None = None
+    prior_assigner: Any = None
     priors: Tensor | None = None
+    branch: str = ''
 
     def assigned(self, targets: SetTargets) -> 'PredictionSet':
-        """The set with its pairs, if it has an assigner of its own."""
-        if self.assigner is None:
+        """The set with its pairs, if they follow from its priors."""
+        if self.prior_assigner is None:
             return self
-        pairs = self.assigner.pairs(self.priors, targets, self.num_layers)
+        pairs = self.prior_assigner.pairs(
+            self.priors, targets, self.num_layers
+        )
         return replace(self, pairs=pairs)
 
     @property
@@ -189,7 +232,10 @@ class PredictionSet:
             return [self.num_copies] * self.num_layers
         return list(self.num_copies)
 
-    def loss_name(self, layer: int, term: str) -> str:
-        """mmdet's name of a loss: the last layer has no layer prefix."""
+    def loss_name(self, layer: int, term: str) -> str | None:
+        """mmdet's name of a loss: the last layer has no layer prefix.
+
+        None drops the loss.
+        """
         stage = '' if layer == self.num_layers - 1 else f'd{layer}.'
-        return f'{stage}{self.prefix}{term}'
+        return f'{self.branch}{stage}{self.prefix}{term}'

@@ -1,0 +1,7 @@
+_base_ = [
+    '../_base_/models/hpr_ddq_r50.py',
+    '../_base_/datasets/coco_detection_re_aug_lsj.py',
+    '../_base_/schedules/hpr_ddq_176k.py',
+]
+
+train_dataloader = dict(batch_size=1)

@@ -1,0 +1,144 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import copy
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from mmdet.datasets import MultiImageMixDataset
+from mmdet.datasets.transforms import MultiBranch
+from mmdet.registry import DATASETS
+
+from project.utils.errors import UserError
+
+Branches = dict[str, dict]
+
+
+@DATASETS.register_module()
+class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
+    """Mixes other images into each branch of an image on its own.
+
+    For the data re-augmentation of `HPR
+    <https://github.com/ZhaoJingjing713/HPR>`_ with copy-paste. Transforms
+    before ``MultiBranch`` see one image. It splits the image into branches,
+    such as ``weak`` and ``strong``, and each later transform runs once for
+    each of them with its own random draws: ``CopyPaste`` pastes the objects
+    of different images into the two. These come from the wrapped dataset, so
+    they are as the pipeline of that dataset leaves them.
+
+    Args:
+        dataset (dict | BaseDataset): Gives the images, also those to mix in.
+        pipeline (Sequence[dict]): Configs of transforms. With one
+            ``MultiBranch`` among them an item is
+            ``{'inputs': {branch: Tensor}, 'data_samples': {branch:
+            DetDataSample}}``, as ``MultiBranchDataPreprocessor`` takes it;
+            without, the dataset is its parent.
+        skip_type_keys (Sequence[str] | None): Types of transforms to leave
+            out. Defaults to None.
+        max_refetch (int): How often to draw again where a transform or the
+            dataset gives None. Defaults to 15.
+        lazy_init (bool): Whether to load the annotations later. Defaults to
+            False.
+    """
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Load an image and transform it.
+
+        Args:
+            index (int): Position of the image.
+
+        Returns:
+            dict[str, Any]: What the pipeline makes of it; after
+            ``MultiBranch`` each value is a dict of the branches.
+
+        Raises:
+            UserError: If the branches do not have the same keys.
+        """
+        results = copy.deepcopy(self.dataset[index])
+        branches = None
+        for transform in self._used_transforms():
+            if branches is not None:
+                branches = {
+                    branch: self._apply(transform, part)
+                    for branch, part in branches.items()
+                }
+                continue
+            results = self._apply(transform, results)
+            if isinstance(transform, MultiBranch):
+                branches = _split(results)
+        return results if branches is None else _join(branches)
+
+    def _used_transforms(self) -> list[Callable]:
+        """List the transforms but for those that are to be skipped."""
+        skipped = self._skip_type_keys or ()
+        return [
+            transform
+            for transform, name in zip(
+                self.pipeline, self.pipeline_types, strict=True
+            )
+            if name not in skipped
+        ]
+
+    def _apply(self, transform: Callable, results: dict) -> dict:
+        """Run one transform, with images to mix in if it asks for them."""
+        if hasattr(transform, 'get_indexes'):
+            results = dict(results, mix_results=self._draw_images(transform))
+        for _ in range(self.max_refetch):
+            # It may change what it is given, and has to be given it again.
+            transformed = transform(copy.deepcopy(results))
+            if transformed is not None:
+                transformed.pop('mix_results', None)
+                return transformed
+        raise RuntimeError(
+            f'{type(transform).__name__} gave no result in '
+            f'{self.max_refetch} attempts.'
+        )
+
+    def _draw_images(self, transform: Callable) -> list[dict]:
+        """Load the images that a transform draws to mix in."""
+        for _ in range(self.max_refetch):
+            indexes = transform.get_indexes(self.dataset)
+            if not isinstance(indexes, (list, tuple)):
+                indexes = [indexes]
+            images = [copy.deepcopy(self.dataset[i]) for i in indexes]
+            if all(image is not None for image in images):
+                return images
+        raise RuntimeError(
+            f'No image to mix in by {type(transform).__name__} came through '
+            f'the pipeline of the dataset in {self.max_refetch} attempts.'
+        )
+
+
+def _split(results: Mapping[str, Branches]) -> Branches:
+    """Turn a dict of branches for each key into a dict for each branch."""
+    branches = _transposed(results)
+    _check_keys(branches)
+    return branches
+
+
+def _join(branches: Branches) -> dict[str, dict]:
+    """Turn a dict for each branch into a dict of branches for each key."""
+    _check_keys(branches)
+    return _transposed(branches)
+
+
+def _transposed(
+    nested: Mapping[Hashable, Mapping[Hashable, Any]],
+) -> dict[Hashable, dict[Hashable, Any]]:
+    """Exchange the two levels of keys, as far as there are values."""
+    transposed: dict = {}
+    for outer, values in nested.items():
+        for inner, value in values.items():
+            transposed.setdefault(inner, {})[outer] = value
+    return transposed
+
+
+def _check_keys(branches: Branches) -> None:
+    """Raise unless all branches have the same keys."""
+    keys = {key for part in branches.values() for key in part}
+    for branch, part in branches.items():
+        missing = sorted(map(str, keys - part.keys()))
+        if missing:
+            raise UserError(
+                f'The branch {branch!r} has no {missing[0]!r}, which another '
+                f'of the branches {sorted(branches)} has; the pipelines of '
+                'MultiBranch have to leave the same keys.'
+            )

@@ -1,0 +1,169 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""The files of pretrained weights that parts of a model start from."""
+
+import os.path as osp
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseModule
+from torch import nn
+
+from project.engine.runner.checkpoints import (
+    named_tensors,
+    read_checkpoint,
+    shapes,
+)
+from project.utils.errors import UserError
+
+# torchvision's weights of 2015 by depth, which need no torchvision to load.
+_IMAGENET = {
+    18: 'resnet18-f37072fd',
+    34: 'resnet34-b627a593',
+    50: 'resnet50-0676ba61',
+    101: 'resnet101-63fe2227',
+    152: 'resnet152-394f9c45',
+}
+
+
+def pretrained_parts(cfg: Config) -> Iterator[tuple[str, ConfigDict, str]]:
+    """Find the parts of the model that start from a file on this machine.
+
+    Args:
+        cfg (Config): A complete config.
+
+    Yields:
+        tuple[str, ConfigDict, str]: Where the part stands in the config, such
+        as ``model.backbone``, its own config, and the key of its
+        ``Pretrained`` ``init_cfg`` there. Addresses (``torchvision://``,
+        ``https://``) are left out.
+    """
+    yield from _parts('model', cfg.get('model'))
+
+
+def _parts(name: str, node: Any) -> Iterator[tuple[str, ConfigDict, str]]:
+    """Walk through ``node``, which stands at ``name`` in the config."""
+    if isinstance(node, (list, tuple)):
+        for index, child in enumerate(node):
+            yield from _parts(f'{name}.{index}', child)
+    if not isinstance(node, dict):
+        return
+    init_cfg = node.get('init_cfg')
+    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+        path = init_cfg.get('checkpoint')
+        if isinstance(path, str) and '://' not in path:
+            yield name, node, path
+    for key, child in node.items():
+        if key != 'init_cfg':
+            yield from _parts(f'{name}.{key}', child)
+
+
+def correct_file_names(cfg: Config) -> list[str]:
+    """Take ``*.pth`` for ``*.pt`` where only the former exists.
+
+    Some configs of HPR's authors name ``backbone_pth/backbone.pt``, the file
+    that the others call ``backbone.pth``.
+
+    Args:
+        cfg (Config): A complete config; is changed.
+
+    Returns:
+        list[str]: A sentence for each change.
+    """
+    changes = []
+    for name, part, path in pretrained_parts(cfg):
+        other = f'{path}h'
+        if path.endswith('.pt') and _exists_only(other, path):
+            part.init_cfg.checkpoint = other
+            changes.append(
+                f'{path}, from which {name} is to start, does not exist; '
+                f'taking {other} instead.'
+            )
+    return changes
+
+
+def _exists_only(path: str, not_path: str) -> bool:
+    """Tell whether the first of two files exists and the second does not."""
+    return osp.isfile(path) and not osp.isfile(not_path)
+
+
+def check_pretrained(
+    cfg: Config, model: nn.Module, *, is_replaced: bool = False
+) -> None:
+    """Raise unless the files exist and hold weights of their parts.
+
+    mmengine leaves a part at random if no name of the file is its own, and
+    says so among many lines.
+
+    Args:
+        cfg (Config): The config after :func:`correct_file_names`.
+        model (nn.Module): The model, without wrappers.
+        is_replaced (bool): Whether a checkpoint brings all weights anyway,
+            so that the message can say so. Defaults to False.
+
+    Raises:
+        UserError: If a file is missing or has nothing for its part.
+    """
+    for name, part, path in pretrained_parts(cfg):
+        if not osp.isfile(path):
+            raise UserError(
+                f'{path}, from which {name} is to start, does not exist; put '
+                f'it there or {_remedy(name, part, is_replaced)}.'
+            )
+        _check_names(name, part, path, model)
+
+
+def _remedy(name: str, part: ConfigDict, is_replaced: bool) -> str:
+    """Tell the option that does without the file."""
+    if is_replaced:
+        return (
+            f'leave it out with --cfg-options {name}.init_cfg=None, as all '
+            'weights come from a checkpoint'
+        )
+    other = 'FILE_OR_ADDRESS'
+    imagenet = _IMAGENET.get(part.get('depth'))
+    if part.get('type') in ('ResNet', 'DC5ResNet') and imagenet:
+        other = f'https://download.pytorch.org/models/{imagenet}.pth'
+    meaning = ', which are weights of ImageNet' if ':' in other else ''
+    return (
+        f'name another start with --cfg-options {name}.init_cfg.checkpoint='
+        f'{other}{meaning}'
+    )
+
+
+def _check_names(
+    name: str, part: ConfigDict, path: str, model: nn.Module
+) -> None:
+    """Raise if no tensor of a file is one of the part of the model."""
+    module = _submodule(model, name)
+    if (
+        module is None
+        or type(module).init_weights is not BaseModule.init_weights
+    ):
+        return  # it reads its weights in its own way
+    prefix = part.init_cfg.get('prefix') or ''
+    prefix = prefix if prefix.endswith('.') or not prefix else f'{prefix}.'
+    weights = read_checkpoint(path)
+    weights = weights.get('state_dict', weights)
+    found = shapes(named_tensors(weights))
+    expected = {
+        prefix + key: shape
+        for key, shape in shapes(module.state_dict()).items()
+        if shape  # a counter of batches tells nothing
+    }
+    if expected and not any(
+        found.get(key) == shape for key, shape in expected.items()
+    ):
+        raise UserError(
+            f'{path} has none of the weights of {name}: its names begin with '
+            f'{next(iter(weights), None)!r}; expected '
+            f'{next(iter(expected))!r}.'
+        )
+
+
+def _submodule(model: nn.Module, name: str) -> nn.Module | None:
+    """Find the module that was built from ``name`` of the config."""
+    module: Any = model
+    for attribute in name.split('.')[1:]:
+        module = getattr(module, attribute, None)
+    return module if isinstance(module, BaseModule) else None

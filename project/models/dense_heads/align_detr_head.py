@@ -1,0 +1,122 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from project.utils.errors import UserError
+
+from ..layers.denoising import DenoisingQueries
+from ..losses.align_loss import AlignLoss
+from ..task_modules.set_prediction import PredictionSet
+from .hpr_detr_head import HPRDETRHead
+
+
+@MODELS.register_module()
+class AlignDETRHead(HPRDETRHead):
+    """Head of `Align-DETR <https://arxiv.org/abs/2304.07527>`_, on DINO's.
+
+    In each layer a target is matched to several queries (section 3.3), which
+    learn how good they are (section 3.2), see :class:`AlignLoss`. All losses
+    are divided by the mean number of targets over all ranks. Settings are
+    those of mmdet's ``projects/AlignDETR``.
+
+    Args:
+        *args: As in :class:`HPRDETRHead`.
+        all_layers_num_gt_repeat (Sequence[int]): Queries for each target in
+            each decoder layer and, last, in the first stage.
+        alpha (float): Share of the probability in the classification
+            target. Defaults to 0.25.
+        gamma (float): How much well classified background is played down.
+            Defaults to 2.
+        tau (float): How slowly the weights of a target's queries fall.
+            Defaults to 1.5.
+        loss_cls (dict, optional): ``CrossEntropyLoss`` with sigmoid, for its
+            ``loss_weight``.
+        **kwargs: As in :class:`HPRDETRHead`.
+
+    Raises:
+        UserError: If the numbers of queries are not one for each layer and
+            one more, or ``loss_cls`` is another loss.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        all_layers_num_gt_repeat: Sequence[int] = (2, 2, 2, 2, 2, 1, 2),
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        tau: float = 1.5,
+        loss_cls: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        loss_cls = loss_cls or dict(type='CrossEntropyLoss', use_sigmoid=True)
+        if loss_cls['type'] != 'CrossEntropyLoss' or not loss_cls.get(
+            'use_sigmoid'
+        ):
+            raise UserError(
+                f'model.bbox_head.loss_cls.type={loss_cls["type"]!r} should '
+                "be 'CrossEntropyLoss' with use_sigmoid=True"
+            )
+        self.num_gt_repeat = list(all_layers_num_gt_repeat)
+        loss_weight = loss_cls.get('loss_weight', 1.0)
+        loss_cls = dict(
+            type='AlignLoss',
+            alpha=alpha,
+            gamma=gamma,
+            tau=tau,
+            loss_weight=loss_weight,
+        )
+        super().__init__(*args, loss_cls=loss_cls, **kwargs)
+        if len(self.num_gt_repeat) != self.num_pred_layer:
+            raise UserError(
+                'model.bbox_head.all_layers_num_gt_repeat='
+                f'{self.num_gt_repeat} should have {self.num_pred_layer} '
+                'numbers, one for each decoder layer and one for the encoder'
+            )
+        # Each denoising query has its object for itself.
+        self.dn_loss_cls = AlignLoss(
+            alpha=alpha, gamma=gamma, tau=math.inf, loss_weight=loss_weight
+        )
+
+    def prediction_sets(
+        self, cls_scores: Tensor, bbox_preds: Tensor, **kwargs: Any
+    ) -> list[PredictionSet]:
+        """Match targets to several queries each.
+
+        Args:
+            cls_scores (Tensor): As in :class:`HPRDETRHead`.
+            bbox_preds (Tensor): As in :class:`HPRDETRHead`.
+            **kwargs: As in :class:`HPRDETRHead`.
+
+        Returns:
+            list[PredictionSet]: The sets to match and to take losses of.
+        """
+        sets = super().prediction_sets(cls_scores, bbox_preds, **kwargs)
+        *of_decoder, of_first_stage = self.num_gt_repeat
+        for predictions in sets:
+            if predictions.pairs is None:
+                predictions.normalizer = 'objects'
+                is_first_stage = predictions.prefix == 'enc_'
+                predictions.num_copies = (
+                    of_first_stage if is_first_stage else of_decoder
+                )
+        return sets
+
+    def _denoising_set(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        denoising: DenoisingQueries,
+    ) -> PredictionSet:
+        """Pair each denoising query with its ground truth."""
+        predictions = super()._denoising_set(cls_scores, bbox_preds, denoising)
+        predictions.loss_cls = self.dn_loss_cls
+        return predictions
+
+
+@MODELS.register_module()
+class HPRAlignDETRHead(AlignDETRHead):
+    """:class:`AlignDETRHead` under the name in the configs of HPR."""

@@ -1,0 +1,303 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from mmdet.models.losses import GIoULoss
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmdet.utils import InstanceList
+from mmengine.model import bias_init_with_prob, constant_init
+from torch import Tensor, nn
+
+from ..layers.transformer.ddq_decoder import DistinctQueryGroups
+from ..layers.transformer.deformable_layers import refine_reference
+from ..losses.dense_quality_loss import DenseQualityLoss
+from ..task_modules.mixed_hungarian_assigner import MixedHungarianAssigner
+from ..task_modules.set_prediction import PredictionSet
+from .hpr_detr_head import HPRDETRHead
+
+
+@dataclass
+class DensePredictionSet(PredictionSet):
+    """Predictions of dense queries, under mmdet's names of their losses."""
+
+    def loss_name(self, layer: int, term: str) -> str | None:
+        """mmdet's name; there is no L1 loss, and the IoU loss is "bbox"."""
+        if term == 'loss_bbox':
+            return None
+        term = {'loss_iou': 'loss_bbox'}.get(term, term)
+        stage = 'aux_enc' if self.prefix.startswith('enc_') else f'{layer}_aux'
+        return f'{self.branch}{stage}_aux_{term}'
+
+
+@MODELS.register_module()
+class HPRDDQDETRHead(HPRDETRHead):
+    """Head of `DDQ <https://arxiv.org/abs/2303.12776>`_, one of three in HPR.
+
+    Losses and names are those of mmdet's ``DDQDETRHead``. Distinct queries
+    are trained as DINO's, in each layer those that are still alive. Dense
+    queries, of training alone, have branches of their own, are matched to
+    ``aux_num_pos`` for each target and learn as :class:`DenseQualityLoss`
+    has it; theirs are losses of each image.
+
+    Args:
+        *args: As in :class:`HPRDETRHead`.
+        aux_num_pos (int): Dense queries for each target. Defaults to 4.
+        **kwargs: As in :class:`HPRDETRHead`.
+    """
+
+    def __init__(
+        self, *args: Any, aux_num_pos: int = 4, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        costs = [
+            dict(type='ProbabilityFocalCost', weight=2.0),
+            dict(type='BBoxL1Cost', weight=5.0),
+            dict(type='IoUCost', iou_mode='giou', weight=2.0),
+        ]
+        self.dense_recipe = dict(
+            num_copies=aux_num_pos,
+            normalizer='weights',
+            loss_cls=DenseQualityLoss(),
+            loss_iou=GIoULoss(loss_weight=2.0),
+            per_image=True,
+            skip_empty=True,
+            assigner=MixedHungarianAssigner(costs),
+        )
+
+    def _init_layers(self) -> None:
+        """Initialize branches, those of dense queries among them.
+
+        These are copies: the last of the main ones for the first stage, and
+        one for each decoder layer.
+        """
+        super()._init_layers()
+        num_layers = self.num_pred_layer - 1
+        for kind in ('cls_branches', 'reg_branches'):
+            branches = getattr(self, kind)
+            branches.append(copy.deepcopy(branches[-1]))
+            copies = (copy.deepcopy(branches[-1]) for _ in range(num_layers))
+            setattr(self, f'aux_{kind}', nn.ModuleList(copies))
+
+    def init_weights(self) -> None:
+        """Initialize as mmdet does: 0.01 for all classes, no change of box."""
+        bias = bias_init_with_prob(0.01)
+        for branch in (*self.cls_branches, *self.aux_cls_branches):
+            nn.init.constant_(branch.bias, bias)
+        for branch in (*self.reg_branches, *self.aux_reg_branches):
+            constant_init(branch[-1], 0, bias=0)
+
+    def auxiliary_head(self, num_layers: int) -> 'HPRDDQDETRHead':
+        """Make a head for an auxiliary result of the decoder.
+
+        Args:
+            num_layers (int): Layers of the decoder.
+
+        Returns:
+            HPRDDQDETRHead: A copy, random weights included, without the
+            branches of the first stage.
+        """
+        head = copy.deepcopy(self)
+        head.cls_branches = head.cls_branches[:num_layers]
+        head.reg_branches = head.reg_branches[:num_layers]
+        return head
+
+    def refining_branches(
+        self, query_groups: DistinctQueryGroups
+    ) -> list[Callable[[Tensor], Tensor]]:
+        """Box heads of all queries, one for each layer.
+
+        Args:
+            query_groups (DistinctQueryGroups): Groups of the queries.
+
+        Returns:
+            list[Callable]: Each takes queries of shape
+            (bs, num_queries, dim).
+        """
+        if 'dense' not in query_groups:
+            return list(self.reg_branches)
+        start = query_groups['dense'].start
+        return [
+            partial(_predict_boxes, start, branch, dense_branch)
+            for branch, dense_branch in zip(
+                self.reg_branches, self.aux_reg_branches, strict=False
+            )
+        ]
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        references: list[Tensor],
+        query_groups: DistinctQueryGroups | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Predict classes and boxes from the queries of every layer.
+
+        Args:
+            hidden_states (Tensor): As in :class:`SetPredictionHead`, dense
+                queries last.
+            references (list[Tensor]): As there.
+            query_groups (DistinctQueryGroups, optional): Groups of the
+                queries. By default there are no dense ones.
+            **kwargs: What only the loss needs.
+
+        Returns:
+            tuple[Tensor, Tensor]: As there.
+        """
+        if query_groups is None or 'dense' not in query_groups:
+            return super().forward(hidden_states, references)
+        start = query_groups['dense'].start
+        cls_scores, boxes = super().forward(
+            hidden_states[:, :, :start], [r[:, :start] for r in references]
+        )
+        dense = [
+            (
+                cls_branch(queries),
+                refine_reference(
+                    reg_branch(queries),
+                    reference[:, start:],
+                    self.inverse_sigmoid_eps,
+                ),
+            )
+            for cls_branch, reg_branch, queries, reference in zip(
+                self.aux_cls_branches,
+                self.aux_reg_branches,
+                hidden_states[:, :, start:],
+                references,
+                strict=False,
+            )
+        ]
+        dense_scores, dense_boxes = map(torch.stack, zip(*dense, strict=True))
+        return (
+            torch.cat([cls_scores, dense_scores], 2),
+            torch.cat([boxes, dense_boxes], 2),
+        )
+
+    def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Predict, match and compute the losses.
+
+        Args:
+            *args: As in :class:`SetPredictionHead`.
+            **kwargs: As in :class:`SetPredictionHead`.
+
+        Returns:
+            dict[str, Tensor | list[Tensor]]: Weighted losses. Those of dense
+            queries are one for each image: a list, of auxiliary heads under
+            a name for each.
+        """
+        auxiliary = kwargs.get('auxiliary', ())
+        prefixes = tuple(branch.prefix for branch in auxiliary)
+        losses = {}
+        for name, value in super().loss(*args, **kwargs).items():
+            if isinstance(value, list) and name.startswith(prefixes):
+                losses.update(
+                    {f'{name}_{image}': v for image, v in enumerate(value)}
+                )
+            else:
+                losses[name] = value
+        return losses
+
+    def prediction_sets(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        query_groups: DistinctQueryGroups,
+        dense_enc_outputs_class: Tensor | None = None,
+        dense_enc_outputs_coord: Tensor | None = None,
+        **kwargs: Any,
+    ) -> list[PredictionSet]:
+        """Tell which queries are trained, and how.
+
+        Args:
+            cls_scores (Tensor): Logits of denoising, distinct and dense
+                queries, has shape
+                (num_decoder_layers, bs, num_queries, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1] of the same,
+                has shape (num_decoder_layers, bs, num_queries, 4).
+            query_groups (DistinctQueryGroups): Where they lie, and which
+                were distinct.
+            dense_enc_outputs_class (Tensor, optional): Logits of the first
+                stage at the dense queries, has shape
+                (bs, num_dense, num_classes).
+            dense_enc_outputs_coord (Tensor, optional): Their boxes, has
+                shape (bs, num_dense, 4).
+            **kwargs: As in :class:`HPRDETRHead`.
+
+        Returns:
+            list[PredictionSet]: The sets to match and to take losses of.
+        """
+        place, dense = query_groups['matching'], query_groups['dense']
+        sets = super().prediction_sets(
+            cls_scores[:, :, : place.stop],
+            bbox_preds[:, :, : place.stop],
+            **kwargs,
+        )
+        for predictions in sets:
+            if predictions.prefix == '':
+                alive = query_groups.history
+                everyone = torch.ones_like(alive[0])
+                predictions.valid = torch.stack([everyone, *alive])
+        sets.append(
+            DensePredictionSet(
+                'dense_',
+                cls_scores[:, :, dense],
+                bbox_preds[:, :, dense],
+                **self.dense_recipe,
+            )
+        )
+        if dense_enc_outputs_class is not None:
+            sets.append(
+                DensePredictionSet(
+                    'enc_dense_',
+                    dense_enc_outputs_class[None],
+                    dense_enc_outputs_coord[None],
+                    **self.dense_recipe,
+                )
+            )
+        return sets
+
+    def predict(
+        self,
+        hidden_states: Tensor,
+        references: list[Tensor],
+        batch_data_samples: SampleList,
+        rescale: bool = True,
+        query_groups: DistinctQueryGroups | None = None,
+        **kwargs: Any,
+    ) -> InstanceList:
+        """Detect objects with those of the last layer that are distinct.
+
+        Args:
+            hidden_states (Tensor): As in :meth:`forward`.
+            references (list[Tensor]): As in :meth:`forward`.
+            batch_data_samples (list[:obj:`DetDataSample`]): Tell the size of
+                each image.
+            rescale (bool): As in :class:`SetPredictionHead`. Defaults to
+                True.
+            query_groups (DistinctQueryGroups): Tell which are distinct.
+
+        Returns:
+            list[:obj:`InstanceData`]: As in :class:`SetPredictionHead`.
+        """
+        layer_id = len(hidden_states) - 1
+        cls_scores, boxes = self.forward_layer(
+            layer_id, hidden_states[layer_id], references[layer_id]
+        )
+        if query_groups.history:
+            is_out = ~query_groups.history[-1][..., None]
+            cls_scores = cls_scores.masked_fill(is_out, -torch.inf)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        return self.predict_by_feat(cls_scores, boxes, metas, rescale=rescale)
+
+
+def _predict_boxes(
+    start: int, branch: nn.Module, dense_branch: nn.Module, query: Tensor
+) -> Tensor:
+    """Predict from queries of which those from ``start`` on are dense."""
+    return torch.cat(
+        [branch(query[:, :start]), dense_branch(query[:, start:])], 1
+    )

@@ -1,0 +1,57 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from ..layers.denoising import DenoisingQueries
+from ..task_modules.set_prediction import PredictionSet
+from .denoising_head import DenoisingHead
+
+
+@MODELS.register_module()
+class HPRDETRHead(DenoisingHead):
+    """DINO's head, one of three in HPR.
+
+    Source: `DINO <https://arxiv.org/abs/2203.03605>`_; losses and their
+    names are those of mmdet's ``DINOHead``. The first stage is trained at
+    the chosen points, to tell classes. All losses are divided by the mean
+    number of matched pairs over all ranks. Denoising queries that stand for
+    nothing learn that they are background.
+
+    Args:
+        *args: As in :class:`SetPredictionHead`.
+        train_cfg (dict, optional): With ``assigner``, which may be mmdet's
+            ``HungarianAssigner``: here it matches all layers at once.
+        **kwargs: As in :class:`SetPredictionHead`.
+    """
+
+    first_stage_is_class_agnostic = False
+
+    def __init__(
+        self, *args: Any, train_cfg: dict | None = None, **kwargs: Any
+    ) -> None:
+        if train_cfg and train_cfg['assigner']['type'] == 'HungarianAssigner':
+            assigner = {
+                **train_cfg['assigner'],
+                'type': 'BatchHungarianAssigner',
+            }
+            train_cfg = {**train_cfg, 'assigner': assigner}
+        super().__init__(
+            *args,
+            train_cfg=train_cfg,
+            normalizer='pairs',
+            dn_loss_on_fillers=True,
+            **kwargs,
+        )
+
+    def _denoising_set(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        denoising: DenoisingQueries,
+    ) -> PredictionSet:
+        """Pair each denoising query with its ground truth."""
+        predictions = super()._denoising_set(cls_scores, bbox_preds, denoising)
+        predictions.sync_normalizer = True
+        return predictions

@@ -1,0 +1,230 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
+import torch
+from mmcv.ops import MultiScaleDeformableAttention
+from mmdet.models.detectors import DeformableDETR
+from mmdet.structures import OptSampleList
+from torch import Tensor, nn
+
+from project.utils.errors import UserError
+
+from ..layers.denoising import ContrastiveDNQueryGenerator
+from ..layers.transformer.deformable_attention import LevelShapes
+from ..layers.transformer.dino_decoder import DINODecoder
+from ..utils.points import gather_points
+from .base_deformable_detr import BaseDeformableDETR
+from .denoising import DenoisingMixin
+
+
+class BaseDINO(DenoisingMixin, BaseDeformableDETR):
+    """DINO, and what builds on it.
+
+    Source: `DINO <https://arxiv.org/abs/2203.03605>`_. Numbers and names of
+    parameters are those of mmdet's ``DINO``: the queries' contents are
+    learned and their boxes those of the first stage's most confident points;
+    boxes are looked forward twice; in training noised ground truths are
+    queries, too.
+
+    Args:
+        dn_cfg (dict, optional): The denoising queries, as mmdet's ``DINO``
+            takes it: ``label_noise_scale``, which is twice the probability
+            of a wrong label, ``box_noise_scale`` and ``group_cfg``.
+        use_dn (bool): Whether there are denoising queries. Defaults to True.
+        *args, **kwargs: As in :class:`BaseDeformableDETR`.
+
+    Raises:
+        UserError: If there is only one stage, or no box refinement.
+    """
+
+    decoder_class = DINODecoder
+
+    def __init__(
+        self,
+        *args: Any,
+        decoder: dict,
+        bbox_head: dict,
+        dn_cfg: dict | None = None,
+        use_dn: bool = True,
+        with_box_refine: bool = True,
+        as_two_stage: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if not (with_box_refine and as_two_stage):
+            raise UserError(
+                f'{type(self).__name__} chooses its queries among the points '
+                'of the image and refines their boxes: it needs '
+                'with_box_refine=True and as_two_stage=True'
+            )
+        self.dn_cfg = dn_cfg
+        self.use_dn = use_dn
+        super().__init__(
+            *args,
+            # mmdet's decoder keeps farther from 0 and 1 than its head.
+            decoder={
+                'look_forward_twice': True,
+                'inverse_sigmoid_eps': 1e-3,
+                **decoder,
+            },
+            bbox_head=bbox_head,
+            with_box_refine=True,
+            as_two_stage=True,
+            **kwargs,
+        )
+
+    def _init_first_stage(self) -> None:
+        """Initialize what turns memory into queries."""
+        dims = self.embed_dims
+        self.memory_trans_fc = nn.Linear(dims, dims)
+        self.memory_trans_norm = nn.LayerNorm(dims)
+        self._init_contents()
+        if self.use_dn:
+            self._init_denoising(self.dn_cfg)
+
+    def _init_contents(self) -> None:
+        """Initialize the contents of the queries."""
+        self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims)
+
+    def _init_denoising(self, dn_cfg: dict | None) -> None:
+        """Build the generator, told the probability of a wrong label."""
+        settings = dict(dn_cfg or {})
+        settings['label_noise_scale'] = (
+            settings.get('label_noise_scale', 0.5) * 0.5
+        )
+        settings['group_cfg'] = {
+            'dynamic': True,
+            'num_dn_queries': 100,
+            **(settings.get('group_cfg') or {}),
+        }
+        settings.setdefault('box_noise_scale', 1.0)
+        self.dn_query_generator = ContrastiveDNQueryGenerator(
+            num_classes=self.bbox_head.num_classes,
+            embed_dims=self.embed_dims,
+            **settings,
+        )
+
+    def init_weights(self) -> None:
+        """Initialize weights of the transformer and other components."""
+        super(DeformableDETR, self).init_weights()
+        for coder in (self.encoder, self.decoder):
+            for name, parameter in coder.named_parameters():
+                if parameter.dim() > 1 and self.is_drawn(name):
+                    nn.init.xavier_uniform_(parameter)
+        for module in self.modules():
+            if isinstance(module, MultiScaleDeformableAttention):
+                module.init_weights()
+        nn.init.xavier_uniform_(self.memory_trans_fc.weight)
+        self._init_content_weights()
+        nn.init.normal_(self.level_embed)
+
+    def is_drawn(self, name: str) -> bool:
+        """Whether a matrix of the transformer starts from random numbers.
+
+        Args:
+            name (str): Name within encoder or decoder.
+
+        Returns:
+            bool: False if it stays as it was built. By default all are.
+        """
+        return True
+
+    def _init_content_weights(self) -> None:
+        """Initialize the weights that contents come from."""
+        nn.init.xavier_uniform_(self.query_embedding.weight)
+
+    def pre_decoder(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        level_shapes: LevelShapes,
+        batch_data_samples: OptSampleList = None,
+    ) -> tuple[dict, dict]:
+        """Choose proposals, build the queries and, in training, noised ones.
+
+        Args:
+            memory (Tensor): Encoded features, has shape
+                (bs, num_feat_points, dim).
+            memory_mask (Tensor, optional): True where padded, has shape
+                (bs, num_feat_points).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            batch_data_samples (list[:obj:`DetDataSample`], optional): Ground
+                truth, needed in training.
+
+        Returns:
+            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
+            those that the head's loss takes besides its results: the first
+            stage's outputs and ``denoising``. Nothing in evaluation.
+        """
+        references, head_inputs = self.propose(
+            memory, memory_mask, level_shapes
+        )
+        query, _ = self.embed_proposals(references)
+        groups = self.query_groups(query.shape[1])
+        if self.training and self.use_dn:
+            denoising = self._denoising_queries(batch_data_samples, references)
+            groups = denoising.query_groups(query.shape[1])
+            query = torch.cat([denoising.query, query], 1)
+            references = torch.cat([denoising.references_unact, references], 1)
+            head_inputs['denoising'] = denoising
+        decoder_inputs = dict(
+            query=query,
+            query_pos=None,  # made of the references by the decoder
+            memory=memory,
+            reference_points=references.sigmoid(),
+            query_groups=groups,
+        )
+        return decoder_inputs, head_inputs
+
+    def propose(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        level_shapes: LevelShapes,
+    ) -> tuple[Tensor, dict]:
+        """First stage: the points that are surest of some class.
+
+        Args:
+            memory (Tensor): As in :meth:`pre_decoder`.
+            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
+            level_shapes (Sequence[tuple[int, int]]): As there.
+
+        Returns:
+            tuple[Tensor, dict]: Log-odds of the chosen boxes, without
+            gradient, best first, has shape (bs, num_queries, 4); and, for
+            the loss, ``enc_outputs_class`` and ``enc_outputs_coord`` of the
+            chosen points, empty in evaluation.
+        """
+        if memory_mask is None:  # without it mmdet moves sizes to the device
+            memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
+        memory, anchors = self.gen_encoder_output_proposals(
+            memory, memory_mask, level_shapes
+        )
+        branch = self.decoder.num_layers
+        logits = self.bbox_head.cls_branches[branch](memory)
+        chosen = self._top_proposals(logits.amax(-1))
+        # Boxes of the chosen points are all that anything depends on.
+        deltas = self.bbox_head.reg_branches[branch](
+            gather_points(memory, chosen)
+        )
+        boxes = deltas + gather_points(anchors, chosen)
+        if not self.training:
+            return boxes, dict()
+        outputs = dict(
+            enc_outputs_class=gather_points(logits, chosen),
+            enc_outputs_coord=boxes.sigmoid(),
+        )
+        return boxes.detach(), outputs
+
+    def embed_proposals(self, references_unact: Tensor) -> tuple[Tensor, None]:
+        """Learned contents, by rank; the decoder makes the positions.
+
+        Args:
+            references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), best
+                first, has shape (bs, num_queries, 4).
+
+        Returns:
+            tuple[Tensor, None]: ``query``, has shape (bs, num_queries, dim).
+        """
+        batch_size, num_queries = references_unact.shape[:2]
+        contents = self.query_embedding.weight[:num_queries]
+        return contents.expand(batch_size, -1, -1), None

@@ -1,0 +1,252 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import OptSampleList
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from torch import Tensor, nn
+
+from project.utils.errors import UserError
+
+from ..layers.transformer.ddq_decoder import DDQDecoder, DistinctQueryGroups
+from ..layers.transformer.deformable_attention import LevelShapes
+from ..layers.transformer.query_groups import QueryGroup
+from ..utils.distinct import distinct_boxes
+from ..utils.points import gather_points
+from .base_dino import BaseDINO
+from .hpr_detr import ReaugmentedMixin
+
+
+@MODELS.register_module()
+class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
+    """DDQ with HPR's three refiners.
+
+    Source: `DDQ <https://arxiv.org/abs/2303.12776>`_, numbers and names of
+    parameters as in mmdet's ``DDQDETR``; HPR (CVPR 2024). The queries are the
+    most confident points of the image that do not overlap, and what they
+    contain comes from there. In training more of them, with overlaps, are
+    dense queries.
+
+    Args:
+        *args: As in :class:`BaseDINO`.
+        dense_topk_ratio (float): Dense queries for each distinct one.
+            Defaults to 1.5.
+        dqs_cfg (dict, optional): Distinct queries selection:
+            ``dict(type='nms', iou_threshold=0.8)``, the default.
+        draw_mergers (bool): Whether the mergers of the refiners start from
+            Xavier's distribution, as in the authors' runs, or as plain sums.
+            Defaults to True.
+        **kwargs: As in :class:`BaseDINO`.
+
+    Raises:
+        UserError: If distinct queries are to be selected otherwise, or there
+            is to be no denoising.
+    """
+
+    decoder_class = DDQDecoder
+    auxiliary_prefix = 'hpr_{}_'
+
+    def __init__(
+        self,
+        *args: Any,
+        decoder: dict,
+        dense_topk_ratio: float = 1.5,
+        dqs_cfg: dict | None = None,
+        draw_mergers: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        dqs_cfg = dqs_cfg or dict(type='nms', iou_threshold=0.8)
+        if dqs_cfg.get('type', 'nms') != 'nms':
+            raise UserError(
+                f'model.dqs_cfg.type={dqs_cfg["type"]!r} should be nms'
+            )
+        if not kwargs.get('use_dn', True):
+            raise UserError(
+                'model.use_dn=False is not for HPRDDQDETR: DDQ is trained '
+                'with denoising queries'
+            )
+        self.iou_threshold = dqs_cfg['iou_threshold']
+        self.dense_topk_ratio = dense_topk_ratio
+        self.draw_mergers = draw_mergers
+        super().__init__(
+            *args,
+            decoder={**decoder, 'iou_threshold': self.iou_threshold},
+            **kwargs,
+        )
+        self.register_load_state_dict_pre_hook(_drop_second_names)
+
+    def _init_contents(self) -> None:
+        """Initialize what turns memory into contents."""
+        self.query_map = nn.Linear(self.embed_dims, self.embed_dims)
+
+    def _init_content_weights(self) -> None:
+        """Leave the contents' layer as PyTorch makes it."""
+
+    def is_drawn(self, name: str) -> bool:
+        """Whether mergers are drawn, too; see :class:`BaseDINO`."""
+        return self.draw_mergers or 'merger' not in name
+
+    def pre_decoder(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        level_shapes: LevelShapes,
+        batch_data_samples: OptSampleList = None,
+    ) -> tuple[dict, dict]:
+        """Choose distinct and, in training, dense and denoising queries.
+
+        Args:
+            memory (Tensor): Encoded features, has shape
+                (bs, num_feat_points, dim).
+            memory_mask (Tensor, optional): True where padded, has shape
+                (bs, num_feat_points).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            batch_data_samples (list[:obj:`DetDataSample`], optional): Ground
+                truth, needed in training.
+
+        Returns:
+            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
+            those that the head takes besides its results: the groups of the
+            queries, and in training the first stage's outputs and
+            ``denoising``.
+        """
+        if memory_mask is None:  # without it mmdet moves sizes to the device
+            memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
+        points = self.gen_encoder_output_proposals(
+            memory, memory_mask, level_shapes
+        )
+        query, references, head_inputs = self._distinct_queries(
+            memory, *points
+        )
+        groups = [QueryGroup('matching', query.shape[1])]
+        if self.training:
+            denoising = self._denoising_queries(batch_data_samples, references)
+            dense_query, dense_references, outputs = self._dense_queries(
+                memory, *points
+            )
+            query = torch.cat([denoising.query, query, dense_query], 1)
+            references = torch.cat(
+                [denoising.references_unact, references, dense_references], 1
+            )
+            groups = denoising.query_groups(groups[0].num_queries).groups
+            groups.append(QueryGroup('dense', dense_query.shape[1]))
+            head_inputs.update(denoising=denoising, **outputs)
+        groups = DistinctQueryGroups(groups)
+        decoder_inputs = dict(
+            query=query,
+            query_pos=None,  # made of the references by the decoder
+            memory=memory,
+            reference_points=references.sigmoid(),
+            query_groups=groups,
+        )
+        return decoder_inputs, dict(query_groups=groups, **head_inputs)
+
+    def _distinct_queries(
+        self, memory: Tensor, features: Tensor, anchors: Tensor
+    ) -> tuple[Tensor, Tensor, dict]:
+        """The most confident points whose boxes do not overlap.
+
+        An image that has fewer fills up with zeros, as in mmdet.
+
+        Args:
+            memory (Tensor): As in :meth:`pre_decoder`.
+            features (Tensor): What the first stage makes of it, likewise.
+            anchors (Tensor): Log-odds of the points' boxes, has shape
+                (bs, num_feat_points, 4).
+
+        Returns:
+            tuple[Tensor, Tensor, dict]: Contents, has shape
+            (bs, num_queries, dim), log-odds of boxes, without gradient, has
+            shape (bs, num_queries, 4), and the first stage's outputs for the
+            loss, empty in evaluation.
+        """
+        branch = self.decoder.num_layers
+        logits = self.bbox_head.cls_branches[branch](features)
+        boxes = self.bbox_head.reg_branches[branch](features) + anchors
+        chosen = distinct_boxes(
+            bbox_cxcywh_to_xyxy(boxes.sigmoid()),
+            logits.amax(-1).sigmoid(),
+            self.iou_threshold,
+        )
+        indices = logits.new_zeros(
+            (len(chosen), self.num_queries), dtype=torch.long
+        )
+        for image, indices_of_image in enumerate(chosen):
+            best = indices_of_image[: self.num_queries]
+            indices[image, : len(best)] = best
+        counts = torch.tensor([len(of_image) for of_image in chosen])
+        place = torch.arange(self.num_queries)
+        is_filler = (place >= counts[:, None]).to(
+            logits.device, non_blocking=True
+        )
+        logits, boxes, contents = (
+            gather_points(tensor, indices)
+            for tensor in (logits, boxes, memory.detach())
+        )
+        logits, boxes, query = (
+            tensor.masked_fill(is_filler[..., None], 0.0)
+            for tensor in (logits, boxes, self.query_map(contents))
+        )
+        outputs = dict()
+        if self.training:
+            outputs = dict(
+                enc_outputs_class=logits, enc_outputs_coord=boxes.sigmoid()
+            )
+        return query, boxes.detach(), outputs
+
+    def _dense_queries(
+        self, memory: Tensor, features: Tensor, anchors: Tensor
+    ) -> tuple[Tensor, Tensor, dict]:
+        """The most confident points, by branches of their own.
+
+        Args:
+            memory (Tensor): As in :meth:`_distinct_queries`.
+            features (Tensor): Likewise.
+            anchors (Tensor): Likewise.
+
+        Returns:
+            tuple[Tensor, Tensor, dict]: Likewise, of dense queries.
+        """
+        logits = self.bbox_head.cls_branches[-1](features)
+        scores = logits.amax(-1).sigmoid()
+        wanted = int(self.num_queries * self.dense_topk_ratio)
+        # Padded points are alike; sorted as in mmdet, they keep their order.
+        indices = scores.argsort(dim=1, descending=True, stable=True)[
+            :, :wanted
+        ]
+        deltas = self.bbox_head.reg_branches[-1](
+            gather_points(features, indices)
+        )
+        boxes = deltas + gather_points(anchors, indices)
+        query = self.query_map(gather_points(memory.detach(), indices))
+        outputs = dict(
+            dense_enc_outputs_class=gather_points(logits, indices),
+            dense_enc_outputs_coord=boxes.sigmoid(),
+        )
+        return query, boxes.detach(), outputs
+
+    def refining_branches(self, query_groups: DistinctQueryGroups) -> list:
+        """Box heads that refine the references, see the head."""
+        return self.bbox_head.refining_branches(query_groups)
+
+
+def _drop_second_names(
+    model: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Drop the second names of box heads in checkpoints of trained models.
+
+    mmdet's DDQ hangs the dense queries' box heads on its decoder as well.
+
+    Raises:
+        UserError: If the tensors of two names differ.
+    """
+    start = f'{prefix}decoder.aux_reg_branches.'
+    for second in [name for name in state_dict if name.startswith(start)]:
+        first = second.replace('decoder.', 'bbox_head.', 1)
+        tensor = state_dict.pop(second)
+        if first in state_dict and not torch.equal(tensor, state_dict[first]):
+            raise UserError(
+                f'the checkpoint has two different tensors under {first!r} '
+                f'and {second!r}, which should be the same'
+            )

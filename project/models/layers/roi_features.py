@@ -1,0 +1,167 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Features of regions, cut out of the encoder's flattened memory."""
+
+import torch
+import torch.nn.functional as F
+from mmcv.ops import RoIAlign
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from project.utils.errors import UserError
+
+from .transformer.deformable_attention import LevelShapes
+
+
+class MemoryRoIAlign:
+    """RoIAlign on the levels of a flattened memory.
+
+    The values are those of mmdet's ``SingleRoIExtractor`` with mmcv's
+    ``RoIAlign`` (Mask R-CNN, section 3), but for rounding. There each level
+    is a map of its own, and the regions of a level are looked up four times,
+    for which the host waits. Here every bin is a weighted sum of points of
+    the memory, wherever their level lies: one ``embedding_bag``, without
+    copies of the memory and without waiting.
+
+    Args:
+        bbox_roi_extractor (dict): Config of mmdet's ``SingleRoIExtractor``
+            with a ``RoIAlign`` that averages ``sampling_ratio`` points, 1 or
+            more.
+
+    Raises:
+        UserError: If it is another extractor.
+    """
+
+    def __init__(self, bbox_roi_extractor: dict) -> None:
+        if bbox_roi_extractor['type'] != 'SingleRoIExtractor':
+            raise UserError(
+                'model.decoder.bbox_roi_extractor.type='
+                f'{bbox_roi_extractor["type"]!r} should be '
+                "'SingleRoIExtractor'"
+            )
+        extractor = MODELS.build(bbox_roi_extractor)
+        layer = extractor.roi_layers[0]
+        if (
+            not isinstance(layer, RoIAlign)
+            or layer.sampling_ratio < 1
+            or layer.pool_mode != 'avg'
+        ):
+            raise UserError(
+                'model.decoder.bbox_roi_extractor.roi_layer should be a '
+                'RoIAlign with sampling_ratio=1 or more and '
+                "pool_mode='avg'"
+            )
+        self.extractor = extractor
+        self.strides = tuple(extractor.featmap_strides)
+        self.output_size = tuple(layer.output_size)
+        self.sampling_ratio = layer.sampling_ratio
+        self.offset = 0.5 if layer.aligned else 0.0
+        self.min_size = None if layer.aligned else 1.0
+
+    def __call__(
+        self, memory: Tensor, boxes: Tensor, level_shapes: LevelShapes
+    ) -> Tensor:
+        """Cut the features of boxes out of the memory.
+
+        Args:
+            memory (Tensor): Flattened features, has shape
+                (bs, num_feat_points, dim).
+            boxes (Tensor): Boxes (x1, y1, x2, y2) in pixels of the network's
+                input, without gradient, has shape (bs, num_boxes, 4).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+
+        Returns:
+            Tensor: Features, row by row, has shape
+            (bs * num_boxes, num_bins, dim).
+        """
+        with torch.no_grad():
+            index, weight = self._points(boxes, level_shapes)
+            first = torch.arange(len(memory), device=memory.device)
+            index += (first * memory.shape[1]).view(-1, 1, 1, 1)
+        num_bins = index.shape[2]
+        features = F.embedding_bag(
+            index.flatten(0, 2),
+            memory.flatten(0, 1),
+            mode='sum',
+            per_sample_weights=weight.flatten(0, 2).to(memory.dtype),
+        )
+        return features.unflatten(0, (-1, num_bins))
+
+    def levels(self, boxes: Tensor) -> Tensor:
+        """Choose the level of each box, by its size.
+
+        Args:
+            boxes (Tensor): As in :meth:`__call__`.
+
+        Returns:
+            Tensor: Has shape (bs, num_boxes).
+        """
+        rois = F.pad(boxes.flatten(0, 1), (1, 0))
+        levels = self.extractor.map_roi_levels(rois, len(self.strides))
+        return levels.view(boxes.shape[:2])
+
+    def _points(
+        self, boxes: Tensor, level_shapes: LevelShapes
+    ) -> tuple[Tensor, Tensor]:
+        """Points of the memory that each bin is a sum of, and their weights.
+
+        Returns:
+            tuple[Tensor, Tensor]: Each has shape
+            (bs, num_boxes, num_bins, num_points).
+        """
+        levels = self.levels(boxes)
+        sizes = torch.tensor(level_shapes)
+        areas = sizes.prod(1)
+        table = torch.stack([*sizes.T, areas.cumsum(0) - areas])
+        table = table.to(boxes.device, non_blocking=True)
+        heights, widths, starts = table[:, levels]
+        strides = boxes.new_tensor(self.strides)[levels]
+        corners = boxes / strides[..., None] - self.offset
+        x1, y1, x2, y2 = corners.unbind(-1)
+        rows, cols = self.output_size
+        y, y_weight = self._along(y1, y2 - y1, rows, heights)
+        x, x_weight = self._along(x1, x2 - x1, cols, widths)
+        index = starts[..., None, None, None, None] + (
+            y[:, :, :, None, :, None] * widths[..., None, None, None, None]
+            + x[:, :, None, :, None, :]
+        )
+        weight = (
+            y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :]
+        )
+        return tuple(t.flatten(4).flatten(2, 3) for t in (index, weight))
+
+    def _along(
+        self, start: Tensor, length: Tensor, num_bins: int, size: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Interpolate along one axis; its weights are the same on the other.
+
+        Args:
+            start (Tensor): Where the boxes begin, has shape (bs, num_boxes).
+            length (Tensor): How long they are, likewise.
+            num_bins (int): Bins along this axis.
+            size (Tensor): Size of each box's level, likewise.
+
+        Returns:
+            tuple[Tensor, Tensor]: Places on the axis and their weights, each
+            has shape (bs, num_boxes, num_bins, 2 * sampling_ratio).
+        """
+        if self.min_size is not None:
+            length = length.clamp(min=self.min_size)
+        ratio = self.sampling_ratio
+        steps = torch.arange(num_bins * ratio, device=start.device)
+        places = (steps.to(start.dtype) + 0.5) / (num_bins * ratio)
+        places = start[..., None] + places * length[..., None]
+        size = size[..., None]
+        is_inside = (places >= -1) & (places <= size)
+        places = places.clamp(min=0).minimum((size - 1).to(places.dtype))
+        low = places.floor()
+        share = places - low
+        low = low.long()
+        high = (low + 1).minimum(size - 1)
+        weights = torch.stack([1 - share, share], -1)
+        inside = is_inside.to(share.dtype) / ratio
+        weights = weights * inside[..., None]
+        index = torch.stack([low, high], -1)
+        return tuple(
+            t.flatten(-2).unflatten(-1, (num_bins, -1))
+            for t in (index, weights)
+        )

@@ -1,0 +1,137 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""DDQ's decoder, whose queries stay distinct from layer to layer."""
+
+import torch
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from torch import Tensor, nn
+
+from ...utils.distinct import distinct_boxes
+from .dino_decoder import DINODecoder
+from .query_groups import QueryGroups
+
+
+class DistinctQueryGroups(QueryGroups):
+    """Groups of queries; those of one, ``'matching'``, must be distinct.
+
+    Source: `DDQ <https://arxiv.org/abs/2303.12776>`_, distinct queries
+    selection; who sees whom is as in mmdet's ``DDQTransformerDecoder``: of
+    two matching queries at least one must be distinct. Which ones are is
+    decided after each layer, among those still alive. If the first, the most
+    confident of the first stage, is distinct, then all are alive (mmdet reads
+    who is alive off its row of the mask).
+
+    Args:
+        groups (list[QueryGroup]): In the order of the queries.
+        keep (Tensor, optional): Which matching queries are distinct, has
+            shape (bs, num_matching). By default all are, before the first
+            layer.
+        history (list[Tensor], optional): Who was alive after each layer so
+            far; whoever has the first groups sees it grow.
+    """
+
+    def __init__(
+        self,
+        groups: list,
+        keep: Tensor | None = None,
+        history: list[Tensor] | None = None,
+    ) -> None:
+        super().__init__(groups)
+        self.keep = keep
+        self.history = [] if history is None else history
+
+    @property
+    def is_masked(self) -> bool:
+        """bool: Whether only the mask says who sees whom."""
+        return self.keep is not None
+
+    @property
+    def alive(self) -> Tensor | None:
+        """Tensor: Who may be distinct, has shape (bs, num_matching)."""
+        if self.keep is None:
+            return None
+        return self.keep | self.keep[:, :1]
+
+    def followed_by(self, keep: Tensor) -> 'DistinctQueryGroups':
+        """Groups of the next layer.
+
+        Args:
+            keep (Tensor): Which matching queries are distinct, has shape
+                (bs, num_matching).
+
+        Returns:
+            DistinctQueryGroups: The groups, noted in the history.
+        """
+        groups = DistinctQueryGroups(self.groups, keep, self.history)
+        self.history.append(groups.alive)
+        return groups
+
+    def attention_mask(self, device: torch.device) -> Tensor:
+        """Who sees whom, made once.
+
+        Args:
+            device (torch.device): Where the mask goes.
+
+        Returns:
+            Tensor: True where a query (row) attends to a key (column), has
+            shape (bs, 1, num_queries, num_queries); without the first two
+            axes while all are distinct.
+        """
+        if self.keep is None or self._mask is not None:
+            return super().attention_mask(device)
+        shared = super().attention_mask(device)
+        mask = shared.repeat(len(self.keep), 1, 1, 1)
+        place = self['matching']
+        mask[:, 0, place, place] = self.keep[:, :, None] | self.keep[:, None]
+        self._mask = mask
+        return mask
+
+
+class DDQDecoder(DINODecoder):
+    """DINO's decoder with distinct queries selection between layers.
+
+    Args:
+        *args: As in :class:`DINODecoder`.
+        iou_threshold (float): Two boxes that overlap more are not distinct.
+            Set by the detector. Defaults to 0.8.
+        **kwargs: As in :class:`DINODecoder`.
+    """
+
+    def __init__(self, *args, iou_threshold: float = 0.8, **kwargs) -> None:
+        self.iou_threshold = iou_threshold
+        super().__init__(*args, **kwargs)
+
+    @torch.no_grad()
+    def next_groups(
+        self,
+        layer_id: int,
+        query: Tensor,
+        reference: Tensor,
+        *,
+        query_groups: DistinctQueryGroups,
+        cls_branches: nn.ModuleList,
+    ) -> DistinctQueryGroups:
+        """Choose the distinct ones among the matching queries.
+
+        Args:
+            layer_id (int): The layer that the results come from.
+            query (Tensor): Queries after it, has shape
+                (bs, num_queries, dim).
+            reference (Tensor): Their refined references, has shape
+                (bs, num_queries, 4).
+            query_groups (DistinctQueryGroups): Groups in this layer.
+            cls_branches (nn.ModuleList): Class heads of the layers.
+
+        Returns:
+            DistinctQueryGroups: Groups in the next layer.
+        """
+        place = query_groups['matching']
+        scores = cls_branches[layer_id](query[:, place]).sigmoid().amax(-1)
+        boxes = bbox_cxcywh_to_xyxy(reference[:, place])
+        alive = query_groups.alive
+        if alive is None:
+            alive = torch.ones_like(scores, dtype=torch.bool)
+        chosen = distinct_boxes(boxes, scores, self.iou_threshold, alive)
+        keep = torch.zeros_like(alive)
+        for image, indices in enumerate(chosen):
+            keep[image, indices] = True
+        return query_groups.followed_by(keep & alive)

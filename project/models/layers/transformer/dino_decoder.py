@@ -1,0 +1,94 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""DINO's decoder, whose layers may have auxiliary results."""
+
+from mmdet.models.layers.transformer import MLP, coordinate_to_encoding
+from mmengine.model import ModuleList
+from torch import Tensor, nn
+
+from .deformable_layers import BoxRefinementDecoder
+
+
+class DINODecoder(BoxRefinementDecoder):
+    """Deformable decoder that encodes its references anew in each layer.
+
+    Source: `DINO <https://arxiv.org/abs/2203.03605>`_, section 3; numbers
+    and names of parameters are those of mmdet's ``DinoTransformerDecoder``.
+    What the heads get is normed, what the next layer gets is not. Auxiliary
+    results have a norm each.
+
+    Args:
+        *args: As in :class:`BoxRefinementDecoder`.
+        bbox_roi_extractor (dict, optional): How the regions of the queries
+            are cut out, for layers of the type ``ProposalRefinerLayer``,
+            which is then the default.
+        **kwargs: As in :class:`BoxRefinementDecoder`.
+    """
+
+    def __init__(
+        self,
+        *args,
+        layer_cfg: dict,
+        bbox_roi_extractor: dict | None = None,
+        **kwargs,
+    ) -> None:
+        if bbox_roi_extractor is not None:
+            layer_cfg = {
+                'type': 'ProposalRefinerLayer',
+                'bbox_roi_extractor': bbox_roi_extractor,
+                **layer_cfg,
+            }
+        super().__init__(*args, layer_cfg=layer_cfg, **kwargs)
+
+    def _init_layers(self) -> None:
+        """Initialize layers, norms, and what turns boxes into positions."""
+        super()._init_layers()
+        dims = self.embed_dims
+        self.ref_point_head = MLP(dims * 2, dims, dims, 2)
+        self.norm = nn.LayerNorm(dims)
+        if self.num_auxiliary:
+            self.norm_aux = ModuleList(
+                nn.LayerNorm(dims) for _ in range(self.num_auxiliary)
+            )
+
+    def forward(self, *args, **kwargs) -> tuple[Tensor | list[Tensor], ...]:
+        """Decode queries, see :class:`BoxRefinementDecoder`.
+
+        Returns:
+            tuple[Tensor | list[Tensor], ...]: Likewise, all
+            but the references normed.
+        """
+        hidden_states, references, *auxiliary = super().forward(
+            *args, **kwargs
+        )
+        auxiliary = [
+            norm(results)
+            for norm, results in zip(
+                self.norm_aux if auxiliary else (), auxiliary, strict=True
+            )
+        ]
+        return self.norm(hidden_states), references, *auxiliary
+
+    def embed_position(
+        self,
+        layer_id: int,
+        query: Tensor,
+        query_pos: Tensor | None,
+        reference_points: Tensor,
+    ) -> Tensor:
+        """Embed the boxes.
+
+        Args:
+            layer_id (int): Unused.
+            query (Tensor): Unused.
+            query_pos (Tensor, optional): Unused.
+            reference_points (Tensor): Boxes (cx, cy, w, h) in fractions of
+                each padded level, of which the first level's are encoded,
+                has shape (bs, num_queries, num_levels, 4).
+
+        Returns:
+            Tensor: Position, has shape (bs, num_queries, dim).
+        """
+        encoding = coordinate_to_encoding(
+            reference_points[:, :, 0], num_feats=self.embed_dims // 2
+        )
+        return self.ref_point_head(encoding)

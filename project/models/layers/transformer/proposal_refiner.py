@@ -1,0 +1,183 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""HPR's decoder layer: three refiners of proposals side by side."""
+
+from collections.abc import Sequence
+
+from mmcv.cnn.bricks.transformer import FFN
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from torch import Tensor
+
+from ..roi_features import MemoryRoIAlign
+from .deformable_attention import LevelShapes
+from .deformable_layers import DeformableDecoderLayer, layer_norms
+from .query_groups import GroupedSelfAttention, QueryGroups
+from .regional_layers import (
+    Merger,
+    RegionalCrossAttention,
+    RegionalDynamicConv,
+)
+
+
+@MODELS.register_module()
+class ProposalRefinerLayer(DeformableDecoderLayer):
+    """Deformable decoder layer with two auxiliary refiners.
+
+    Source: HPR, "Hybrid Proposal Refiner" (CVPR 2024). A refiner is
+    self-attention, a module of its own and an FFN. The primary one is the
+    deformable layer; the auxiliary ones look at the feature of the query's
+    region, by regional cross attention ("ca") and by dynamic convolution
+    ("dyconv"). All start from the same queries. What the auxiliary ones find
+    is merged into the primary one after self-attention and after the FFN, and
+    only its queries go on. In training those of the auxiliary refiners are
+    results, too, for losses of their own.
+
+    Args:
+        *args: As in mmdet's ``DeformableDetrTransformerDecoderLayer``.
+        bbox_roi_extractor (dict): Settings of :class:`MemoryRoIAlign`.
+        merge_method (str): How refiners are merged, see :class:`Merger`.
+            Defaults to ``'learnable_channel_aware'``.
+        initial_weights (Sequence[float]): Weights of the primary refiner, of
+            dynamic convolution and of regional cross attention to begin
+            with. Defaults to (1, 1, 1).
+        dy_conv_cfg (dict, optional): Settings of :class:`RegionalDynamicConv`.
+        regional_ca_cfg (dict, optional): Settings of
+            :class:`RegionalCrossAttention`.
+        merge_dropout (float): Of the authors' configs, which never had an
+            effect. Defaults to 0.0.
+        **kwargs: As in mmdet's class.
+    """
+
+    num_auxiliary = 2
+    """Auxiliary results: of regional cross attention, dynamic convolution."""
+
+    def __init__(
+        self,
+        *args,
+        bbox_roi_extractor: dict,
+        merge_method: str = 'learnable_channel_aware',
+        initial_weights: Sequence[float] = (1, 1, 1),
+        dy_conv_cfg: dict | None = None,
+        regional_ca_cfg: dict | None = None,
+        merge_dropout: float = 0.0,
+        **kwargs,
+    ) -> None:
+        self.merger_cfg = dict(
+            merge_method=merge_method, initial_weights=initial_weights
+        )
+        self.dy_conv_cfg = dy_conv_cfg or {}
+        self.regional_ca_cfg = regional_ca_cfg or {}
+        self.roi_align = MemoryRoIAlign(bbox_roi_extractor)
+        super().__init__(*args, **kwargs)
+
+    def _init_layers(self) -> None:
+        """Initialize the three refiners and what merges them."""
+        super()._init_layers()
+        dims = self.embed_dims
+        self.ca_self_attn = GroupedSelfAttention(**self.self_attn_cfg)
+        self.regional_ca = RegionalCrossAttention(**self.regional_ca_cfg)
+        self.ca_ffn = FFN(**self.ffn_cfg)
+        self.ca_norms = layer_norms(self.norm_cfg, dims, 3)
+        self.dyconv_self_attn = GroupedSelfAttention(**self.self_attn_cfg)
+        self.dy_conv = RegionalDynamicConv(**self.dy_conv_cfg)
+        self.dyconv_ffn = FFN(**self.ffn_cfg)
+        self.dyconv_norms = layer_norms(self.norm_cfg, dims, 3)
+        self.merger_SA = Merger(**self.merger_cfg, embed_dims=dims)
+        self.merger_FFN = Merger(**self.merger_cfg, embed_dims=dims)
+
+    def forward(
+        self,
+        query: Tensor,
+        *,
+        value: Tensor,
+        level_shapes: LevelShapes,
+        image_references: Tensor,
+        image_sizes: Tensor | None = None,
+        query_pos: Tensor | None = None,
+        query_groups: QueryGroups | None = None,
+        **kwargs,
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """Refine queries.
+
+        Args:
+            query (Tensor): Queries, has shape (bs, num_queries, dim).
+            value (Tensor): Encoded features, has shape
+                (bs, num_feat_points, dim).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            image_references (Tensor): Boxes (cx, cy, w, h) in [0, 1] of each
+                unpadded image, has shape (bs, num_queries, 4).
+            image_sizes (Tensor, optional): (w, h, w, h) of each unpadded
+                image in pixels, has shape (bs, 4). By default that of the
+                padded input, as the first level tells it.
+            query_pos (Tensor, optional): Position of the queries, has the
+                shape of ``query``.
+            query_groups (QueryGroups, optional): Groups of the queries.
+            **kwargs: As in :class:`DeformableAttention`.
+
+        Returns:
+            Tensor | tuple[Tensor, Tensor, Tensor]: Queries of the primary
+            refiner; in training with those of regional cross attention and
+            of dynamic convolution, each has shape (bs, num_queries, dim).
+        """
+        regions = self._regions(
+            value, level_shapes, image_references, image_sizes
+        )
+        by_deform, by_dyconv, by_ca = (
+            attend(query, query_pos=query_pos, query_groups=query_groups)
+            for attend in (
+                self.self_attn,
+                self.dyconv_self_attn,
+                self.ca_self_attn,
+            )
+        )
+        query = self.norms[0](self.merger_SA(by_deform, by_dyconv, by_ca))
+        query = self.cross_attn(
+            query=query,
+            value=value,
+            query_pos=query_pos,
+            level_shapes=level_shapes,
+            **kwargs,
+        )
+        query = self.ffn(self.norms[1](query))
+        by_dyconv = self._refine_by_dyconv(by_dyconv, regions)
+        by_ca = self._refine_by_ca(by_ca, regions)
+        query = self.norms[2](self.merger_FFN(query, by_dyconv, by_ca))
+        if not self.training:
+            return query
+        return query, self.ca_norms[2](by_ca), self.dyconv_norms[2](by_dyconv)
+
+    def _regions(
+        self,
+        value: Tensor,
+        level_shapes: LevelShapes,
+        references: Tensor,
+        image_sizes: Tensor | None,
+    ) -> Tensor:
+        """Feature of the region of each query.
+
+        Returns:
+            Tensor: Has shape (bs * num_queries, num_points, dim).
+        """
+        if image_sizes is None:
+            (height, width), stride = (
+                level_shapes[0],
+                self.roi_align.strides[0],
+            )
+            image_sizes = references.new_tensor(
+                [[width * stride, height * stride] * 2]
+            )
+        boxes = bbox_cxcywh_to_xyxy(references) * image_sizes[:, None]
+        return self.roi_align(value, boxes, level_shapes)
+
+    def _refine_by_dyconv(self, query: Tensor, regions: Tensor) -> Tensor:
+        """Refine by dynamic convolution, up to the FFN."""
+        query = self.dyconv_norms[0](query)
+        change = self.dy_conv(query.flatten(0, 1), regions)
+        query = self.dyconv_norms[1](query + change.view_as(query))
+        return self.dyconv_ffn(query)
+
+    def _refine_by_ca(self, query: Tensor, regions: Tensor) -> Tensor:
+        """Refine by regional cross attention, up to the FFN."""
+        query = self.ca_norms[0](query)
+        refined = self.regional_ca(query.flatten(0, 1), regions)
+        return self.ca_ffn(self.ca_norms[1](refined.view_as(query)))

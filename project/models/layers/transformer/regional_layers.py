@@ -1,0 +1,257 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Layers that refine queries by the features of their own region."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import build_activation_layer, build_norm_layer
+from mmcv.cnn.bricks.drop import build_dropout
+from mmdet.models.layers import SinePositionalEncoding
+from mmdet.models.layers.transformer import DynamicConv
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from project.utils.errors import UserError
+
+from ..checkpoint import recomputed
+
+# Of an attention's in-projection: rows of the queries, keys and values.
+_QUERIES, _KEYS, _VALUES = range(3)
+
+
+class RegionalCrossAttention(BaseModule):
+    """Cross-attention of queries to the features of their own region.
+
+    Source: HPR, "Hybrid Proposal Refiner" (CVPR 2024), regional cross
+    attention. A query is split into ``sample_num`` tokens; these attend to
+    the points of its region, and what they find is put together again.
+
+    The keys and values of all points of all regions are never made. Scores
+    need only the query, taken through the projection of the keys, on the
+    feature itself; the features are summed, and the sum is projected. The
+    position of a point is the same in every region. What is computed within
+    is not kept for the backward pass but computed again.
+
+    Args:
+        embed_dims (int): Dimension of queries and features. Defaults to 256.
+        num_heads (int): Attention heads. Defaults to 8.
+        sample_num (int): Tokens of each query. Defaults to 5.
+        use_key_pos (bool): Whether points know their position in the region.
+            Defaults to True.
+        roi_size (int): Points of a region along each axis. Defaults to 7.
+        positional_encoding (dict, optional): Settings of mmdet's
+            ``SinePositionalEncoding`` of these positions.
+        attn_drop (float): Must be 0.
+        proj_drop (float): Dropout of the attended tokens. Defaults to 0.
+        dropout_layer (dict, optional): Dropout of what is added to the
+            query.
+        norm_cfg (dict): Config of the norm of what is added.
+        act_cfg (dict): Config of its activation.
+        init_cfg (dict, optional): Initialization config.
+        batch_first (bool): Of the authors' configs, without an effect: no
+            axis is that of the batch. Defaults to True.
+
+    Raises:
+        UserError: If attention weights are to be dropped, which would need
+            the keys and values.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int = 256,
+        num_heads: int = 8,
+        sample_num: int = 5,
+        use_key_pos: bool = True,
+        roi_size: int = 7,
+        positional_encoding: dict | None = None,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        dropout_layer: dict | None = None,
+        norm_cfg: dict | None = None,
+        act_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+        batch_first: bool = True,
+    ) -> None:
+        super().__init__(init_cfg)
+        if attn_drop:
+            raise UserError(
+                'model.decoder.layer_cfg.regional_ca_cfg.attn_drop='
+                f'{attn_drop} should be 0: attention weights are not kept'
+            )
+        self.sample_num = sample_num
+        self.sample_proj = nn.Linear(embed_dims, embed_dims * sample_num)
+        self.attn = nn.MultiheadAttention(embed_dims, num_heads)
+        self.fc_layer = nn.Linear(embed_dims * sample_num, embed_dims)
+        norm_cfg = norm_cfg or dict(type='LN')
+        self.fc_norm = build_norm_layer(norm_cfg, embed_dims)[1]
+        self.activation = build_activation_layer(
+            act_cfg or dict(type='ReLU', inplace=True)
+        )
+        self.proj_drop = nn.Dropout(proj_drop)
+        self.dropout = (
+            build_dropout(dropout_layer) if dropout_layer else nn.Identity()
+        )
+        position = None
+        if use_key_pos:
+            settings = positional_encoding or dict(
+                num_feats=embed_dims // 2, normalize=True, temperature=20
+            )
+            position = _grid_encoding(settings, roi_size)
+        self.register_buffer('position', position, persistent=False)
+
+    def forward(self, query: Tensor, regions: Tensor) -> Tensor:
+        """Attend to the regions.
+
+        Args:
+            query (Tensor): Queries, has shape (num_queries, dim).
+            regions (Tensor): Feature of the region of each, has shape
+                (num_queries, num_points, dim).
+
+        Returns:
+            Tensor: Refined queries, has the shape of ``query``.
+        """
+        attended = recomputed(self._attend, query, regions)
+        change = self.fc_layer(self.proj_drop(attended))
+        change = self.activation(self.fc_norm(change))
+        return query + self.dropout(change)
+
+    def _attend(self, query: Tensor, regions: Tensor) -> Tensor:
+        """Let the tokens of each query attend to its region.
+
+        Returns:
+            Tensor: Tokens side by side, has shape
+            (num_queries, sample_num * dim).
+        """
+        heads = self.attn.num_heads
+        weight = self.attn.in_proj_weight.unflatten(0, (3, heads, -1))
+        bias = self.attn.in_proj_bias.unflatten(0, (3, heads, -1))
+        tokens = self.sample_proj(query).unflatten(1, (self.sample_num, -1))
+        # One matrix product for each head: (head, query and token, dim).
+        tokens = torch.matmul(
+            tokens.flatten(0, 1), weight[_QUERIES].transpose(1, 2)
+        )
+        tokens = (tokens + bias[_QUERIES][:, None]) / math.sqrt(
+            tokens.shape[-1]
+        )
+        # The bias of the keys adds the same to all scores of a token.
+        on_features = torch.matmul(tokens, weight[_KEYS])
+        scores = torch.bmm(
+            self._by_query(on_features, len(query)), regions.transpose(1, 2)
+        )
+        if self.position is not None:
+            keys = torch.matmul(self.position, weight[_KEYS].transpose(1, 2))
+            on_positions = torch.matmul(tokens, keys.transpose(1, 2))
+            scores = scores + self._by_query(on_positions, len(query))
+        found = torch.bmm(scores.softmax(-1), regions)
+        found = found.unflatten(1, (heads, self.sample_num)).transpose(0, 1)
+        values = torch.matmul(
+            found.flatten(1, 2), weight[_VALUES].transpose(1, 2)
+        )
+        values = values + bias[_VALUES][:, None]  # weights sum to one
+        values = values.transpose(0, 1).flatten(1)
+        return self.attn.out_proj(values).view(len(query), -1)
+
+    def _by_query(self, tensor: Tensor, num_queries: int) -> Tensor:
+        """Bring the heads behind the queries: (query, head and token, dim)."""
+        tensor = tensor.unflatten(1, (num_queries, self.sample_num))
+        return tensor.transpose(0, 1).flatten(1, 2)
+
+
+class RegionalDynamicConv(DynamicConv):
+    """mmdet's ``DynamicConv`` without keeping what it makes on the way.
+
+    Source: Sparse R-CNN, section 3 (dynamic instance interactive head). The
+    kernels of a query are 128 times its own size. They, and what is computed
+    with them, are made again in the backward pass instead of being kept.
+    """
+
+    def forward(self, query: Tensor, regions: Tensor) -> Tensor:
+        """Filter the regions by kernels that the queries make.
+
+        Args:
+            query (Tensor): Queries, has shape (num_queries, in_channels).
+            regions (Tensor): Feature of the region of each, has shape
+                (num_queries, num_points, in_channels).
+
+        Returns:
+            Tensor: Has shape (num_queries, out_channels).
+        """
+        filtered = recomputed(self._filter, query, regions)
+        return self.activation(self.fc_norm(self.fc_layer(filtered)))
+
+    def _filter(self, query: Tensor, regions: Tensor) -> Tensor:
+        """Make the kernels and apply them.
+
+        Returns:
+            Tensor: Has shape (num_queries, num_points * out_channels).
+        """
+        sizes = (self.num_params_in, self.num_params_out)
+        into, out_of = self.dynamic_layer(query).split(sizes, dim=1)
+        into = into.view(-1, self.in_channels, self.feat_channels)
+        out_of = out_of.view(-1, self.feat_channels, self.out_channels)
+        features = torch.bmm(regions, into)
+        features = self.activation(self.norm_in(features))
+        features = torch.bmm(features, out_of)
+        return self.activation(self.norm_out(features)).flatten(1)
+
+
+class Merger(nn.Module):
+    """Weighted sum of features.
+
+    Source: HPR, "Hybrid Proposal Refiner" (CVPR 2024), feature injection.
+
+    Args:
+        merge_method (str): ``'learnable_channel_aware'``, a weight for each
+            feature and channel; ``'learnable'``, one for each feature; or
+            ``'add'``, fixed ones.
+        initial_weights (Sequence[float]): Weight of each feature.
+        embed_dims (int): Dimension of the features.
+
+    Raises:
+        UserError: If the method is another.
+    """
+
+    def __init__(
+        self,
+        merge_method: str,
+        initial_weights: Sequence[float],
+        embed_dims: int,
+    ) -> None:
+        super().__init__()
+        weights = torch.tensor(initial_weights, dtype=torch.float32)
+        if merge_method == 'add':
+            self.register_buffer('weights', weights)
+        elif merge_method == 'learnable':
+            self.weights = nn.Parameter(weights)
+        elif merge_method == 'learnable_channel_aware':
+            self.weights = nn.Parameter(weights.repeat(embed_dims, 1))
+        else:
+            raise UserError(
+                'model.decoder.layer_cfg.merge_method='
+                f"{merge_method!r} should be 'learnable_channel_aware', "
+                "'learnable' or 'add'"
+            )
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Merge.
+
+        Args:
+            *features (Tensor): As many as weights, each has shape (..., dim).
+
+        Returns:
+            Tensor: Has shape (..., dim).
+        """
+        return sum(
+            weight * feature
+            for weight, feature in zip(
+                self.weights.unbind(-1), features, strict=True
+            )
+        )
+
+
+def _grid_encoding(settings: dict, size: int) -> Tensor:
+    """Encode the points of a square, has shape (size * size, dim)."""
+    encoding = SinePositionalEncoding(**settings)
+    mask = torch.zeros(1, size, size, dtype=torch.bool)
+    return encoding(mask)[0].flatten(1).T.contiguous()

@@ -1,0 +1,129 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import math
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from ..task_modules.set_prediction import PairContext
+from ..utils.box_ops import box_iou
+from .sparse_focal_loss import SparseFocalLoss
+
+
+@MODELS.register_module()
+class AlignLoss(nn.Module):
+    """Cross entropy whose targets say how good query and box are together.
+
+    Source: `Align-DETR <https://arxiv.org/abs/2304.07527>`_, sections 3.2
+    (IA-BCE) and 3.3 (prime sample weighting). A query that is matched to an
+    object of class c learns, at c,
+
+        t = max(p**alpha * IoU**(1 - alpha), 0.01)
+
+    where p is its own probability. Of several queries of one object the one
+    with the highest t counts in full, the next exp(-1 / tau) of it, and so
+    on; their box losses are weighted likewise. Everything else is
+    background: p**gamma * BCE(p, 0). No gradient flows into the targets, one
+    does into the weight of the background.
+
+    Args:
+        use_sigmoid (bool): Must be True; part of mmdet's interface.
+        alpha (float): Share of the probability in t. Defaults to 0.25.
+        gamma (float): How much well classified background is played down.
+            Defaults to 2.
+        tau (float): How slowly the weights of an object's queries fall;
+            ``inf`` for equal weights. Defaults to 1.5.
+        loss_weight (float): Weight of the loss. Defaults to 1.
+    """
+
+    min_target = 0.01
+
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        tau: float = 1.5,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not use_sigmoid:
+            raise ValueError('AlignLoss needs use_sigmoid=True')
+        self.use_sigmoid = use_sigmoid
+        self.alpha = alpha
+        self.gamma = gamma
+        self.tau = tau
+        self.loss_weight = loss_weight
+        self._background = SparseFocalLoss(0.0, gamma, loss_weight)
+
+    def negative(self, scores: Tensor) -> Tensor:
+        """Loss if no query has an object, see :class:`SparseFocalLoss`."""
+        return self._background.negative(scores)
+
+    def correction(self, scores: Tensor, context: PairContext) -> Tensor:
+        """What matched queries add to :meth:`negative`.
+
+        Args:
+            scores (Tensor): Logits of the matched queries at the classes of
+                their targets, has shape (num_pairs, ).
+            context (PairContext): The pairs and their boxes.
+
+        Returns:
+            Tensor: Of each pair, has shape (num_pairs, ).
+        """
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        quality = self._quality(scores, context)
+        target = quality * self._rank_weights(quality, context)
+        without = F.softplus(scores)  # BCE(p, 0)
+        background = scores.sigmoid() ** self.gamma * without
+        return (without - target * scores - background) * self.loss_weight
+
+    def pair_weights(self, scores: Tensor, context: PairContext) -> Tensor:
+        """Weights of the box losses.
+
+        Args:
+            scores (Tensor): As in :meth:`correction`.
+            context (PairContext): As in :meth:`correction`.
+
+        Returns:
+            Tensor: Of each pair, has shape (num_pairs, ).
+        """
+        return self._rank_weights(self._quality(scores, context), context)
+
+    @torch.no_grad()
+    def _quality(self, scores: Tensor, context: PairContext) -> Tensor:
+        """The target t of each pair."""
+        iou = box_iou(*context.pixels(), eps=1e-6, add_eps=False)
+        prob = scores.to(iou.dtype).sigmoid()
+        quality = prob**self.alpha * iou ** (1 - self.alpha)
+        return quality.clamp(min=self.min_target)
+
+    @torch.no_grad()
+    def _rank_weights(self, quality: Tensor, context: PairContext) -> Tensor:
+        """Weight of each pair by its rank among those of its object."""
+        if math.isinf(self.tau):
+            return torch.ones_like(quality)
+        ranks = ranks_within(context.by_target(), quality)
+        return torch.exp(-ranks.to(quality.dtype) / self.tau)
+
+
+def ranks_within(group: Tensor, values: Tensor) -> Tensor:
+    """Rank values among those of their group, the largest first.
+
+    Equal values keep their order.
+
+    Args:
+        group (Tensor): Integers, has shape (num, ).
+        values (Tensor): Has shape (num, ).
+
+    Returns:
+        Tensor: 0 for the largest value of a group, 1 for the next and so
+        on; has shape (num, ).
+    """
+    order = values.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]
+    ordered = group[order]
+    first = torch.searchsorted(ordered, ordered)
+    place = torch.arange(len(order), device=order.device)
+    return torch.empty_like(order).index_copy(0, order, place - first)

@@ -1,0 +1,90 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..task_modules.set_prediction import PairContext
+from ..utils.box_ops import box_iou
+from .sparse_focal_loss import SparseFocalLoss
+
+
+class DenseQualityLoss:
+    """Quality focal loss of DDQ's dense queries.
+
+    Source: `DDQ <https://arxiv.org/abs/2303.12776>`_, auxiliary loss for
+    dense queries; values are those of mmdet's ``DDQAuxLoss``. The target of
+    a matched query is m = p**alpha * IoU**power, scaled so that the largest
+    m of an object's queries is their largest IoU:
+
+        |m - p|**beta * BCE(p, m)
+
+    and everywhere else p**beta * BCE(p, 0). Box losses are weighted by m. No
+    gradient flows into m.
+
+    Args:
+        alpha (float): Power of the probability. Defaults to 1.
+        power (float): Power of the IoU. Defaults to 6.
+        beta (float): How much well classified queries are played down.
+            Defaults to 2.
+        loss_weight (float): Weight of the loss. Defaults to 1.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        power: float = 6.0,
+        beta: float = 2.0,
+        loss_weight: float = 1.0,
+    ) -> None:
+        self.alpha = alpha
+        self.power = power
+        self.beta = beta
+        self.loss_weight = loss_weight
+        self._background = SparseFocalLoss(0.0, beta, loss_weight)
+
+    def negative(self, scores: Tensor) -> Tensor:
+        """Loss if no query has an object, see :class:`SparseFocalLoss`."""
+        return self._background.negative(scores)
+
+    def correction(self, scores: Tensor, context: PairContext) -> Tensor:
+        """What matched queries add to :meth:`negative`.
+
+        Args:
+            scores (Tensor): Logits of the matched queries at the classes of
+                their targets, has shape (num_pairs, ).
+            context (PairContext): The pairs and their boxes.
+
+        Returns:
+            Tensor: Of each pair, has shape (num_pairs, ).
+        """
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        target = self.pair_weights(scores, context)
+        prob = scores.sigmoid()
+        without = F.softplus(scores)  # BCE(p, 0)
+        gap = (target - prob).abs() ** self.beta
+        change = gap * (without - target * scores) - prob**self.beta * without
+        return change * self.loss_weight
+
+    @torch.no_grad()
+    def pair_weights(self, scores: Tensor, context: PairContext) -> Tensor:
+        """Quality m of each pair, the weight of its box loss.
+
+        Args:
+            scores (Tensor): As in :meth:`correction`.
+            context (PairContext): As in :meth:`correction`.
+
+        Returns:
+            Tensor: In [0, 1], has shape (num_pairs, ).
+        """
+        iou = box_iou(*context.pixels(), eps=1e-6, add_eps=False)
+        prob = scores.to(iou.dtype).sigmoid()
+        quality = prob**self.alpha * iou**self.power
+        group = context.by_target()
+        num_groups = len(context.pairs.counts) * context.num_targets
+
+        def largest(values: Tensor) -> Tensor:
+            """Largest value of each pair's object; none is negative."""
+            of_groups = values.new_zeros(num_groups)
+            return of_groups.scatter_reduce(0, group, values, 'amax')[group]
+
+        return quality / (largest(quality) + 1e-7) * largest(iou)

@@ -1,0 +1,219 @@
+"""A training never starts from random weights unasked."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+
+from project.engine import DETRRunner
+from project.engine.runner import resolve
+from project.engine.runner.pretrained import (
+    check_pretrained,
+    correct_file_names,
+    pretrained_parts,
+)
+from project.utils.errors import UserError
+from tests.helpers.training import toy_config
+
+
+@pytest.fixture
+def make_runner(toy_data: Path, tmp_path: Path) -> Any:
+    """Builds a runner whose backbone starts from a file."""
+
+    def make(checkpoint: Path | str, **options: Any) -> DETRRunner:
+        cfg = toy_config(toy_data, tmp_path / 'run')
+        cfg.model.backbone.init_cfg = dict(
+            type='Pretrained', checkpoint=str(checkpoint)
+        )
+        cfg.train_cfg.max_epochs = 1
+        cfg.merge_from_dict(options)
+        return RUNNERS.build(cfg)
+
+    return make
+
+
+def save_backbone(path: Path, runner: DETRRunner, **changes: Any) -> None:
+    weights = {
+        name: torch.full_like(value, 0.25)
+        for name, value in runner.model.backbone.state_dict().items()
+    }
+    torch.save(dict(changes, state_dict=weights), path)
+
+
+def conv1(runner: DETRRunner) -> torch.Tensor:
+    return runner.model.backbone.conv1.weight.detach()
+
+
+def sentence(runner: DETRRunner) -> str:
+    with pytest.raises(UserError) as caught:
+        runner.train()
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_file_ends_the_training_before_it_starts(
+    make_runner: Any, tmp_path: Path
+) -> None:
+    message = sentence(make_runner(tmp_path / 'no.pth'))
+    assert f'{tmp_path}/no.pth, from which model.backbone is' in message
+    assert (
+        '--cfg-options model.backbone.init_cfg.checkpoint='
+        'models/resnet18-f37072fd.pth' in message
+    )
+
+
+def test_the_option_of_the_message_is_the_right_one(
+    make_runner: Any, tmp_path: Path
+) -> None:
+    """An address is taken without looking for a file of that name."""
+    cfg = make_runner(tmp_path / 'no.pth').cfg
+    cfg.merge_from_dict(
+        {'model.backbone.init_cfg.checkpoint': 'torchvision://resnet18'}
+    )
+    assert not list(pretrained_parts(cfg))
+    for address in ('https://a.b/c.pth', 's3://a/b.pth'):
+        cfg.model.backbone.init_cfg.checkpoint = address
+        assert not list(pretrained_parts(cfg))
+
+
+def test_testing_needs_no_file(make_runner: Any, tmp_path: Path) -> None:
+    runner = make_runner(tmp_path / 'no.pth')
+    assert runner.test()
+
+
+def test_a_file_is_loaded(make_runner: Any, tmp_path: Path) -> None:
+    path = tmp_path / 'backbone.pth'
+    runner = make_runner(path)
+    save_backbone(path, runner)
+    assert not (conv1(runner) == 0.25).all()
+    runner._check_start()
+    runner.model.init_weights()
+    assert (conv1(runner) == 0.25).all()
+
+
+def test_pt_means_pth_where_only_that_exists(
+    make_runner: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    right, wrong = tmp_path / 'backbone.pth', tmp_path / 'backbone.pt'
+    right.touch()
+    with caplog.at_level(logging.WARNING):
+        runner = make_runner(wrong)
+    assert runner.cfg.model.backbone.init_cfg.checkpoint == str(right)
+    assert runner.model.backbone.init_cfg['checkpoint'] == str(right)
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    assert f'{wrong}, from which model.backbone is to start' in log.read_text()
+
+    wrong.touch()
+    assert not correct_file_names(make_runner(wrong).cfg)
+    wrong.unlink()
+    right.unlink()
+    assert f'{wrong}, from which' in sentence(make_runner(wrong))
+
+
+def test_a_file_of_something_else_is_told(
+    make_runner: Any, tmp_path: Path
+) -> None:
+    """mmengine would go on with random weights and a line in the log."""
+    path = tmp_path / 'other.pth'
+    torch.save({'encoder.conv1.weight': torch.zeros(8, 3, 7, 7)}, path)
+    message = sentence(make_runner(path))
+    assert f'{path} has none of the weights of model.backbone' in message
+    assert "begin with 'encoder.conv1.weight'; expected 'conv1." in message
+
+    torch.save(dict(model={'module.encoder.conv1.weight': None}), path)
+    assert "begin with 'model'" in sentence(make_runner(path))
+
+
+def test_other_shapes_are_other_weights(
+    make_runner: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / 'other.pth'
+    torch.save({'conv1.weight': torch.zeros(64, 3, 7, 7)}, path)
+    assert 'none of the weights' in sentence(make_runner(path))
+
+
+@pytest.mark.parametrize('prefix', ['backbone', 'backbone.'])
+def test_a_prefix_leads_to_the_weights(
+    make_runner: Any, tmp_path: Path, prefix: str
+) -> None:
+    path = tmp_path / 'detector.pth'
+    runner = make_runner(path, **{'model.backbone.init_cfg.prefix': prefix})
+    torch.save(dict(state_dict=runner.model.state_dict()), path)
+    runner._check_start()
+    torch.save(runner.model.backbone.state_dict(), path)
+    with pytest.raises(UserError, match=r"expected 'backbone\.conv1"):
+        runner._check_start()
+
+
+def test_what_converts_its_weights_is_left_alone(tmp_path: Path) -> None:
+    """The names of Swin's files are not those of mmdet's module."""
+    from mmdet.registry import MODELS
+
+    path = tmp_path / 'swin.pth'
+    torch.save({'patch_embed.proj.weight': torch.zeros(96, 3, 4, 4)}, path)
+    backbone = dict(
+        type='mmdet.SwinTransformer',
+        depths=(1, 1),
+        num_heads=(1, 1),
+        out_indices=(0, 1),
+        strides=(4, 2),
+        convert_weights=True,
+        init_cfg=dict(type='Pretrained', checkpoint=str(path)),
+    )
+    model = torch.nn.Module()
+    model.backbone = MODELS.build(backbone)
+    cfg = Config(dict(model=dict(backbone=backbone)))
+    check_pretrained(cfg, model)
+    path.unlink()
+    with pytest.raises(UserError, match=r'checkpoint=FILE_OR_ADDRESS\.'):
+        check_pretrained(cfg, model)
+
+
+def test_with_all_weights_from_a_checkpoint_the_file_can_be_left_out(
+    make_runner: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / 'detector.pth'
+    runner = make_runner(tmp_path / 'no.pth')
+    torch.save(dict(state_dict=runner.model.state_dict()), path)
+    message = sentence(make_runner(tmp_path / 'no.pth', load_from=str(path)))
+    assert '--cfg-options model.backbone.init_cfg=None' in message
+    for options in (
+        dict(load_from=str(path), load_partially=True),
+        dict(resume=True),  # finds nothing to go on from
+    ):
+        message = sentence(make_runner(tmp_path / 'no.pth', **options))
+        assert 'models/resnet18-f37072fd.pth' in message
+
+
+@pytest.fixture
+def backends() -> list[dict]:
+    return [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+
+
+def test_tensorboard_stays_where_it_is_installed(
+    backends: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, 'find_spec', lambda name: object())
+    cfg = Config(dict(visualizer=dict(vis_backends=backends)))
+    assert not resolve.drop_missing_backends(cfg)
+    assert len(cfg.visualizer.vis_backends) == 2
+    assert not resolve.drop_missing_backends(Config({}))
+
+
+def test_a_run_goes_without_tensorboard(
+    make_runner: Any,
+    backends: list[dict],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolve, 'find_spec', lambda name: None)
+    runner = make_runner(
+        tmp_path / 'unread.pth', **{'visualizer.vis_backends': backends}
+    )
+    assert list(runner.visualizer._vis_backends) == ['LocalVisBackend']
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    assert 'pip install tensorboard' in log.read_text()

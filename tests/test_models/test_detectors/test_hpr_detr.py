@@ -1,0 +1,260 @@
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from torch import Tensor, nn
+
+import project  # noqa: F401
+from project.utils.errors import UserError
+from tests.helpers.configs import CONFIGS
+from tests.helpers.toy import build_model, toy_batch, toy_model_config
+
+BASES = {
+    'deformable': 'hpr_dino_r50.py',
+    'dino': 'hpr_dino_r50.py',
+    'align': 'hpr_align-detr_r50.py',
+    'ddq': 'hpr_ddq_r50.py',
+}
+
+
+def toy_config(base: str, **changes) -> ConfigDict:
+    """A model of HPR with two layers and a small backbone."""
+    model = toy_model_config(f'_base_/models/{BASES[base]}', **changes)
+    model.backbone.update(depth=18, frozen_stages=-1, norm_cfg=dict(type='BN'))
+    model.neck.in_channels = [128, 256, 512]
+    layer = model.decoder.layer_cfg
+    layer.dy_conv_cfg.feat_channels = 8
+    layer.regional_ca_cfg.sample_num = 2
+    if base == 'deformable':
+        model.use_dn = False
+    if base == 'align':
+        model.bbox_head.all_layers_num_gt_repeat = [2, 1, 2]
+    return model
+
+
+@pytest.fixture(scope='module', params=list(BASES))
+def detector(request: pytest.FixtureRequest) -> nn.Module:
+    return build_model(toy_config(request.param))
+
+
+def flat(losses: dict) -> dict[str, Tensor]:
+    """One tensor for each loss; some are lists of one for each image."""
+    return {
+        name: torch.stack(value) if isinstance(value, list) else value
+        for name, value in losses.items()
+    }
+
+
+@pytest.mark.parametrize('num_gts', [(0, 3), (0, 0), (15, 1)])
+def test_losses_with_few_and_many_objects(
+    detector: nn.Module, num_gts: tuple[int, int]
+) -> None:
+    """All finite, and a gradient for every parameter."""
+    detector.train().zero_grad()
+    losses = flat(detector.loss(*toy_batch(num_gts=num_gts)))
+    for name, value in losses.items():
+        assert value.isfinite().all(), name
+    if sum(num_gts) == 0:
+        assert all(v.sum() == 0 for n, v in losses.items() if 'bbox' in n)
+        assert all(v.sum() == 0 for n, v in losses.items() if '_iou' in n)
+    for prefix in ('', 'hpr_0_', 'hpr_1_'):
+        assert losses[f'{prefix}loss_cls'] > 0
+        assert f'{prefix}d0.loss_iou' in losses
+    assert not any('hpr' in name and 'enc' in name for name in losses)
+    sum(value.sum() for value in losses.values()).backward()
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+
+
+def test_boxes_without_size(detector: nn.Module) -> None:
+    """Strong augmentation leaves such; no NaN comes of them."""
+    batch, samples = toy_batch()
+    for sample in samples:
+        boxes = sample.gt_instances.bboxes
+        boxes[0, 2:] = boxes[0, :2]
+        boxes[1, 2] = boxes[1, 0]
+    detector.train().zero_grad()
+    losses = flat(detector.loss(batch, samples))
+    sum(value.sum() for value in losses.values()).backward()
+    assert all(value.isfinite().all() for value in losses.values())
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad.isfinite().all(), name
+
+
+def test_weak_and_strong_copies_are_one_batch(detector: nn.Module) -> None:
+    batch, samples = toy_batch()
+    detector.train()
+    torch.manual_seed(0)
+    expected = flat(detector.loss(batch, samples))
+    torch.manual_seed(0)
+    branches = flat(
+        detector.loss(
+            dict(strong=batch[1:], weak=batch[:1]),
+            dict(strong=samples[1:], weak=samples[:1]),
+        )
+    )
+    torch.testing.assert_close(branches, expected)
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'message'),
+    [
+        (dict(weak=torch.zeros(1, 3, 8, 8)), "'weak' and 'strong'"),
+        (
+            dict(weak=torch.zeros(1, 3, 8, 8), strong=torch.zeros(1, 3, 8, 9)),
+            'different sizes',
+        ),
+    ],
+)
+def test_unfit_branches_are_refused(
+    detector: nn.Module, inputs: dict, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        detector.loss(inputs, {name: [] for name in inputs})
+
+
+def test_detections(detector: nn.Module) -> None:
+    batch, samples = toy_batch()
+    with torch.no_grad():
+        found = detector.eval().predict(batch, samples)
+    for sample in found:
+        instances = sample.pred_instances
+        height, width = sample.ori_shape
+        assert len(instances) > 0
+        assert (instances.scores.diff() <= 0).all()
+        assert (instances.bboxes >= 0).all()
+        assert (instances.bboxes[:, 2] <= width).all()
+        assert (instances.bboxes[:, 3] <= height).all()
+
+
+def test_mergers_to_begin_with() -> None:
+    """Plain sums, but DDQ's are drawn unless told otherwise."""
+
+    def mergers(config: ConfigDict) -> Tensor:
+        model = build_model(config)
+        return torch.stack(
+            [layer.merger_FFN.weights for layer in model.decoder.layers]
+        )
+
+    for base in ('dino', 'align'):
+        assert (mergers(toy_config(base)) == 1).all()
+    drawn = mergers(toy_config('ddq'))
+    bound = (6 / (256 + 3)) ** 0.5
+    assert 0.9 * bound < drawn.abs().max() <= bound
+    assert (mergers(toy_config('ddq', draw_mergers=False)) == 1).all()
+
+
+def test_auxiliary_heads_to_begin_with() -> None:
+    """DINO's are drawn by themselves, DDQ's are copies."""
+    for base, are_copies in (('dino', False), ('ddq', True)):
+        model = build_model(toy_config(base))
+        first, second = (
+            head.reg_branches[0][0].weight for head in model.bbox_head_aux
+        )
+        main = model.bbox_head.reg_branches[0][0].weight
+        assert first.equal(second) == are_copies
+        assert first.equal(main) == are_copies
+        for head in model.bbox_head_aux:
+            assert len(head.cls_branches) == len(head.reg_branches) == 2
+            assert (head.reg_branches[1][-1].weight == 0).all()
+
+
+def test_recomputed_layers_give_the_same() -> None:
+    """In the encoder and in the decoder."""
+    plain = build_model(toy_config('ddq')).double()
+    config = toy_config('ddq')
+    config.encoder.num_cp = config.decoder.num_cp = 2
+    recomputed = build_model(config).double()
+    recomputed.load_state_dict(plain.state_dict())
+    batch, samples = toy_batch()
+    results = []
+    for model in (plain, recomputed):
+        torch.manual_seed(0)
+        losses = flat(model.train().loss(batch.double(), samples))
+        sum(value.sum() for value in losses.values()).backward()
+        gradients = {n: p.grad for n, p in model.named_parameters()}
+        results.append((losses, gradients))
+    torch.testing.assert_close(*results, rtol=0, atol=1e-10)
+
+
+def test_second_names_of_trained_ddq_are_dropped() -> None:
+    model = build_model(toy_config('ddq'))
+    weights = model.state_dict()
+    second = {
+        name.replace('bbox_head.', 'decoder.', 1): tensor.clone()
+        for name, tensor in weights.items()
+        if name.startswith('bbox_head.aux_reg_branches.')
+    }
+    assert len(second) == 12
+    fresh = build_model(toy_config('ddq'), seed=1)
+    fresh.load_state_dict({**weights, **second})
+    for name, tensor in fresh.state_dict().items():
+        assert tensor.equal(weights[name]), name
+    next(iter(second.values())).add_(1)
+    with pytest.raises(UserError, match='two different tensors'):
+        fresh.load_state_dict({**weights, **second})
+
+
+@pytest.mark.parametrize(
+    ('base', 'changes', 'message'),
+    [
+        ('dino', dict(aux_weights=[0.5]), 'aux_weights'),
+        ('dino', dict(as_two_stage=False), 'as_two_stage=True'),
+        ('ddq', dict(use_dn=False), 'use_dn=False'),
+        ('ddq', dict(dqs_cfg=dict(type='soft_nms')), 'should be nms'),
+    ],
+)
+def test_settings_that_cannot_work(
+    base: str, changes: dict, message: str
+) -> None:
+    config = toy_config(base)
+    config.update(changes)
+    with pytest.raises(UserError, match=message):
+        build_model(config)
+
+
+def test_align_needs_a_number_for_each_layer() -> None:
+    config = toy_config('align')
+    config.bbox_head.all_layers_num_gt_repeat = [2, 2]
+    with pytest.raises(UserError, match='3 numbers'):
+        build_model(config)
+
+
+@pytest.mark.parametrize(
+    'host',
+    [
+        'h_detr/h-detr_r50_8xb2-12e_coco.py',
+        'rank_detr/rank-detr_r50_8xb2-12e_coco.py',
+    ],
+)
+def test_other_detectors_take_the_refiners(host: str) -> None:
+    """By config alone: losses of three heads, gradients everywhere."""
+    hpr = Config.fromfile(CONFIGS / '_base_/models/hpr_dino_r50.py').model
+    config = toy_model_config(host, aux_weights=[0.5, 0.25])
+    config.backbone.update(depth=18, frozen_stages=-1)
+    config.neck.in_channels = [128, 256, 512]
+    layer = hpr.decoder.layer_cfg
+    layer.ffn_cfg.feedforward_channels = 32
+    layer.dy_conv_cfg.feat_channels = 8
+    config.decoder.layer_cfg = dict(
+        type='ProposalRefinerLayer',
+        bbox_roi_extractor=hpr.decoder.bbox_roi_extractor,
+        **layer,
+    )
+    model = build_model(config).train()
+    batch, samples = toy_batch()
+    losses = model.loss(batch, samples)
+    plain = {n for n in losses if not n.startswith('aux_')}
+    of_decoder = {n for n in plain if 'enc_' not in n}
+    for prefix in ('aux_0_', 'aux_1_'):
+        names = {n for n in losses if n.startswith(prefix)}
+        assert names == {f'{prefix}{n}' for n in of_decoder}
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+    with torch.no_grad():
+        found = model.eval().predict(batch, samples)
+    assert len(found[0].pred_instances) > 0
