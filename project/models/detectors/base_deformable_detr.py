@@ -122,6 +122,13 @@ class BaseDeformableDETR(DeformableDETR):
                 f'{self.bbox_head.num_classes} = {limit}'
             )
 
+    def init_weights(self) -> None:
+        """Initialize as mmdet does, but sums of branches as built."""
+        super().init_weights()
+        for module in self.decoder.modules():
+            if hasattr(module, 'reset_weights'):
+                module.reset_weights()
+
     def _init_layers(self) -> None:
         """Initialize layers except for backbone, neck and bbox_head."""
         self.positional_encoding = SinePositionalEncoding(

@@ -1,10 +1,18 @@
+import json
+import re
+from functools import partial
+from unittest import mock
+
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 import project  # noqa: F401
 from project.utils.errors import UserError
+from tests.helpers.checkpoints import GOLDENS
 from tests.helpers.configs import CONFIGS
 from tests.helpers.toy import build_model, toy_batch, toy_model_config
 
@@ -222,6 +230,41 @@ def test_align_needs_a_number_for_each_layer() -> None:
         build_model(config)
 
 
+LAYOUTS = [
+    path.stem.removeprefix('keys_')
+    for path in sorted((GOLDENS / 'hpr').glob('keys_*.json'))
+]
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_released_checkpoints_have_our_names(layout: str) -> None:
+    """Names and shapes; but for the second names, see above."""
+    keys = json.loads((GOLDENS / 'hpr' / f'keys_{layout}.json').read_text())
+    shapes = {
+        name: tuple(shape)
+        for name, shape in keys.items()
+        if not name.startswith('decoder.aux_reg_branches.')
+    }
+    assert len(keys) - len(shapes) == 36 * layout.endswith('_trained')
+    base, backbone = re.match(r'(.+)_(r50|swinL)', layout).groups()
+    base = {'align_detr': 'align', 'deformable_detr': 'deformable'}.get(
+        base, base
+    )
+    config = BASES[base].replace('r50', backbone.replace('swinL', 'swin-l'))
+    model = Config.fromfile(CONFIGS / '_base_' / 'models' / config).model
+    model.backbone.init_cfg = None
+    model.use_dn = base != 'deformable'
+    # Swin reads its drop path rates off a tensor, which meta has no values of.
+    linspace = partial(torch.linspace, device='cpu')
+    with (
+        mock.patch('torch.linspace', linspace),
+        torch.device('meta'),
+        DefaultScope.overwrite_default_scope('mmdet'),
+    ):
+        ours = MODELS.build(model).state_dict()
+    assert {n: tuple(t.shape) for n, t in ours.items()} == shapes
+
+
 @pytest.mark.parametrize(
     'host',
     [
@@ -244,6 +287,8 @@ def test_other_detectors_take_the_refiners(host: str) -> None:
         **layer,
     )
     model = build_model(config).train()
+    for layer in model.decoder.layers:
+        assert (layer.merger_SA.weights == 1).all()
     batch, samples = toy_batch()
     losses = model.loss(batch, samples)
     plain = {n for n in losses if not n.startswith('aux_')}

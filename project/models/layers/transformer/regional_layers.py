@@ -219,6 +219,7 @@ class Merger(nn.Module):
         embed_dims: int,
     ) -> None:
         super().__init__()
+        self.initial_weights = list(initial_weights)
         weights = torch.tensor(initial_weights, dtype=torch.float32)
         if merge_method == 'add':
             self.register_buffer('weights', weights)
@@ -232,6 +233,12 @@ class Merger(nn.Module):
                 f"{merge_method!r} should be 'learnable_channel_aware', "
                 "'learnable' or 'add'"
             )
+
+    @torch.no_grad()
+    def reset_weights(self) -> None:
+        """Set the weights to the initial ones, whatever was drawn."""
+        initial = self.weights.new_tensor(self.initial_weights)
+        self.weights.copy_(initial.expand_as(self.weights))
 
     def forward(self, *features: Tensor) -> Tensor:
         """Merge.
