@@ -32,6 +32,10 @@ def mmdet_dino() -> Config:
 
 def test_the_model_they_build_on_is_mmdets(mmdet_dino: Config) -> None:
     own = Config.fromfile(BASE / 'models/dino_r50.py').model
+    # The same weights by an address that needs no torchvision.
+    start = own.backbone.init_cfg
+    assert start.checkpoint.endswith('/resnet50-0676ba61.pth')
+    start.checkpoint = 'torchvision://resnet50'
     assert own.to_dict() == mmdet_dino.model.to_dict()
 
 

@@ -62,7 +62,7 @@ def test_a_missing_file_ends_the_training_before_it_starts(
     assert f'{tmp_path}/no.pth, from which model.backbone is' in message
     assert (
         '--cfg-options model.backbone.init_cfg.checkpoint='
-        'models/resnet18-f37072fd.pth' in message
+        'https://download.pytorch.org/models/resnet18-f37072fd.pth' in message
     )
 
 
