@@ -36,7 +36,9 @@ if can_register():
     add_location(
         (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS), 'project.models'
     )
-    add_location(
-        (mmdet.registry.RUNNERS, mmengine.registry.RUNNERS), 'project.engine'
-    )
+    for name in ('DATA_SAMPLERS', 'LOOPS', 'RUNNERS'):
+        registries = (
+            getattr(package.registry, name) for package in (mmdet, mmengine)
+        )
+        add_location(registries, 'project.engine')
     allow_mmengine_checkpoints()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 
 torch.set_num_threads(1)
 
@@ -23,6 +24,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default='cpu',
         help='where tests/test_goldens.py runs the detectors, such as cuda',
     )
+
+
+@pytest.fixture(autouse=True)
+def no_progress() -> None:
+    """Forget how far an earlier test's training had come."""
+    info = MessageHub.get_current_instance().runtime_info
+    for key in ('iter', 'max_iters'):
+        info.pop(key, None)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Every shipped config builds, trains a step and detects, at toy size."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -65,11 +66,12 @@ def test_config_is_complete(name: str) -> None:
         assert not config.default_hooks.checkpoint.by_epoch
         assert not config.log_processor.by_epoch
     if 'xb' in name:
-        # Iterations of 16 images: 7500 are called an epoch.
-        epochs = total if by_epoch else total // 7500
+        gpus, batch = map(int, re.search(r'_(\d+)xb(\d+)-', name).groups())
+        assert config.train_dataloader.batch_size == batch
+        assert config.auto_scale_lr.base_batch_size == gpus * batch
+        # 7500 iterations of 16 images are called an epoch.
+        epochs = total if by_epoch else total * gpus * batch // 120000
         assert f'-{epochs}e_' in name
-        batch = config.train_dataloader.batch_size
-        assert f'xb{batch}-' in name
 
 
 def test_metafile_lists_every_config() -> None:

@@ -15,10 +15,15 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope='module')
-def detector() -> nn.Module:
-    config = toy_model_config('h_detr/h-detr_r50_8xb2-12e_coco.py')
-    return build_model(config).cuda().train()
+@pytest.fixture(
+    scope='module',
+    params=[
+        'h_detr/h-detr_r50_8xb2-12e_coco.py',
+        'rank_detr/rank-detr_r50_8xb2-12e_coco.py',
+    ],
+)
+def detector(request: pytest.FixtureRequest) -> nn.Module:
+    return build_model(toy_model_config(request.param)).cuda().train()
 
 
 def cuda_batch() -> tuple:
@@ -47,6 +52,16 @@ def test_a_training_step_waits_for_the_matching_only(
 
 
 def test_losses_equal_those_of_the_cpu(detector: nn.Module) -> None:
+    check_losses(detector)
+
+
+def test_losses_of_deta_equal_those_of_the_cpu() -> None:
+    """Suppression and assignment by IoU included."""
+    config = toy_model_config('deta/deta_r50_5scale_8xb2-12e_coco.py')
+    check_losses(build_model(config).cuda().train())
+
+
+def check_losses(detector: nn.Module) -> None:
     batch, samples = cuda_batch()
     detector.double()
     losses = detector.loss(batch.double(), samples)

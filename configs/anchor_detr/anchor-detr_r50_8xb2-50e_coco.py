@@ -25,7 +25,10 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
         style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth',
+        ),
     ),
     neck=dict(
         type='ChannelMapper',
@@ -97,7 +100,7 @@ optim_wrapper = dict(
 max_iters = 375000
 train_cfg = dict(
     _delete_=True,
-    type='IterBasedTrainLoop',
+    type='ResumableTrainLoop',
     max_iters=max_iters,
     val_interval=5000,
 )

@@ -28,7 +28,7 @@ model = dict(
 max_iters = 90000
 train_cfg = dict(
     _delete_=True,
-    type='IterBasedTrainLoop',
+    type='ResumableTrainLoop',
     max_iters=max_iters,
     val_interval=5000,
 )

@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Trained detectors for the analysis tools."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,31 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
     """Read a config and apply the options of a command line.
 
     Args:
-        path: The file.
+        path: The file, or one of an installed package (``mmdet::...``).
         options: What ``--cfg-options`` says.
 
     Raises:
         UserError: If there is no such file.
     """
-    if not Path(path).is_file():
+    if '::' not in path and not Path(path).is_file():
         raise UserError(f'The config {path} does not exist.')
     config = Config.fromfile(path)
     config.merge_from_dict(options or {})
     return config
+
+
+def positive_int(text: str) -> int:
+    """Read a number of a command line, for ``argparse``.
+
+    Args:
+        text: What was typed.
+
+    Raises:
+        ArgumentTypeError: If it is no whole number above 0.
+    """
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is no number above 0')
+    return int(text)
 
 
 def load_detector(

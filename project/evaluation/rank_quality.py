@@ -20,8 +20,7 @@ class RankQuality:
     (COCO's rule). Images without objects do not count.
 
     Args:
-        max_rank (int): Ranks beyond it are not looked at for hits. Defaults
-            to 100.
+        max_rank (int): Where the curves over the top k end. Defaults to 100.
         iou_thr (float): Overlap of a hit. Defaults to 0.5.
     """
 
@@ -32,6 +31,9 @@ class RankQuality:
     _hits: list[np.ndarray] = field(default_factory=list)
     _duplicates: list[np.ndarray] = field(default_factory=list)
     _num_gts: list[int] = field(default_factory=list)
+    _at_object_count: list[tuple[float, int]] = field(default_factory=list)
+    _hit_scores: list[np.ndarray] = field(default_factory=list)
+    _hit_ious: list[np.ndarray] = field(default_factory=list)
 
     def add(
         self,
@@ -64,15 +66,21 @@ class RankQuality:
         )
         candidates = overlaps >= self.iou_thr
         candidates &= scores[order].argmax(1)[:, None] == gt_labels
-        top = candidates[: self.max_rank]
-        hits, duplicates = _claim(top, overlaps[: self.max_rank])
+        ious, duplicates = _claim(candidates, overlaps)
+        hits = ious > 0
+        self._hit_scores.append(ranked[hits])
+        self._hit_ious.append(ious[hits])
         self._hits.append(self._to_curve(hits))
         self._duplicates.append(self._to_curve(duplicates))
         self._num_gts.append(len(gt_boxes))
+        rank = min(len(gt_boxes), len(boxes))
+        self._at_object_count.append(
+            (hits[:rank].sum() / rank, duplicates[:rank].sum())
+        )
 
     def _to_curve(self, happens: np.ndarray) -> np.ndarray:
         """Count up to each rank; beyond the last query nothing happens."""
-        counts = np.cumsum(happens)
+        counts = np.cumsum(happens[: self.max_rank])
         missing = self.max_rank - len(counts)
         return np.pad(counts, (0, missing), mode='edge')
 
@@ -97,6 +105,17 @@ class RankQuality:
         NaN if no image has three of them.
         """
         return _mean(self._close_correlations)
+
+    @property
+    def hit_correlation(self) -> float:
+        """float: The same among the hits of all images together.
+
+        Of each object its one detection: whether the better of two
+        detections has the higher score, as AP at a high IoU asks.
+        """
+        return _correlation(
+            np.concatenate(self._hit_scores), np.concatenate(self._hit_ious)
+        )
 
     def precision(self) -> np.ndarray:
         """Share of hits among the k queries of the highest scores.
@@ -124,18 +143,15 @@ class RankQuality:
     def at_object_count(self) -> tuple[float, float]:
         """Precision, and duplicates for each object, at k = objects.
 
-        Each image at its own number of objects, at most ``max_rank``.
+        Each image at its own number of objects.
 
         Returns:
             tuple[float, float]: Mean precision over images, and duplicates
             for each object over all of them.
         """
-        ranks = np.minimum(self._num_gts, self.max_rank)
-        images = np.arange(self.num_images)
-        hits = np.array(self._hits)[images, ranks - 1]
-        duplicates = np.array(self._duplicates)[images, ranks - 1]
+        precision, duplicates = np.transpose(self._at_object_count)
         return (
-            float(np.mean(hits / ranks)),
+            float(precision.mean()),
             float(duplicates.sum() / sum(self._num_gts)),
         )
 
@@ -151,21 +167,24 @@ def _claim(
         overlaps (ndarray): IoU, has the same shape.
 
     Returns:
-        tuple[ndarray, ndarray]: Whether a query is a hit, and whether it
-        comes too late for all its objects, each has shape (num_queries, ).
+        tuple[ndarray, ndarray]: IoU of a hit with its object, 0 of other
+        queries, and whether a query comes too late for all its objects, each
+        has shape (num_queries, ).
     """
-    hits, duplicates = np.zeros((2, len(candidates)), dtype=bool)
+    ious = np.zeros(len(candidates))
+    duplicates = np.zeros(len(candidates), dtype=bool)
     free = np.ones(candidates.shape[1], dtype=bool)
     for rank, (possible, iou) in enumerate(
         zip(candidates, overlaps, strict=True)
     ):
         claimable = possible & free
         if claimable.any():
-            hits[rank] = True
-            free[np.where(claimable, iou, -1).argmax()] = False
+            claimed = np.where(claimable, iou, -1).argmax()
+            ious[rank] = iou[claimed]
+            free[claimed] = False
         elif possible.any():
             duplicates[rank] = True
-    return hits, duplicates
+    return ious, duplicates
 
 
 def _correlation(scores: np.ndarray, quality: np.ndarray) -> float:

@@ -37,10 +37,18 @@ def read_keys(listing: str) -> dict:
     if 'same_state_dict_as' in keys:
         whole = json.loads((folder / keys['same_state_dict_as']).read_text())
         keys = {**whole, **keys}
-    if 'aliases' not in keys:  # told in notes and specs
+    if 'shared' in keys:  # DN-DETR's: of two names the shorter one counts
+        pairs = (
+            sorted((first, second), key=len)
+            for second, first in keys['shared'].items()
+        )
+        keys['aliases'] = {alias: name for name, alias in pairs}
+    elif not isinstance(keys.get('aliases'), dict):  # told in notes and specs
         names = keys['state_dict']
         first = {name: _first_name(name) for name in names}
         keys['aliases'] = {k: v for k, v in first.items() if k != v}
+    if name.startswith('detrex_'):
+        keys['layout'] = 'detrex'
     return keys
 
 

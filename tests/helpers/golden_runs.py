@@ -32,7 +32,7 @@ def run_stages(
     feats = model.extract_feat(img)
     encoder_inputs, decoder_inputs = model.pre_transformer(feats, samples)
     encoder_outputs = model.forward_encoder(**encoder_inputs)
-    with _spied(model, '_top_proposals') as chosen:
+    with _spied(model, 'choose_proposals') as chosen:
         queries, head_inputs = model.pre_decoder(**encoder_outputs)
     decoder_inputs.update(queries)
     head_inputs.update(model.forward_decoder(**decoder_inputs))
@@ -40,9 +40,11 @@ def run_stages(
     masks = model._level_masks(feats, samples)
     results = dict(
         memory=encoder_outputs['memory'],
+        memory_mask=encoder_outputs['memory_mask'],
         query=queries['query'],
         query_pos=queries['query_pos'],
         init_reference=queries['reference_points'],
+        valid_ratios=encoder_inputs['valid_ratios'],
         inter_references=torch.stack(head_inputs['references'][1:]),
         hs=head_inputs['hidden_states'],
         logits=cls_scores,
@@ -74,6 +76,7 @@ def _first_stage(
     return dict(
         enc_logits=model.bbox_head.cls_branches[branch](memory),
         enc_boxes=boxes.sigmoid(),
+        anchors=anchors.sigmoid(),
     )
 
 

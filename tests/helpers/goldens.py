@@ -1,5 +1,6 @@
 """Reading goldens, and running a detector as they were run."""
 
+import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,6 +55,9 @@ class Golden:
             for name, shape in self.meta['state_dict'].items()
             if name not in skipped and name not in aliases
         }
+        for name, change in self.meta.get('overrides', {}).items():
+            factor = re.fullmatch(r'fill times (\d+)', change)[1]
+            values[name] *= float(factor)
         values.update({alias: values[aliases[alias]] for alias in aliases})
         return values
 
@@ -87,7 +91,8 @@ class Golden:
         )
         names = {old: new for new, old in converted.origins.items()}
         for alias, canonical in self.meta.get('aliases', {}).items():
-            names[alias] = names.get(canonical, names.get(alias))
+            ours = names.get(canonical, names.get(alias))
+            names[alias] = names[canonical] = ours
         return converted.state_dict, names
 
     def samples(self, images: list[int]) -> list[DetDataSample]:
@@ -136,8 +141,17 @@ class Golden:
         rule = self.meta.get('subsample', {}).get(name)
         return tensor if rule is None else subsample(tensor, rule)
 
-    def compare(self, name: str, ours: Tensor) -> None:
-        """Note where a tensor leaves the golden, if it does."""
+    def compare(
+        self, name: str, ours: Tensor, where: Tensor | None = None
+    ) -> None:
+        """Note where a tensor leaves the golden, if it does.
+
+        Args:
+            name: Of the array.
+            ours: The whole tensor.
+            where: True where the source's values mean something, for the
+                first axes of the tensor. By default everywhere.
+        """
         expected = torch.from_numpy(np.asarray(self.arrays[name])).double()
         ours = self.kept(name, ours.detach().cpu()).double()
         if ours.dim() == 4 and expected.dim() == 3:  # a small map, flattened
@@ -148,6 +162,9 @@ class Golden:
                 f'{tuple(expected.shape)}'
             )
             return
+        if where is not None:
+            where = self.kept(name, where.cpu())
+            ours, expected = ours[where], expected[where]
         tolerance = self.meta['tolerance']['out']
         tolerance *= max(1.0, _largest(expected))
         self._note(name, ours, expected, tolerance)
@@ -185,8 +202,12 @@ class Golden:
 
 
 def find_goldens(folder: Path) -> list[Path]:
-    """Stems of all the cases under a folder."""
-    arrays = sorted(folder.rglob('*.npz'))
+    """Stems of all the cases of a model under a folder."""
+    arrays = [
+        path
+        for path in sorted(folder.rglob('*.npz'))
+        if 'model' in json.loads(path.with_suffix('.json').read_text())
+    ]
     if not arrays:
         raise FileNotFoundError(f'no goldens (*.npz) under {folder}')
     return [path.with_suffix('') for path in arrays]
@@ -194,20 +215,24 @@ def find_goldens(folder: Path) -> list[Path]:
 
 def subsample(tensor: Tensor, rule: str) -> Tensor:
     """Apply a golden's rule, such as ``flatten(2)[:, :, ::21]``."""
+    if rule == 'packbits':
+        return torch.from_numpy(np.packbits(tensor.numpy()))
     if rule.startswith('view('):  # of the shape that it has here
         for index in re.findall(r'\[[^]]*\]', rule):
             tensor = subsample(tensor, index)
         return tensor
     flatten, index = re.fullmatch(
-        r'(flatten\(\d+\))?\[([\d:., -]+)\]', rule
+        r'(flatten\(\d+\))?\[([\d:., \[\]-]+)\]', rule
     ).groups()
     if flatten:
         tensor = tensor.flatten(int(flatten[8:-1]))
-    slices = (part.strip() for part in index.split(','))
-    return tensor[tuple(_parse_slice(part) for part in slices)]
+    parts = re.findall(r'\[[\d, ]+\]|\.\.\.|[\d:-]+', index)
+    return tensor[tuple(_parse_index(part) for part in parts)]
 
 
-def _parse_slice(text: str) -> slice | int | EllipsisType:
+def _parse_index(text: str) -> slice | int | list[int] | EllipsisType:
+    if text.startswith('['):
+        return json.loads(text)
     if text == '...':
         return ...
     if ':' not in text:

@@ -22,6 +22,7 @@ def toy_model_config(config: str | Path, **changes) -> ConfigDict:
         model.one2many.num_queries = 20
     for coder in (model.encoder, model.decoder):
         coder.num_layers = 2
+        coder.num_cp = min(coder.get('num_cp', 0), 2)
         coder.layer_cfg.ffn_cfg.feedforward_channels = 32
     limit = model.num_queries * model.bbox_head.num_classes
     model.test_cfg.max_per_img = min(model.test_cfg.max_per_img, limit)

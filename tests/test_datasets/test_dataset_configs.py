@@ -132,6 +132,52 @@ def test_schedules_step_once(path: Path) -> None:
     assert config.auto_scale_lr.base_batch_size == 16
 
 
+@pytest.mark.parametrize(
+    ('name', 'total', 'step'),
+    [
+        ('r50_5scale_8xb2-12e_coco', 12, 10),
+        ('r50_5scale_8xb2-24e_coco', 24, 20),
+        ('r50_improved-baseline_8xb2-50e_coco', 50, 40),
+        ('swin-l_5scale_16xb1-24e_coco', 24, 20),
+        ('r50_5scale_8xb2-12e_coco-detrex', 90000, 75000),
+        ('r50_5scale_8xb1-12e_coco', 180000, 150000),
+    ],
+)
+def test_schedules_of_deta(name: str, total: int, step: int) -> None:
+    config = Config.fromfile(CONFIGS / 'deta' / f'deta_{name}.py')
+    loop = config.train_cfg
+    assert loop.get('max_epochs', loop.get('max_iters')) == total
+    (scheduler,) = config.param_scheduler
+    assert scheduler.milestones == [step]
+    assert (scheduler.end, scheduler.gamma) == (total, 0.1)
+
+
+def test_images_of_detas_swin_are_half_as_large_again(tmp_path: Path) -> None:
+    """But not the images that crops are taken from."""
+    path = tmp_path / 'image.png'
+    cv2.imwrite(str(path), np.zeros((600, 800, 3), np.uint8))
+    name = 'deta/deta_swin-l_5scale_16xb1-24e_coco.py'
+    config = Config.fromfile(CONFIGS / name)
+    pipeline = Compose(config.train_dataloader.dataset.pipeline)
+    np.random.seed(0)
+    short_sides = set()
+    for _ in range(30):
+        out = pipeline(dict(img_path=str(path), img_id=0, instances=[]))
+        short_sides.add(min(out['inputs'].shape[1:]))
+        assert max(out['inputs'].shape[1:]) <= 2000
+    assert short_sides <= set(range(720, 1201, 48))
+    assert len(short_sides) > 5
+    small = config.train_dataloader.dataset.pipeline[3].transforms[1][0]
+    assert small.scales == [(400, 4200), (500, 4200), (600, 4200)]
+    for dataloader in (config.val_dataloader, config.test_dataloader):
+        out = Compose(dataloader.dataset.pipeline)(
+            dict(img_path=str(path), img_id=0, instances=[])
+        )
+        assert out['inputs'].shape[1:] == (1200, 1600)
+    plain = load_base('datasets/coco_detection_detr.py')
+    assert plain.train_pipeline != config.train_pipeline
+
+
 def test_optimiser_groups_are_the_published_ones() -> None:
     """Against what the authors' code puts into its three groups."""
     path = SHARED / 'goldens/h_detr/keys_authors_r50_hybrid_tricks.json'

@@ -104,6 +104,23 @@ def test_other_number_of_classes(path: Path) -> None:
     assert message.endswith('trained for 80 classes and the model has 4.')
 
 
+def test_classes_may_be_on_any_axis(path: Path) -> None:
+    """As in Rank-DETR's biases, one row for each rank."""
+
+    def with_biases(num_classes: int) -> dict:
+        own = weights(num_classes=num_classes)
+        return {**own, 'bbox_head.biases.weight': torch.zeros(9, num_classes)}
+
+    class Ranked(Detector):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bbox_head.biases = nn.Embedding(9, 4)
+
+    with pytest.raises(UserError, match='trained for 80 classes and the mode'):
+        check_checkpoint(save(path, with_biases(80)), Ranked())
+    check_checkpoint(save(path, with_biases(4)), Ranked())
+
+
 def test_ways_to_fine_tune_are_told(path: Path) -> None:
     save(path, weights(num_classes=80))
     message = sentence(str(path), fine_tuning=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from mmdet.datasets import CocoDataset
 from mmdet.registry import RUNNERS as MMDET_RUNNERS
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -231,6 +232,23 @@ def test_launcher_that_did_not_launch(
         make_runner(launcher=launcher)
 
 
+def iterations(number: int, **options: Any) -> dict[str, Any]:
+    """Options of a training that is counted in iterations."""
+    return dict(
+        train_cfg=dict(
+            _delete_=True,
+            type='ResumableTrainLoop',
+            max_iters=number,
+            val_interval=number + 1,
+        ),
+        param_scheduler=[],
+        train_dataloader__sampler=dict(_delete_=True, type='InfiniteSampler'),
+        default_hooks__checkpoint__by_epoch=False,
+        log_processor__by_epoch=False,
+        **options,
+    )
+
+
 class WatchCosts(Hook):
     """Notes at which iterations the late matching cost is in force."""
 
@@ -260,20 +278,7 @@ def test_the_matching_cost_changes_late_also_after_resuming(
     if loop == 'epochs':
         options.update(train_cfg__max_epochs=3, train_cfg__val_interval=9)
     else:
-        options.update(
-            train_cfg=dict(
-                _delete_=True,
-                type='IterBasedTrainLoop',
-                max_iters=6,
-                val_interval=9,
-            ),
-            param_scheduler=[],
-            train_dataloader__sampler=dict(
-                _delete_=True, type='InfiniteSampler'
-            ),
-            default_hooks__checkpoint__by_epoch=False,
-            log_processor__by_epoch=False,
-        )
+        options.update(iterations(6))
     unbroken = WatchCosts()
     runner = make_runner(**copy.deepcopy(options))
     runner.register_hook(unbroken)
@@ -289,3 +294,79 @@ def test_the_matching_cost_changes_late_also_after_resuming(
     runner.register_hook(resumed)
     runner.train()
     assert resumed.late == {4: True, 5: True}
+
+
+class WatchImages(Hook):
+    """Notes the images of each iteration."""
+
+    def __init__(self) -> None:
+        self.images: dict[int, list[int]] = {}
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        samples = data_batch['data_samples']
+        self.images[runner.iter] = [sample.img_id for sample in samples]
+
+
+@pytest.mark.parametrize('sorts_by_shape', [False, True])
+def test_iterations_resume_with_the_next_images_and_load_no_others(
+    make_runner: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sorts_by_shape: bool,
+) -> None:
+    """Though each run would draw another seed for its sampler."""
+    options = iterations(
+        7,
+        default_hooks__checkpoint__interval=5,
+        train_dataloader__batch_size=3,
+        randomness=dict(_delete_=True, seed=None),
+    )
+    if sorts_by_shape:
+        sampler = dict(_delete_=True, type='AspectRatioBatchSampler')
+        options['train_dataloader__batch_sampler'] = sampler
+    unbroken, resumed = WatchImages(), WatchImages()
+    runner = make_runner(**copy.deepcopy(options))
+    runner.register_hook(unbroken)
+    runner.train()
+    trained = runner.model.state_dict()
+
+    runner = make_runner(
+        **options, resume=True, load_from=str(tmp_path / 'iter_5.pth')
+    )
+    runner.register_hook(resumed)
+    loaded = []
+    load = CocoDataset.__getitem__
+
+    def watched_load(dataset: CocoDataset, index: int) -> dict:
+        if not dataset.test_mode:
+            loaded.append(index)
+        return load(dataset, index)
+
+    monkeypatch.setattr(CocoDataset, '__getitem__', watched_load)
+    runner.train()
+    assert resumed.images == {i: unbroken.images[i] for i in (5, 6)}
+    assert len(loaded) == 2 * 3
+    for name, value in runner.model.state_dict().items():
+        torch.testing.assert_close(value, trained[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(('base_batch', 'is_told'), [(4, False), (16, True)])
+def test_iterations_for_another_batch_are_told(
+    make_runner: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    base_batch: int,
+    is_told: bool,
+) -> None:
+    runner = make_runner(
+        **iterations(1, auto_scale_lr__base_batch_size=base_batch)
+    )
+    warnings = []
+    monkeypatch.setattr(runner.logger, 'warning', warnings.append)
+    runner.train()
+    told = [message for message in warnings if 'meant for' in message]
+    assert bool(told) == is_told
+    if is_told:
+        assert 'batches of 16 images, and these have 4' in told[0]
+        assert 'to 4 times theirs' in told[0]

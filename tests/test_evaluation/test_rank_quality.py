@@ -66,6 +66,18 @@ def test_correlation_is_one_where_the_orders_agree() -> None:
     assert both.correlation == pytest.approx(0)
 
 
+def test_hits_are_compared_across_images() -> None:
+    """Each image has one hit; a duplicate of a high IoU does not count."""
+    quality = RankQuality()
+    for score, height in ((0.9, 10), (0.8, 8), (0.7, 6)):
+        boxes = np.array(
+            [[0, 0, 10, height], [0, 0, 10, 10]], dtype=np.float32
+        )
+        quality.add(scores((0, score), (0, 0.1)), boxes, GT_BOXES, GT_LABELS)
+    assert quality.hit_correlation == pytest.approx(1)
+    assert quality.close_correlation != pytest.approx(1)
+
+
 def test_few_close_queries_have_no_correlation() -> None:
     boxes = np.array([[0, 0, 10, 10], [50, 50, 60, 60]], dtype=np.float32)
     quality = RankQuality()

@@ -144,3 +144,97 @@ def test_anchor_detr_spares_norms_the_decay(backbone):
         names[id(p)].split('.')[1] for p in trained
     }
     assert frozen == {'conv1', 'bn1', 'layer1'}
+
+
+@pytest.mark.parametrize(
+    ('name', 'base', 'frozen'),
+    [
+        ('r50_5scale_8xb2-12e_coco', 2e-4, ('conv1.', 'bn', 'layer1.')),
+        ('r50_5scale_no-frozen-backbone_8xb2-12e_coco', 2e-4, ('conv1.',)),
+        ('swin-l_5scale_16xb1-24e_coco', 5e-5, ()),
+    ],
+)
+def test_deta_trains_as_its_script_does(name, base, frozen):
+    """Two rates, weight decay on everything; Swin is not frozen."""
+    model, cfg = build(f'deta/deta_{name}.py', 80)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    names = {id(p): name for name, p in model.named_parameters()}
+    weights = model.state_dict()
+    kinds = Counter()
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            is_frozen = is_batch_norm(name, weights) or name.startswith(
+                tuple(f'backbone.{part}' for part in frozen)
+            )
+            assert parameter.requires_grad != is_frozen, name
+            if is_frozen:
+                continue
+            kind = group_of(name)
+            rate = base if kind == 'base' else base / 10
+            assert group['lr'] == pytest.approx(rate), name
+            assert group['weight_decay'] == 1e-4
+            kinds[kind] += 1
+    # Weight and bias of 6 + 6 layers' offsets.
+    assert kinds['linear_proj'] == 24
+    assert kinds['base'] > kinds['linear_proj']
+    assert kinds['backbone'] > 0
+
+
+def test_detas_small_batch_trains_as_in_detrex():
+    """Half the rate, no decay of norms, offsets like everything else."""
+    model, cfg = build('deta/deta_r50_5scale_8xb1-12e_coco.py', 80)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert cfg.optim_wrapper.clip_grad is None
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            rate = 1e-5 if name.startswith('backbone') else 1e-4
+            assert group['lr'] == pytest.approx(rate), name
+            is_norm = any(
+                isinstance(model.get_submodule(name.rpartition('.')[0]), kind)
+                for kind in (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
+            )
+            decay = 0 if is_norm else 1e-4
+            assert group['weight_decay'] == decay, name
+
+
+DN_DETR = [name for name in key_listings() if name.startswith('dn_detr/')]
+
+
+@pytest.mark.parametrize('listing', DN_DETR)
+def test_dn_detr_trains_what_its_sources_train(listing):
+    """The backbone at a tenth, all else alike; detrex's norms undecayed."""
+    keys = read_keys(listing)
+    is_detrex = 'detrex' in keys['source']
+    classes = 80 if is_detrex else 91
+    converted = convert_state_dict(numbered_weights(keys), num_classes=classes)
+    model, cfg = build(fitting_configs(converted)[0], classes)
+    frozen = {
+        converted.origins[name]
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+        and not is_batch_norm(name, converted.state_dict)
+    }
+    assert frozen == set(keys['frozen_parameters'])
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    names = {id(p): name for name, p in model.named_parameters()}
+    norms = {
+        f'{name}.{leaf}'
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm))
+        for leaf in ('weight', 'bias')
+    }
+    seen = set()
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            seen.add(name)
+            rate = 1e-5 if name.startswith('backbone.') else 1e-4
+            assert group['lr'] == pytest.approx(rate)
+            undecayed = is_detrex and name in norms
+            if parameter.requires_grad:
+                assert group['weight_decay'] == (0 if undecayed else 1e-4)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert seen >= trained

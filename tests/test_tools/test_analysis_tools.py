@@ -84,6 +84,37 @@ def test_curves_are_drawn(tmp_path: Path, with_metrics: bool) -> None:
         assert len(np.unique(panel.reshape(-1, 3), axis=0)) > 50
 
 
+def test_trainings_are_compared(tmp_path: Path) -> None:
+    """A panel for each metric, with the curves of those that have it."""
+    work_dirs = [tmp_path / name for name in ('with', 'without', 'untested')]
+    for work_dir, value in zip(work_dirs, (0.4, 0.3, None), strict=True):
+        entries = [loss(step, 1 / step) for step in range(1, 40)]
+        if value is not None:
+            entries += [mean_ap(1, value), loss(40, 0.1), mean_ap(2, value)]
+        write_log(work_dir, '20260101_000000', entries)
+    out = tmp_path / 'compared.png'
+    plot_training.main([*map(str, work_dirs), '--out', str(out)])
+
+    image = cv2.imread(str(out))
+    assert image.shape == (546, 1456, 3)
+    blue, orange = (0x7B, 0x50, 0x12), (0x32, 0x80, 0xD9)  # BGR
+    for panel in np.array_split(image, 2, axis=1):
+        for color in (blue, orange):
+            assert (panel == color).all(-1).sum() > 50
+
+
+def test_trainings_that_cannot_be_compared(tmp_path: Path) -> None:
+    work_dirs = [tmp_path / 'a' / 'run', tmp_path / 'b' / 'run']
+    for work_dir in work_dirs:
+        write_log(work_dir, '20260101_000000', [loss(1, 1.0)])
+    with pytest.raises(SystemExit, match='Error: the work dirs have one name'):
+        plot_training.main(list(map(str, work_dirs)))
+    other = tmp_path / 'other'
+    write_log(other, '20260101_000000', [loss(1, 1.0)])
+    with pytest.raises(SystemExit, match='run, other hold no evaluation'):
+        plot_training.main([str(work_dirs[0]), str(other)])
+
+
 def test_a_folder_without_a_log_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

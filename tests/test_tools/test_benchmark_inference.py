@@ -14,7 +14,7 @@ def test_table(capsys: pytest.CaptureFixture) -> None:
     options += ['--cfg-options', 'model.num_queries=5']
     benchmark.main([str(TOY_CONFIG), *options])
     (row,) = re.findall(
-        r'([\d.]+) \| +([\d.]+) \| toy', capsys.readouterr().out
+        r'([\d.]+) \| +([\d.]+) \| 1: .*toy', capsys.readouterr().out
     )
     assert float(row[0]) > 0
     assert float(row[1]) == 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from tests.helpers.configs import ROOT
+from tests.helpers.configs import CONFIGS, ROOT
 from tests.helpers.toy import build_model
 from tests.helpers.training import TOY_CONFIG, load_tool
 
@@ -109,6 +109,12 @@ def test_a_detector_of_this_package(toy_data: Path, tmp_path: Path) -> None:
     check_results(run(TOY_CONFIG, toy_data, tmp_path), num_layers=2)
 
 
+def test_a_detector_with_denoising(toy_data: Path, tmp_path: Path) -> None:
+    """Whose training has queries that its evaluation does not."""
+    config = CONFIGS / 'demo' / 'dn-deformable-detr_r18_2xb2-10e_shapes.py'
+    check_results(run(config, toy_data, tmp_path), num_layers=3)
+
+
 def test_a_detector_of_mmdet(toy_data: Path, tmp_path: Path) -> None:
     config = tmp_path / 'config.py'
     config.write_text(DETR_CONFIG.format(toy=str(TOY_CONFIG)))
@@ -182,6 +188,7 @@ def test_docs_name_the_columns() -> None:
     for column in (
         'rank_correlation',
         'rank_correlation_on_objects',
+        'rank_correlation_of_hits',
         'precision_at_object_count',
         'duplicates_per_object_at_object_count',
         'best_precision',

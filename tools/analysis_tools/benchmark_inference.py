@@ -10,7 +10,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -21,7 +20,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from project.apis import read_config
+from project.apis import positive_int, read_config
 from project.engine.runner.resolve import resolve_config
 from project.utils.errors import UserError
 
@@ -112,7 +111,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        'configs', nargs='+', help='config files; ratios are to the first'
+        'configs',
+        nargs='+',
+        help='config files; ratios are to the first, so the first once more '
+        'shows the noise',
     )
     parser.add_argument(
         '--shape',
@@ -123,7 +125,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='size of the image in pixels',
     )
     parser.add_argument(
-        '--repeats', type=int, default=9, help='runs of each detector'
+        '--repeats',
+        type=positive_int,
+        default=9,
+        help='runs of each detector',
     )
     parser.add_argument(
         '--threads', type=int, default=1, help='CPU threads of torch'
@@ -150,26 +155,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     image = random_image(tuple(args.shape), args.device)
     try:
         variants = {
-            path: partial(
+            f'{label}: {path}': partial(
                 detect,
                 build_detector(
                     read_config(path, args.cfg_options), args.device
                 ),
                 *image,
             )
-            for path in args.configs
+            for label, path in enumerate(args.configs, 1)
         }
     except UserError as error:
         sys.exit(f'Error: {error}')
     on_gpu = args.device.startswith('cuda')
-    wait = torch.cuda.synchronize if on_gpu else (lambda: None)
+    wait = partial(torch.cuda.synchronize, args.device) if on_gpu else int
     seconds = time_in_turn(variants, args.repeats, wait)
-    first = seconds[args.configs[0]]
+    first = next(iter(seconds.values()))
     print('median s | ratio to the first | config')
-    for path, times in seconds.items():
+    for name, times in seconds.items():
         # Runs of one turn are neighbours in time, and so is their noise.
         ratio = median(a / b for a, b in zip(times, first, strict=True))
-        print(f'{median(times):8.4f} | {ratio:18.3f} | {Path(path).name}')
+        print(f'{median(times):8.4f} | {ratio:18.3f} | {name}')
 
 
 if __name__ == '__main__':

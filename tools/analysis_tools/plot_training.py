@@ -1,10 +1,10 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Draw loss and AP over the course of a training."""
+"""Draw loss and AP over the course of a training, or AP of several."""
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ METRICS = {
 and on which side of the curve's end the label stands. The second is never
 above the first, so that the labels keep apart."""
 
+_RUN_COLORS = ('#12507b', '#d98032', '#3f8f5b', '#a23b52', '#7a5ea8')
 _SMOOTHING = 0.06  # share of the curve that a running mean spans
 _GREY = '#5b6470'
 _STYLE = {
@@ -182,30 +183,110 @@ def _draw_metrics(
     axis.set_ylim(bottom=0)
 
 
+def draw_comparison(
+    runs: Mapping[str, TrainingCurves], path: Path | str, title: str
+) -> None:
+    """Write a picture with the AP of several trainings, a panel a metric.
+
+    Losses are left out: trainings that differ in them cannot be compared
+    by their sum.
+
+    Args:
+        runs: What to draw, by the name of each training.
+        path: Picture to write; its ending tells the format.
+        title: Line above the panels.
+
+    Raises:
+        UserError: If none of them was evaluated.
+    """
+    names = [m for m in METRICS if any(m in x.metrics for x in runs.values())]
+    if not names:
+        raise UserError(
+            f'{", ".join(runs)} hold no evaluation to compare; expected '
+            f'{" or ".join(METRICS)} in the logs'
+        )
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(5.6 * len(names), 4.2))
+        axes = figure.subplots(1, len(names), squeeze=False)[0]
+        figure.suptitle(title, x=0.02, ha='left', fontweight='bold')
+        for axis, name in zip(axes, names, strict=True):
+            axis.set_title(METRICS[name][0], loc='left', color=_GREY)
+            _draw_runs(axis, {k: x.metrics.get(name) for k, x in runs.items()})
+        axes[0].legend(frameon=False)
+        figure.tight_layout(w_pad=3)
+        figure.savefig(path, dpi=130)
+
+
+def _draw_runs(
+    axis: Axes, runs: Mapping[str, list[tuple[int, float]] | None]
+) -> None:
+    """Draw one metric of each training."""
+    for index, (label, points) in enumerate(runs.items()):
+        if not points:
+            continue
+        color = _RUN_COLORS[index % len(_RUN_COLORS)]
+        axis.plot(
+            *np.array(points).T,
+            'o-',
+            color=color,
+            label=label,
+            linewidth=2,
+            markersize=4,
+        )
+        axis.annotate(
+            f'{points[-1][1]:.3f}',
+            points[-1],
+            xytext=(0, 6),
+            textcoords='offset points',
+            ha='center',
+            color=color,
+        )
+    axis.set_xlabel('iteration')
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('work_dir', help='work dir of a training')
     parser.add_argument(
-        '--out',
-        help='picture to write (default: training.png in the work dir)',
+        'work_dirs',
+        nargs='+',
+        metavar='work_dir',
+        help='work dir of a training; of several the AP is compared',
     )
     parser.add_argument(
-        '--title', help='line above the panels (default: the work dir)'
+        '--out',
+        help='picture to write (default: training.png in the first work dir)',
+    )
+    parser.add_argument(
+        '--title',
+        help='line above the panels (default: the names of the work dirs)',
     )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw the curves of the work dir that the command line names."""
+    """Draw the curves of the work dirs that the command line names."""
     args = parse_args(argv)
-    out = args.out or str(Path(args.work_dir) / 'training.png')
+    paths = [Path(work_dir) for work_dir in args.work_dirs]
+    out = args.out or str(paths[0] / 'training.png')
+    title = args.title or ', '.join(path.name for path in paths)
     try:
-        curves = read_curves(args.work_dir)
+        runs = {path.name: read_curves(path) for path in paths}
+        if len(runs) < len(paths):
+            raise UserError(
+                'the work dirs have one name twice; it is what tells their '
+                'curves apart'
+            )
+        if len(paths) == 1:
+            draw_curves(runs[paths[0].name], out, title)
+        else:
+            draw_comparison(runs, out, title)
     except UserError as error:
         sys.exit(f'Error: {error}')
-    draw_curves(curves, out, args.title or Path(args.work_dir).name)
-    print(f'Loss and AP: {out}')
+    print(f'{"Loss and AP" if len(paths) == 1 else "AP"}: {out}')
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
@@ -19,7 +20,7 @@ from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from project.apis import load_detector, read_config
+from project.apis import load_detector, positive_int, read_config
 from project.evaluation import RankQuality
 from project.utils.errors import UserError
 
@@ -122,13 +123,18 @@ def write_tables(layers: Sequence[RankQuality], stem: Path) -> list[Path]:
                 'layer',
                 'rank_correlation',
                 'rank_correlation_on_objects',
+                'rank_correlation_of_hits',
                 'precision_at_object_count',
                 'duplicates_per_object_at_object_count',
             ]
         )
         for index, layer in enumerate(layers, 1):
-            numbers = layer.correlation, layer.close_correlation
-            numbers += layer.at_object_count()
+            numbers = (
+                layer.correlation,
+                layer.close_correlation,
+                layer.hit_correlation,
+                *layer.at_object_count(),
+            )
             writer.writerow([index, *(f'{x:.4f}' for x in numbers)])
     with curves.open('w', newline='') as file:
         writer = csv.writer(file)
@@ -202,6 +208,11 @@ def _draw_correlations(axis: Axes, layers: Sequence[RankQuality]) -> None:
             [x.close_correlation for x in layers],
             '#d98032',
         ),
+        (
+            'hits, one for each object',
+            [x.hit_correlation for x in layers],
+            '#4f8a3c',
+        ),
     ):
         axis.plot(depth, values, 'o-', label=name, color=color)
     axis.set_title("Spearman's correlation of score and IoU", loc='left')
@@ -224,10 +235,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '_top-k.csv',
     )
     parser.add_argument(
-        '--num-images', type=int, help='images of the test set; None for all'
+        '--num-images',
+        type=positive_int,
+        help='images of the test set; None for all',
     )
     parser.add_argument(
-        '--max-rank', type=int, default=100, help='largest k of the top k'
+        '--max-rank',
+        type=positive_int,
+        default=100,
+        help='largest k of the top k',
     )
     parser.add_argument(
         '--iou-thr', type=float, default=0.5, help='overlap of a hit'
@@ -251,6 +267,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, draw and write what the command line asks for."""
     args = parse_args(argv)
+    path = Path(args.out)
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.removeprefix('.') not in formats:
+        sys.exit(
+            f'Error: --out {path} should end in .png or another format of '
+            f'pictures: {", ".join(sorted(formats))}.'
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         config = read_config(args.config, args.cfg_options)
         model, dataset = load_detector(config, args.checkpoint, args.device)
@@ -263,13 +287,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     except UserError as error:
         sys.exit(f'Error: {error}')
-    path = Path(args.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
     title = args.title or (
         f'{Path(args.config).stem}: {layers[0].num_images} images with objects'
     )
-    draw(layers, path, title)
     tables = write_tables(layers, path.with_suffix(''))
+    draw(layers, path, title)
     print(f'Rank quality: {path}, {", ".join(map(str, tables))}')
 
 

@@ -217,13 +217,18 @@ class _Difference:
             return None
         steps = set()
         for theirs, ours in self.reshaped.values():
-            # An embedding of labels, or a softmax, has one row for "none".
-            if theirs[1:] != ours[1:] or num_classes not in (
-                ours[0],
-                ours[0] - 1,
-            ):
+            differing = [
+                (found, size)
+                for found, size in zip(theirs, ours, strict=False)
+                if found != size
+            ]
+            if len(theirs) != len(ours) or len(differing) != 1:
                 return None
-            steps.add(theirs[0] - ours[0])
+            found, size = differing[0]
+            # An embedding of labels, or a softmax, has one more for "none".
+            if num_classes not in (size, size - 1):
+                return None
+            steps.add(found - size)
         return num_classes + steps.pop() if len(steps) == 1 else None
 
     def __str__(self) -> str:

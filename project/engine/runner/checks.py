@@ -62,6 +62,8 @@ def _check_num_detections(cfg: Config) -> None:
         model = model.module
     max_per_img = (model.get('test_cfg') or {}).get('max_per_img')
     num_queries = model.get('num_queries')
+    if num_queries is not None:  # which may have several patterns each
+        num_queries *= max(model.get('num_patterns') or 1, 1)
     num_classes = (model.get('bbox_head') or {}).get('num_classes')
     if None in (max_per_img, num_queries, num_classes):
         return

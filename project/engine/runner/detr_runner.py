@@ -118,6 +118,7 @@ class DETRRunner(Runner):
         self._check_precision()
         self._check_data('train', 'val')
         raise_together(self._check_start)
+        self._tell_other_batch()
         return super().train()
 
     def val(self) -> dict:
@@ -145,6 +146,23 @@ class DETRRunner(Runner):
         self._check_data('test')
         raise_together(self._check_weights)
         return super().test()
+
+    def _tell_other_batch(self) -> None:
+        """Warn if a schedule of iterations was made for another batch."""
+        max_iters = (self.cfg.get('train_cfg') or {}).get('max_iters')
+        intended = (self.cfg.get('auto_scale_lr') or {}).get('base_batch_size')
+        per_process = self.cfg.train_dataloader.get('batch_size')
+        if None in (max_iters, intended, per_process):
+            return
+        batch = per_process * self.world_size
+        if batch != intended:
+            self.logger.warning(
+                f'{max_iters} iterations were meant for batches of {intended} '
+                f'images, and these have {batch}: set train_cfg.max_iters, '
+                'the milestones of param_scheduler and the intervals to '
+                f'{intended / batch:g} times theirs for as much training, and '
+                'let --auto-scale-lr set the learning rate.'
+            )
 
     def _check_precision(self) -> None:
         """Raise if mixed precision was asked for on a CPU."""

@@ -1,7 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from mmdet.models.dense_heads import DeformableDETRHead
@@ -12,28 +11,12 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..layers.auxiliary import AuxiliaryBranch
 from ..layers.transformer.deformable_layers import refine_reference
 from ..layers.transformer.query_groups import QueryGroups
 from ..losses.set_criterion import SetCriterion, set_classification_loss
 from ..task_modules.set_prediction import PredictionSet, SetTargets
-
-
-@dataclass
-class AuxiliaryBranch:
-    """An auxiliary result of the decoder, and how it is trained.
-
-    Args:
-        prefix (str): Put before the names of its losses.
-        head (SetPredictionHead): Its head.
-        hidden_states (Tensor): Its queries after each layer, has shape
-            (num_decoder_layers, bs, num_queries, dim).
-        loss_weight (float): Multiplies all its losses.
-    """
-
-    prefix: str
-    head: 'SetPredictionHead'
-    hidden_states: Tensor
-    loss_weight: float
+from ..utils.points import gather_points
 
 
 class SetPredictionHead(DeformableDETRHead):
@@ -269,8 +252,7 @@ class SetPredictionHead(DeformableDETRHead):
     ) -> InstanceList:
         """Select the detections of each image.
 
-        The best ``test_cfg.max_per_img`` pairs of a query and a class;
-        boxes are clipped to the image unless ``test_cfg.clip_bboxes`` is
+        Boxes are clipped to the image unless ``test_cfg.clip_bboxes`` is
         False, as in the authors' evaluation.
 
         Args:
@@ -284,34 +266,69 @@ class SetPredictionHead(DeformableDETRHead):
         Returns:
             list[:obj:`InstanceData`]: As in :meth:`predict`.
         """
-        test_cfg = self.test_cfg or {}
+        clips = (self.test_cfg or {}).get('clip_bboxes', True)
+        detections = self.select_detections(cls_scores, bbox_preds)
+        sizes = _output_sizes(batch_img_metas, rescale, bbox_preds)
+        return [
+            InstanceData(
+                bboxes=(boxes.clamp(0, 1) if clips else boxes) * size,
+                scores=scores,
+                labels=labels,
+            )
+            for scores, labels, boxes, size in zip(
+                *detections, sizes, strict=True
+            )
+        ]
+
+    def select_detections(
+        self, cls_scores: Tensor, bbox_preds: Tensor
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        """Choose the pairs of a query and a class that count as detections.
+
+        By default the best ``test_cfg.max_per_img`` of an image.
+
+        Args:
+            cls_scores (Tensor): Logits, has shape
+                (bs, num_queries, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+                (bs, num_queries, 4).
+
+        Returns:
+            tuple[Sequence[Tensor]]: For each image, best first, scores of
+            shape (n, ), labels of shape (n, ), and boxes (x1, y1, x2, y2)
+            relative to the image, which may reach out of it, shape (n, 4).
+        """
+        wanted = (self.test_cfg or {}).get('max_per_img', cls_scores.shape[1])
+        return self.best_scored(cls_scores, bbox_preds, wanted)
+
+    def best_scored(
+        self, cls_scores: Tensor, bbox_preds: Tensor, wanted: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sort pairs of a query and a class by their score.
+
+        Args:
+            cls_scores (Tensor): As in :meth:`select_detections`.
+            bbox_preds (Tensor): As there.
+            wanted (int): How many to keep, if there are so many.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: As there, all images stacked.
+        """
         num_scores = cls_scores[0].numel()
-        wanted = test_cfg.get('max_per_img', cls_scores.shape[1])
         scores, indices = (
             cls_scores.sigmoid().flatten(1).topk(min(wanted, num_scores))
         )
-        queries = indices // self.num_classes
-        boxes = bbox_cxcywh_to_xyxy(
-            bbox_preds.gather(1, queries[..., None].expand(-1, -1, 4))
-        )
-        if test_cfg.get('clip_bboxes', True):
-            boxes = boxes.clamp(0, 1)
-        boxes = boxes * _output_sizes(batch_img_metas, rescale, boxes)
-        return [
-            InstanceData(bboxes=b, scores=s, labels=label)
-            for b, s, label in zip(
-                boxes, scores, indices % self.num_classes, strict=True
-            )
-        ]
+        boxes = gather_points(bbox_preds, indices // self.num_classes)
+        return scores, indices % self.num_classes, bbox_cxcywh_to_xyxy(boxes)
 
 
 def _output_sizes(
     img_metas: list[dict], rescale: bool, like: Tensor
 ) -> Tensor:
-    """Size (w, h, w, h) of each image in pixels, has shape (bs, 1, 4)."""
+    """Size (w, h, w, h) of each image in pixels, has shape (bs, 4)."""
     sizes = []
     for meta in img_metas:
         height, width = meta['img_shape'][:2]
         scale_w, scale_h = meta['scale_factor'] if rescale else (1.0, 1.0)
         sizes.append([width / scale_w, height / scale_h] * 2)
-    return like.new_tensor(sizes)[:, None]
+    return like.new_tensor(sizes)

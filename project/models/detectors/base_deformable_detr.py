@@ -2,13 +2,14 @@
 """What the detectors on Deformable DETR's transformer have in common."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.layers import SinePositionalEncoding
+from mmdet.registry import TASK_UTILS
 from mmdet.structures import OptSampleList
 from mmengine.logging import print_log
 from mmengine.model import ModuleList
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
-from ..dense_heads.set_prediction_head import AuxiliaryBranch
+from ..layers.auxiliary import AuxiliaryBranch
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.deformable_layers import (
     BoxRefinementDecoder,
@@ -41,6 +42,9 @@ class BaseDeformableDETR(DeformableDETR):
             come before their log-odds are taken, in head and, unless it
             says otherwise, decoder: 1e-5 in the authors' repositories, 1e-3
             in detrex's. Defaults to 1e-5.
+        proposal_selector (dict, optional): Config of what chooses proposals
+            in the first stage, such as ``LevelNMSSelector``. By default the
+            best are chosen.
         aux_weights (Sequence[float]): For each auxiliary result of the
             decoder's layers the weight of its losses; it has a head of its
             own, like the main one. Defaults to none.
@@ -49,8 +53,8 @@ class BaseDeformableDETR(DeformableDETR):
     Raises:
         UserError: If ``look_forward_twice`` is asked for without box
             refinement, more detections than queries times classes, a
-            positional encoding of another width, or another number of
-            weights than there are auxiliary results.
+            positional encoding of another width, a selector that is none, or
+            another number of weights than there are auxiliary results.
     """
 
     decoder_class = BoxRefinementDecoder
@@ -63,6 +67,7 @@ class BaseDeformableDETR(DeformableDETR):
         decoder: dict,
         bbox_head: dict,
         inverse_sigmoid_eps: float = 1e-5,
+        proposal_selector: dict | None = None,
         aux_weights: Sequence[float] = (),
         **kwargs,
     ) -> None:
@@ -74,6 +79,15 @@ class BaseDeformableDETR(DeformableDETR):
                 'decoder.look_forward_twice=True needs with_box_refine=True: '
                 'without refinement there is no later box to look at'
             )
+        self.proposal_selector = None
+        if proposal_selector is not None:
+            self.proposal_selector = TASK_UTILS.build(proposal_selector)
+            if not hasattr(self.proposal_selector, 'select'):
+                raise UserError(
+                    'model.proposal_selector.type='
+                    f'{proposal_selector["type"]!r} selects no proposals; '
+                    "use 'LevelNMSSelector', or None for the best"
+                )
         self._told_small_input = False
         self._check_detection_count()
         self._init_auxiliary_heads(aux_weights)
@@ -283,16 +297,14 @@ class BaseDeformableDETR(DeformableDETR):
         Returns:
             tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
             those that the head's loss takes besides its results: the query
-            groups and, in two stages, ``enc_outputs_class`` of shape
-            (bs, num_feat_points, num_classes) and ``enc_outputs_coord`` of
-            shape (bs, num_feat_points, 4), (cx, cy, w, h) in [0, 1].
-            Nothing for the head in evaluation.
+            groups and, in two stages, :meth:`first_stage_outputs`. Nothing
+            for the head in evaluation.
         """
         if self.as_two_stage:
-            references_unact, head_inputs = self.propose(
+            references_unact, features, head_inputs = self.propose(
                 memory, memory_mask, level_shapes
             )
-            query, query_pos = self.embed_proposals(references_unact)
+            query, query_pos = self.embed_proposals(references_unact, features)
             references = references_unact.sigmoid()
         else:
             query, query_pos = self._learned_queries(len(memory))
@@ -315,11 +327,12 @@ class BaseDeformableDETR(DeformableDETR):
         memory: Tensor,
         memory_mask: Tensor | None,
         level_shapes: LevelShapes,
-    ) -> tuple[Tensor, dict]:
-        """First stage: the proposals whose objectness is highest.
+    ) -> tuple[Tensor, Tensor, dict]:
+        """First stage: proposals from the memory, and the choice of queries.
 
         Objectness is channel 0 of the last class head. In evaluation only
-        this channel, and boxes of only the chosen proposals, are computed.
+        this channel, and boxes of only the proposals that are looked at, are
+        computed.
 
         Args:
             memory (Tensor): As in :meth:`pre_decoder`.
@@ -327,9 +340,11 @@ class BaseDeformableDETR(DeformableDETR):
             level_shapes (Sequence[tuple[int, int]]): As there.
 
         Returns:
-            tuple[Tensor, dict]: Log-odds of the chosen boxes, without
-            gradient, best first, has shape (bs, num_queries, 4); and the
-            first stage's outputs for the loss, empty in evaluation.
+            tuple[Tensor, Tensor, dict]: Log-odds of the chosen boxes, without
+            gradient, best first, has shape (bs, num_queries, 4); the
+            transformed memory there, without gradient, has shape
+            (bs, num_queries, dim); and the first stage's outputs for the
+            loss, empty in evaluation.
         """
         if memory_mask is None:  # without it mmdet moves sizes to the device
             memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
@@ -338,26 +353,60 @@ class BaseDeformableDETR(DeformableDETR):
         )
         cls_head = self.bbox_head.cls_branches[self.decoder.num_layers]
         reg_head = self.bbox_head.reg_branches[self.decoder.num_layers]
-        if not self.training:
+        if self.training:
+            logits = cls_head(memory)
+            boxes = reg_head(memory) + anchors
+            scores = logits[..., 0]
+            outputs = self.first_stage_outputs(logits, boxes, anchors)
+        else:
             scores = F.linear(memory, cls_head.weight[:1], cls_head.bias[:1])
-            chosen = self._top_proposals(scores[..., 0])
-            boxes = reg_head(gather_points(memory, chosen))
-            return boxes + gather_points(anchors, chosen), dict()
-        logits = cls_head(memory)
-        boxes = reg_head(memory) + anchors
-        chosen = self._top_proposals(logits[..., 0])
-        outputs = dict(
-            enc_outputs_class=logits, enc_outputs_coord=boxes.sigmoid()
-        )
-        return gather_points(boxes.detach(), chosen), outputs
+            scores, outputs = scores[..., 0], dict()
 
-    def _top_proposals(self, scores: Tensor) -> Tensor:
+        def boxes_of(points: Tensor) -> Tensor:
+            if self.training:
+                return gather_points(boxes.detach(), points)
+            boxes_there = reg_head(gather_points(memory, points))
+            return boxes_there + gather_points(anchors, points)
+
+        chosen = self.choose_proposals(scores, boxes_of, level_shapes)
+        features = gather_points(memory.detach(), chosen)
+        return boxes_of(chosen), features, outputs
+
+    def first_stage_outputs(
+        self, logits: Tensor, boxes_unact: Tensor, anchors: Tensor
+    ) -> dict:
+        """What the head's loss takes of the first stage.
+
+        Args:
+            logits (Tensor): Has shape (bs, num_feat_points, num_classes).
+            boxes_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has shape
+                (bs, num_feat_points, 4).
+            anchors (Tensor): Log-odds of the anchors, infinite where there
+                is none, has the same shape.
+
+        Returns:
+            dict: ``enc_outputs_class``, the logits, and
+            ``enc_outputs_coord``, boxes (cx, cy, w, h) in [0, 1].
+        """
+        return dict(
+            enc_outputs_class=logits, enc_outputs_coord=boxes_unact.sigmoid()
+        )
+
+    def choose_proposals(
+        self,
+        scores: Tensor,
+        boxes_of: Callable[[Tensor], Tensor],
+        level_shapes: LevelShapes,
+    ) -> Tensor:
         """Pick as many points as there are queries, best first.
 
         An image with fewer points than queries gives all it has.
 
         Args:
             scores (Tensor): Objectness, has shape (bs, num_feat_points).
+            boxes_of (Callable): Gives for points of shape (bs, n) the
+                log-odds of their boxes, without gradient, shape (bs, n, 4).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
 
         Returns:
             Tensor: Indices, has shape (bs, num_queries).
@@ -372,16 +421,24 @@ class BaseDeformableDETR(DeformableDETR):
                 logger='current',
                 level=logging.WARNING,
             )
-        return scores.topk(min(wanted, available), dim=1).indices
+        wanted = min(wanted, available)
+        if self.proposal_selector is None:
+            return scores.topk(wanted, dim=1).indices
+        return self.proposal_selector.select(
+            scores, boxes_of, level_shapes, wanted
+        )
 
     def embed_proposals(
-        self, references_unact: Tensor
+        self, references_unact: Tensor, features: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Content and position of the queries of chosen proposals.
 
         Args:
             references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has
                 shape (bs, num_queries, 4).
+            features (Tensor): Transformed memory at the proposals, for a
+                method that puts it into the contents; has shape
+                (bs, num_queries, dim).
 
         Returns:
             tuple[Tensor, Tensor]: ``query`` and ``query_pos``, each has shape

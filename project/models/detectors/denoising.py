@@ -1,7 +1,11 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from inspect import signature
+
 import torch
 from mmdet.structures import OptSampleList, SampleList
 from torch import Tensor
+
+from project.utils.errors import UserError
 
 from ..layers.denoising import DenoisingQueries, DNQueryGenerator
 from ..utils.box_ops import normalize_boxes
@@ -18,6 +22,13 @@ class DenoisingMixin:
 
     def _init_denoising(self, dn_cfg: dict | None) -> None:
         """Build the generator, for the classes of the head."""
+        known = list(signature(DNQueryGenerator).parameters)[2:]
+        unknown = sorted(set(dn_cfg or {}) - set(known))
+        if unknown:
+            raise UserError(
+                f'model.dn_cfg has the unknown key {unknown[0]!r}; it takes '
+                f'{", ".join(known)}'
+            )
         self.dn_query_generator = DNQueryGenerator(
             num_classes=self.bbox_head.num_classes,
             embed_dims=self.embed_dims,

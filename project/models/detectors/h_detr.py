@@ -70,19 +70,20 @@ class HDETR(BaseDeformableDETR):
             )
 
     def embed_proposals(
-        self, references_unact: Tensor
+        self, references_unact: Tensor, features: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Position from the proposal, content from the rank if mixed.
 
         Args:
             references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has
                 shape (bs, num_queries, 4), best first.
+            features (Tensor): Not used.
 
         Returns:
             tuple[Tensor, Tensor]: ``query`` and ``query_pos``, each has shape
             (bs, num_queries, dim).
         """
-        query, query_pos = super().embed_proposals(references_unact)
+        query, query_pos = super().embed_proposals(references_unact, features)
         if self.mixed_selection:
             batch_size, num_queries = query.shape[:2]
             contents = self.query_embedding.weight[:num_queries]

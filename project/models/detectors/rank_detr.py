@@ -1,6 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from mmdet.registry import MODELS
 
+from project.utils.errors import UserError
+
 from ..layers.transformer.rank_decoder import RankDecoder
 from .h_detr import HDETR, checked_one2many
 
@@ -22,6 +24,9 @@ class RankDETR(HDETR):
             merged into the sorted queries between decoder layers. Defaults
             to True. With both off queries are not sorted.
         *args, **kwargs: As in :class:`HDETR`.
+
+    Raises:
+        UserError: If the head has no biases for the ranks.
     """
 
     decoder_class = RankDecoder
@@ -37,6 +42,12 @@ class RankDETR(HDETR):
         query_rank_layer: bool = True,
         **kwargs,
     ) -> None:
+        if rank_adaptive_classhead and bbox_head['type'] == 'HDETRHead':
+            raise UserError(
+                'RankDETR with rank_adaptive_classhead=True needs a head with '
+                "biases of the ranks: bbox_head.type='RankDETRHead', not "
+                "'HDETRHead'"
+            )
         num_ranks = num_queries + checked_one2many(one2many)['num_queries']
         decoder = {
             **decoder,

@@ -218,7 +218,8 @@ class DNQueryGenerator(nn.Module):
         """Number of groups for a batch whose fullest image is given."""
         if not self.group_cfg['dynamic']:
             return self.group_cfg['num_groups']
-        return max(self.group_cfg['num_dn_queries'] // max(max_count, 1), 1)
+        num_queries = self.group_cfg['num_dn_queries']
+        return min(num_queries, max(num_queries // max(max_count, 1), 1))
 
     def draw_noise(self, num: int, device: torch.device) -> DenoisingNoise:
         """Draw the random numbers.

@@ -34,8 +34,8 @@ class SetCriterion:
     device once.
 
     Args:
-        assigner (BatchHungarianAssigner): Matches the sets that do not bring
-            their pairs.
+        assigner (BatchHungarianAssigner): Matches the sets that bring
+            neither their pairs nor an assigner of their own.
         loss_cls (nn.Module): mmdet's ``FocalLoss`` with sigmoid, or a module
             with the methods of :class:`SparseFocalLoss`.
         loss_bbox (nn.Module): Loss of boxes (cx, cy, w, h) in [0, 1].
@@ -97,6 +97,7 @@ class SetCriterion:
             ``loss_iou`` of each layer, named as in mmdet, with the prefix of
             the set.
         """
+        sets = [predictions.assigned(targets) for predictions in sets]
         pending = self.assigner.start(sets, targets)
         negatives = [
             self._negative(predictions, targets) for predictions in sets
@@ -261,9 +262,8 @@ class SetCriterion:
             weights = torch.ones_like(loss_bbox).detach()
         change = loss_cls.correction(scores, context)
         if predictions.pairs is not None:
-            change = change / _multiplicity(
-                cells, predictions.cls_scores.numel()
-            )
+            num_rows = boxes.shape[:3].numel()
+            change = change * _decides_class(rows, pairs, num_rows)
         return (change, loss_bbox, loss_iou), weights
 
     @staticmethod
@@ -358,11 +358,20 @@ def set_classification_loss(loss_cls: nn.Module) -> Any:
     return loss_cls
 
 
-def _multiplicity(cells: Tensor, num_cells: int) -> Tensor:
-    """How often each cell occurs in the list, has the shape of ``cells``.
+def _decides_class(rows: Tensor, pairs: MatchedPairs, num_rows: int) -> Tensor:
+    """Whether a pair's target is the last of its query's targets.
 
-    A query paired with two targets of one class has one positive logit.
+    A query learns one class. In the authors' code of DETA, the first method
+    whose queries have several targets, the target written last decides.
+
+    Args:
+        rows (Tensor): Query of each pair, has shape (num_pairs, ).
+        pairs (MatchedPairs): The pairs.
+        num_rows (int): Number of queries.
+
+    Returns:
+        Tensor: Has shape (num_pairs, ).
     """
-    counts = torch.zeros(num_cells, device=cells.device)
-    counts.index_add_(0, cells, torch.ones_like(cells, dtype=counts.dtype))
-    return counts[cells]
+    last = torch.full((num_rows,), -1, device=rows.device)
+    last.scatter_reduce_(0, rows, pairs.target, 'amax')
+    return last[rows] == pairs.target

@@ -93,7 +93,7 @@ _CONFIGS = {
         num_levels=1,
         as_two_stage=False,
         with_box_refine=False,
-        parts=('anchor points',),
+        parts=('patterns', 'anchor points'),
     )
     for name in ('r50', 'r50-dc5', 'r101', 'r101-dc5')
 }

@@ -14,12 +14,21 @@ _SWINS = {
     (192, (2, 2, 18, 2)): 'swin-l',
 }
 # Learned tables that queries come from; a model has one of them at most.
-_QUERY_TABLES = ('query_embedding.weight', 'anchor_points.weight')
+_QUERY_TABLES = (
+    'query_embedding.weight',
+    'anchor_points.weight',
+    'refpoint_embed.weight',
+)
 # Parts of single methods, by how the names of their weights begin.
 _PARTS = {
     'decoder.rank_aware_content_query.': 'query rank layer',
     'bbox_head.rank_adaptive_classhead_emb.': 'rank-adaptive class head',
+    'dn_query_generator.': 'denoising queries',
+    'encoder.query_scale.': 'dense encoder',
+    'decoder.ref_anchor_head.': 'dense decoder',
+    'patterns.': 'patterns',
     'anchor_points.': 'anchor points',
+    'pix_trans_': 'memory in the queries',
 }
 
 
@@ -31,7 +40,7 @@ class Architecture:
         backbone (str): ``r50``, ``r101``, ``swin-t``, ``swin-s``,
             ``swin-l``, or another backbone in words.
         num_query_rows (int): Rows of the learned query table (one-to-one and
-            one-to-many queries together) or of anchor points; 0 if there
+            one-to-many queries together) or of learned anchors; 0 if there
             is no such table.
         num_levels (int): Feature levels.
         as_two_stage (bool): Whether the encoder proposes the boxes.

@@ -49,6 +49,19 @@ def prior_bias(shape: torch.Size) -> Tensor:
     return torch.full(shape, -math.log((1 - 0.01) / 0.01))
 
 
+def normal_rows(shape: torch.Size) -> Tensor:
+    """Draw a table of embeddings as ``nn.Embedding`` does before training.
+
+    Args:
+        shape (torch.Size): (num_rows, dim).
+
+    Returns:
+        Tensor: float32 of that shape, the same in every call.
+    """
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator)
+
+
 def count_classes(weights: Weights, table: Table) -> int | None:
     """Count the classes; None if no tensor tells.
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from project.utils.checkpoint import anchor_detr, h_detr, rank_detr
+from project.utils.checkpoint import (
+    anchor_detr,
+    deta,
+    dn_detr,
+    h_detr,
+    rank_detr,
+)
 from project.utils.checkpoint.architecture import Architecture, describe
 from project.utils.checkpoint.backbones import derived_buffers
 from project.utils.checkpoint.classes import (
@@ -24,6 +30,9 @@ LAYOUTS: tuple[Layout, ...] = (
     h_detr.DETREX,
     rank_detr.AUTHORS,
     anchor_detr.DETREX,
+    deta.AUTHORS,
+    deta.DETREX,
+    *dn_detr.LAYOUTS,
 )
 
 # Operation counters that a profiler may have left among the weights.

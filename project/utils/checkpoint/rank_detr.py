@@ -24,6 +24,7 @@ _BUILT_BY = {
         'r50_8xb2-36e',
         'r50_no-gcl_8xb2-12e',
         'r50_no-hmc_8xb2-12e',
+        'r50_only-rch-qrl_8xb2-12e',
     ),
     Architecture('swin-t', 1800, parts=(_LAYER, _HEAD)): (
         'swin-t_8xb2-12e',

@@ -11,6 +11,7 @@ A system is a module with
 - ``run(golden, model, images) -> (results, head_inputs)``: runs the detector
   on some images of the batch; gives all results that goldens of this source
   keep, under their names, and the keyword arguments of the head's loss;
+  ``NAME.where`` tells where a result may be compared, if not everywhere;
 - ``loss_kinds(meta) -> dict[str, int]``: for each prefix of losses
   (``''``, ``'ho_'``) the iteration of the training;
 - ``loss_name(name) -> str``: the source's name of a loss in our words;
@@ -21,12 +22,12 @@ A system is a module with
 
 from types import ModuleType
 
-from . import anchor_detr, h_detr, hpr, rank_detr
+from . import anchor_detr, deta, dn_detr, h_detr, hpr, rank_detr
 from .match import Match
 
 __all__ = ['Match', 'system_of']
 
-SYSTEMS = (h_detr, rank_detr, anchor_detr, hpr)
+SYSTEMS = (h_detr, rank_detr, anchor_detr, deta, dn_detr, hpr)
 
 
 def system_of(meta: dict) -> ModuleType:

@@ -62,8 +62,12 @@ def run(
 def detections(
     golden: 'Golden', model: nn.Module, cls_scores: Tensor, boxes: Tensor
 ) -> dict[str, Tensor]:
-    """Detections of each image, scaled to the size that the golden says."""
-    sizes = golden.arrays['out.det_sizes']
+    """Detections of each image, scaled to the size that the golden says.
+
+    By default they are of the network's input.
+    """
+    shapes = golden.meta['input']['img_shapes']
+    sizes = golden.arrays.get('out.det_sizes', np.array(shapes))
     metas = [
         dict(img_shape=(height, width), scale_factor=(1.0, 1.0))
         for height, width in sizes.tolist()

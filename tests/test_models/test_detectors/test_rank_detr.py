@@ -1,9 +1,12 @@
+import copy
+
 import pytest
 import torch
 from mmengine.config import ConfigDict
 from torch import nn
 
-import project  # noqa: F401
+from project.models.layers.transformer.rank_decoder import _confidence
+from project.utils.errors import UserError
 from tests.helpers.toy import build_model, toy_batch, toy_model_config
 
 R50 = 'rank_detr/rank-detr_r50_8xb2-12e_coco.py'
@@ -117,7 +120,45 @@ def test_small_input_uses_the_proposals_there_are() -> None:
 def test_the_parts_serve_another_head() -> None:
     """The loss and the cost are H-DETR's by config alone."""
     config = toy_model_config('h_detr/h-detr_r50_8xb2-12e_coco.py')
+    config.bbox_head.enc_loss_cls = copy.deepcopy(config.bbox_head.loss_cls)
     config.bbox_head.loss_cls.type = 'GIoUAwareFocalLoss'
     config.train_cfg.assigner.match_costs = [dict(type='HighOrderIoUCost')]
-    losses = build_model(config).train().loss(*toy_batch())
+    model = build_model(config).train()
+    losses = model.loss(*toy_batch())
     assert all(value.isfinite() and value > 0 for value in losses.values())
+    model.bbox_head.enc_loss_cls.loss_weight = 0.0
+    assert model.loss(*toy_batch())['enc_loss_cls'] == 0
+
+
+def test_every_parameter_trains_under_autocast(detector: nn.Module) -> None:
+    """Ranks are taken in full precision, and cut no gradient off."""
+    detector.train().zero_grad()
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = detector.loss(*toy_batch())
+    sum(losses.values()).backward()
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+    heads = detector.bbox_head.cls_branches
+    assert all(head.weight.grad.any() for head in heads)
+
+
+def test_ranks_are_those_of_full_precision() -> None:
+    """Half precision would make ties of scores that are this close."""
+    head = nn.Linear(2, 1)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0, 0.0]]))
+        head.bias.zero_()
+    query = torch.stack([1 + torch.arange(50) * 1e-5, torch.zeros(50)], 1)
+    with torch.autocast('cpu', torch.bfloat16):
+        confidence = _confidence(head, query[None])
+    assert confidence.dtype == torch.float32
+    assert len(confidence.unique()) == 50
+    assert not confidence.requires_grad
+
+
+def test_a_head_without_ranks_is_told() -> None:
+    config = toy_config()
+    config.bbox_head.type = 'HDETRHead'
+    with pytest.raises(UserError, match=r'RankDETRHead.*, not .*HDETRHead'):
+        build_model(config)

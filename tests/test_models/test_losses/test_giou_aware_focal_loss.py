@@ -1,12 +1,18 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from mmdet.models.losses import FocalLoss
+from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss
 from mmdet.registry import MODELS
 
-from project.models.losses import GIoUAwareFocalLoss, SparseFocalLoss
+from project.models.losses import (
+    GIoUAwareFocalLoss,
+    SetCriterion,
+    SparseFocalLoss,
+)
+from project.models.task_modules import BatchHungarianAssigner
 from project.models.task_modules.set_prediction import PairContext
 from project.models.utils.box_ops import generalized_box_iou
+from tests.helpers.set_prediction_batch import make_batch
 
 BOXES = torch.tensor(
     [[0.1, 0.1, 0.4, 0.5], [0.5, 0.5, 0.6, 0.9], [0.0, 0.0, 0.1, 0.1]]
@@ -69,13 +75,11 @@ def test_a_perfect_box_is_asked_for_as_by_the_focal_loss(scores):
     )
 
 
-def test_no_gradient_reaches_the_boxes(scores):
-    """The head hands boxes on without gradient; quality is a constant."""
+def test_the_form_of_mmdet_is_averaged(scores):
     labels = torch.tensor([0, 1, 2, 3, 4])
     quality = torch.full((5,), 0.7, dtype=torch.float64)
     loss = MODELS.build(dict(type='mmdet.GIoUAwareFocalLoss'))
     total = loss(scores, (labels, quality), avg_factor=4)
-    total.backward()
     expected = dense_formula(scores, labels, quality, 0.25, 2.0) / 4
     torch.testing.assert_close(total, expected)
 
@@ -87,5 +91,29 @@ def test_softmax_is_refused():
 
 def test_takes_the_settings_of_the_focal_loss():
     """A config changes the type alone."""
-    settings = dict(use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=2.0)
-    assert FocalLoss(**settings).gamma == GIoUAwareFocalLoss(**settings).gamma
+    settings = dict(use_sigmoid=True, gamma=1.5, alpha=0.3, loss_weight=3.0)
+    focal, ours = FocalLoss(**settings), GIoUAwareFocalLoss(**settings)
+    for name in settings:
+        assert getattr(focal, name) == getattr(ours, name)
+
+
+def test_quality_is_a_constant_to_the_boxes():
+    """The classification loss trains scores alone."""
+    batch = make_batch((3, 4))
+    criterion = SetCriterion(
+        BatchHungarianAssigner([dict(type='HighOrderIoUCost')]),
+        GIoUAwareFocalLoss(),
+        L1Loss(),
+        GIoULoss(),
+    )
+    losses = criterion(batch.sets(), batch.targets())
+    classification = sum(v for k, v in losses.items() if 'loss_cls' in k)
+    gradients = torch.autograd.grad(
+        classification, batch.leaves(), allow_unused=True
+    )
+    reached = [g is not None and bool(g.any()) for g in gradients]
+    everything = torch.autograd.grad(
+        sum(criterion(batch.sets(), batch.targets()).values()), batch.leaves()
+    )
+    assert all(gradient.any() for gradient in everything)
+    assert sum(reached) == len(batch.groups)  # the scores of each

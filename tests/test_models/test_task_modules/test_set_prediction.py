@@ -9,8 +9,6 @@ from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss
 from mmdet.models.task_modules import HungarianAssigner
 from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from project.models.losses import SetCriterion, SparseFocalLoss
 from project.models.task_modules import BatchHungarianAssigner
@@ -27,6 +25,7 @@ from project.models.task_modules.set_prediction import (
 from project.utils.errors import UserError
 from tests.helpers.plain_set_prediction import PlainSetPrediction
 from tests.helpers.set_prediction_batch import SetPredictionBatch, make_batch
+from tests.helpers.waiting_ops import WaitingOps
 
 COSTS = [
     dict(type='FocalLossCost', weight=2.0, eps=1e-8),
@@ -301,6 +300,54 @@ def test_given_pairs_are_not_matched() -> None:
     torch.testing.assert_close(losses['loss_bbox'], expected)
 
 
+@pytest.mark.parametrize('order', [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_the_last_target_of_a_query_decides_its_class(
+    order: list[int],
+) -> None:
+    """Whatever the order of its pairs; its box learns from all of them."""
+    scores = torch.zeros(1, 1, 4, 3, dtype=torch.float64, requires_grad=True)
+    boxes = torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64)
+    targets = make_batch((3,), num_classes=3).targets()
+    targets.labels[:] = torch.tensor([2, 0, 1])
+    zeros = torch.zeros(3, dtype=torch.long)
+    # Query 1 has targets 0 and 1, query 3 has target 2.
+    query, target = torch.tensor([[1, 0], [1, 1], [3, 2]])[order].T
+    pairs = MatchedPairs(zeros, zeros, query, target, [3])
+    predictions = PredictionSet('', scores, boxes, pairs=pairs)
+    losses = make_criterion()([predictions], targets)
+    losses['loss_cls'].backward()
+    positive = (scores.grad < 0).nonzero()[:, 2:].tolist()
+    assert positive == [[1, 0], [3, 1]]
+    distances = (targets.bboxes_normalized - 0.5).abs().sum()
+    torch.testing.assert_close(losses['loss_bbox'], 5 * distances / 3)
+
+
+def test_a_set_may_have_its_own_assigner() -> None:
+    """One that needs nothing but boxes known beforehand."""
+    targets = make_batch((2, 1), num_classes=3).targets()
+    scores = torch.zeros(2, 2, 4, 3, dtype=torch.float64)
+    boxes = torch.full((2, 2, 4, 4), 0.5, dtype=torch.float64)
+    one = torch.tensor([0, 1])
+    given = MatchedPairs(one, one, one, one, [1, 1])
+    asked = []
+
+    class Assigner:
+        def pairs(self, *args) -> MatchedPairs:
+            asked.append(args)
+            return given
+
+    predictions = PredictionSet(
+        '', scores, boxes, assigner=Assigner(), priors=boxes[0]
+    )
+    losses = make_criterion()([predictions], targets)
+    ((priors, seen, num_layers),) = asked
+    assert priors is predictions.priors
+    assert seen is targets
+    assert num_layers == 2
+    predictions = PredictionSet('', scores, boxes, pairs=given)
+    assert losses == make_criterion()([predictions], targets)
+
+
 def test_given_pairs_may_be_none_at_all() -> None:
     """As of denoising queries in a batch without objects."""
     batch = make_batch((2,))
@@ -367,31 +414,20 @@ def test_normalizer_of_pairs() -> None:
     )
 
 
-class _CountedOps(TorchDispatchMode):
-    """Counts the operations that make the host wait for a device."""
-
-    WAITING = (
-        'local_scalar_dense',
-        'masked_select',
-        'nonzero',
-        'unique',
-        'equal',
-        'is_nonzero',
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__.strip('_')
-        by_mask = name.startswith('index') and any(
-            isinstance(index, torch.Tensor) and index.dtype == torch.bool
-            for index in tree_leaves(args[1:])
+def test_a_set_may_have_its_own_normalizer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By pairs, and of this rank alone; 9 targets here, none on 2 others."""
+    reduce_mean = 'project.models.losses.set_criterion.reduce_mean'
+    monkeypatch.setattr(reduce_mean, lambda x: x / 3)
+    batch = make_batch((9,), num_queries=(5, 8), num_copies=1)
+    (shared, *_), (own, *_) = batch.sets(), batch.sets()
+    own.prefix, own.normalizer, own.sync_normalizer = 'own_', 'pairs', False
+    losses = make_criterion()([shared, own], batch.targets())
+    for name in ('loss_cls', 'loss_bbox', 'loss_iou'):
+        torch.testing.assert_close(
+            losses[f'own_{name}'], losses[name] * (9 / 3) / 5
         )
-        if by_mask or any(name.startswith(word) for word in self.WAITING):
-            self.found.append(name)
-        return func(*args, **(kwargs or {}))
 
 
 def test_the_host_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +443,7 @@ def test_the_host_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = make_batch((7, 0, 4))
     instances = batch.instances()
     sets = batch.sets()
-    with _CountedOps() as ops:
+    with WaitingOps() as ops:
         targets = SetTargets.from_instances(
             *instances, like=sets[0].bbox_preds
         )

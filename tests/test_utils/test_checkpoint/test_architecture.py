@@ -8,6 +8,7 @@ from project.utils.checkpoint.architecture import Architecture
 from tests.helpers.checkpoints import numbered_weights, read_keys
 
 ONE_STAGE = dict(as_two_stage=False, with_box_refine=False)
+DENOISING = 'denoising queries'
 EXPECTED = {
     'h_detr/authors_r50_hybrid_tricks': Architecture('r50', 1800),
     'h_detr/authors_r50_hybrid_notricks': Architecture('r50', 0),
@@ -26,12 +27,45 @@ EXPECTED = {
     'h_detr/detrex_r50_two_stage': Architecture('r50', 1800),
     'h_detr/detrex_swin_tiny_two_stage': Architecture('swin-t', 1800),
     'anchor_detr/anchor_detr_r101_50ep': Architecture(
-        'r101', 300, num_levels=1, **ONE_STAGE, parts=('anchor points',)
+        'r101',
+        300,
+        num_levels=1,
+        **ONE_STAGE,
+        parts=('patterns', 'anchor points'),
     ),
     'rank_detr/swin_large_36ep': Architecture(
         'swin-l',
         1800,
         parts=('query rank layer', 'rank-adaptive class head'),
+    ),
+    'deta/improved_baseline': Architecture(
+        'r50', num_levels=5, parts=('memory in the queries',)
+    ),
+    'deta/detrex_deta_swin_large_finetune_24ep': Architecture(
+        'swin-l', num_levels=5, parts=('memory in the queries',)
+    ),
+    'dn_detr/dn_detr_r101_dc5_3pat': Architecture(
+        'r101',
+        300,
+        num_levels=1,
+        as_two_stage=False,
+        parts=(DENOISING, 'dense encoder', 'dense decoder', 'patterns'),
+    ),
+    'dn_detr/detrex_dn_detr_r50_dc5': Architecture(
+        'r50',
+        300,
+        num_levels=1,
+        as_two_stage=False,
+        parts=(DENOISING, 'dense encoder', 'dense decoder'),
+    ),
+    'dn_detr/dn_dab_deformable_detr_r50_v2': Architecture(
+        'r50', 300, as_two_stage=False, parts=(DENOISING,)
+    ),
+    'dn_detr/dn_dab_deformable_encoder_only_r50_3pat': Architecture(
+        'r50',
+        300,
+        as_two_stage=False,
+        parts=(DENOISING, 'dense decoder', 'patterns'),
     ),
 }
 

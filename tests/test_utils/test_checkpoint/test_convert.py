@@ -23,7 +23,7 @@ DETREX = 'h_detr/detrex_r50_two_stage'
 PLAIN = 'h_detr/authors_r50_one_stage'
 
 # Where the listings do not say it.
-SOURCES = dict(rank_detr='authors', anchor_detr='detrex')
+SOURCES = dict(rank_detr='authors', anchor_detr='detrex', deta='authors')
 
 # Written down from the sources' modules and mmdet's, one of each kind.
 PAIRS = {
@@ -116,6 +116,92 @@ PAIRS = {
             'bbox_head.rank_adaptive_classhead_emb.5.weight'
         ),
     },
+    'dn_detr/dn_detr_r50_dc5_3pat': {
+        'input_proj.bias': 'neck.convs.0.conv.bias',
+        'transformer.encoder.query_scale.layers.1.weight': (
+            'encoder.query_scale.layers.1.weight'
+        ),
+        'transformer.encoder.layers.3.self_attn.out_proj.bias': (
+            'encoder.layers.3.self_attn.attn.out_proj.bias'
+        ),
+        'transformer.encoder.layers.3.activation.weight': (
+            'encoder.layers.3.ffn.layers.0.1.weight'
+        ),
+        'transformer.decoder.layers.2.sa_kpos_proj.weight': (
+            'decoder.layers.2.self_attn.kpos_proj.weight'
+        ),
+        'transformer.decoder.layers.0.ca_qpos_proj.bias': (
+            'decoder.layers.0.cross_attn.qpos_proj.bias'
+        ),
+        'transformer.decoder.layers.2.ca_qpos_sine_proj.weight': (
+            'decoder.layers.2.cross_attn.qpos_sine_proj.weight'
+        ),
+        'transformer.decoder.layers.2.cross_attn.out_proj.weight': (
+            'decoder.layers.2.cross_attn.out_proj.weight'
+        ),
+        # In the order of the steps, unlike in the deformable form.
+        'transformer.decoder.layers.2.norm1.weight': (
+            'decoder.layers.2.norms.0.weight'
+        ),
+        'transformer.decoder.layers.2.norm2.weight': (
+            'decoder.layers.2.norms.1.weight'
+        ),
+        'transformer.decoder.norm.bias': 'decoder.post_norm.bias',
+        'transformer.decoder.ref_anchor_head.layers.1.bias': (
+            'decoder.ref_anchor_head.layers.1.bias'
+        ),
+        'transformer.patterns.weight': 'patterns.weight',
+        'refpoint_embed.weight': 'query_embedding.weight',
+        'bbox_embed.layers.2.bias': 'bbox_head.fc_reg.layers.2.bias',
+        'class_embed.weight': 'bbox_head.fc_cls.weight',
+        'label_enc.weight': 'dn_query_generator.label_embedding.weight',
+    },
+    'dn_detr/detrex_dn_detr_r50': {
+        'transformer.decoder.layers.4.attentions.0.key_content_proj.bias': (
+            'decoder.layers.4.self_attn.kcontent_proj.bias'
+        ),
+        'transformer.decoder.layers.4.attentions.1.query_pos_sine_proj.bias': (
+            'decoder.layers.4.cross_attn.qpos_sine_proj.bias'
+        ),
+        'transformer.decoder.layers.4.ffns.0.activation.weight': (
+            'decoder.layers.4.ffn.layers.0.1.weight'
+        ),
+        'transformer.decoder.post_norm_layer.weight': (
+            'decoder.post_norm.weight'
+        ),
+        'anchor_box_embed.weight': 'query_embedding.weight',
+        'denoising_generator.label_encoder.weight': (
+            'dn_query_generator.label_embedding.weight'
+        ),
+    },
+    'dn_detr/dn_dab_deformable_detr_r50_v2': {
+        'tgt_embed.weight': 'tgt_embed.weight',
+        'refpoint_embed.weight': 'refpoint_embed.weight',
+        'transformer.decoder.ref_point_head.layers.0.weight': (
+            'decoder.ref_point_head.layers.0.weight'
+        ),
+        'transformer.decoder.layers.1.norm2.weight': (
+            'decoder.layers.1.norms.0.weight'
+        ),
+        'bbox_embed.3.layers.2.weight': 'bbox_head.reg_branches.3.4.weight',
+    },
+    'dn_detr/dn_dab_deformable_encoder_only_r50_3pat': {
+        'transformer.encoder.layers.1.self_attn.value_proj.bias': (
+            'encoder.layers.1.self_attn.value_proj.bias'
+        ),
+        'transformer.encoder.layers.1.norm2.bias': (
+            'encoder.layers.1.norms.1.bias'
+        ),
+        'transformer.decoder.layers.1.norm2.weight': (
+            'decoder.layers.1.norms.1.weight'
+        ),
+        'transformer.decoder.layers.5.ca_out_v_proj.weight': (
+            'decoder.layers.5.cross_attn.out_proj.weight'
+        ),
+        'transformer.decoder.layers.5.lvl_attn.bias': (
+            'decoder.layers.5.cross_attn.level_weights.bias'
+        ),
+    },
     'anchor_detr/anchor_detr_r101_dc5_50ep': {
         'backbone.body.layer3.22.bn2.running_mean': (
             'backbone.layer3.22.bn2.running_mean'
@@ -160,10 +246,47 @@ PAIRS = {
             'bbox_head.reg_branches.2.4.bias'
         ),
     },
+    'deta/deta': {
+        'transformer.pix_trans.weight': 'pix_trans_fc.weight',
+        'transformer.pix_trans_norm.bias': 'pix_trans_norm.bias',
+        'input_proj.3.0.weight': 'neck.extra_convs.0.conv.weight',
+        'input_proj.4.0.bias': 'neck.extra_convs.1.conv.bias',
+        'input_proj.4.1.weight': 'neck.extra_convs.1.gn.weight',
+        'transformer.decoder.layers.5.norm2.bias': (
+            'decoder.layers.5.norms.0.bias'
+        ),
+    },
+    'deta/detrex_deta_swin_large_finetune_24ep': {
+        'transformer.pix_trans.bias': 'pix_trans_fc.bias',
+        'neck.extra_convs.1.norm.weight': 'neck.extra_convs.1.gn.weight',
+        'backbone.layers.2.blocks.17.attn.proj.bias': (
+            'backbone.stages.2.blocks.17.attn.w_msa.proj.bias'
+        ),
+    },
     'h_detr/authors_r50_one_stage_refine': {
         'transformer.reference_points.weight': 'reference_points_fc.weight',
     },
 }
+
+
+# Layouts of DN-DETR's listings, by how their names begin; longest first.
+DN_LAYOUTS = {
+    'detrex_dn_deformable': 'detrex_deformable',
+    'detrex_dn_detr_r50_dc5': 'detrex_dc5',
+    'detrex': 'detrex',
+    'dn_dab_deformable_encoder_only': 'authors_deformable_encoder',
+    'dn_dab_deformable': 'authors_deformable',
+    'dn_detr': 'authors',
+}
+
+
+def layout_name(listing: str, keys: dict) -> str:
+    system, _, name = listing.partition('/')
+    if system == 'dn_detr':
+        source = next(DN_LAYOUTS[x] for x in DN_LAYOUTS if name.startswith(x))
+    else:
+        source = keys.get('layout', SOURCES.get(system))
+    return f'{system}/{source}'
 
 
 @pytest.mark.parametrize('listing', key_listings())
@@ -172,9 +295,7 @@ def test_every_tensor_of_a_released_layout_has_its_place(listing):
     weights = numbered_weights(keys)
     converted = convert_state_dict(weights)
     layout = converted.layout
-    system, source = layout.name.split('/')
-    assert system == listing.partition('/')[0]
-    assert source == keys.get('layout', SOURCES.get(system))
+    assert layout.name == layout_name(listing, keys)
     # Each source name is mapped once or an alias, and nothing else is there.
     mapped, aliases = set(converted.origins.values()), set(converted.aliases)
     assert mapped | aliases == weights.keys()
@@ -209,10 +330,18 @@ def test_names(listing):
         assert targets[name] == target
 
 
-def test_both_sources_have_the_same_model():
+@pytest.mark.parametrize(
+    'listings',
+    [
+        (HYBRID, DETREX),
+        ('deta/deta', 'deta/detrex_deta_r50_5scale_12ep'),
+        ('deta/deta_swin_ft', 'deta/detrex_deta_swin_large_finetune_24ep'),
+    ],
+)
+def test_both_sources_have_the_same_model(listings):
     ours = [
         convert_state_dict(numbered_weights(read_keys(name)))
-        for name in (HYBRID, DETREX)
+        for name in listings
     ]
     shapes = [
         {name: t.shape for name, t in converted.state_dict.items()}
@@ -221,8 +350,9 @@ def test_both_sources_have_the_same_model():
     assert shapes[0] == shapes[1]
 
 
-def test_category_ids_become_the_classes_of_coco():
-    weights = numbered_weights(read_keys(HYBRID))
+@pytest.mark.parametrize('listing', [HYBRID, 'deta/deta'])
+def test_category_ids_become_the_classes_of_coco(listing):
+    weights = numbered_weights(read_keys(listing))
     rows = torch.arange(91.0)
     weights |= {f'class_embed.{i}.bias': rows for i in range(7)}
     weights |= {
@@ -343,7 +473,7 @@ def test_one_unknown_name_does_not_hide_the_layout():
 
 
 def test_a_longer_table_loses_what_it_does_not_explain(monkeypatch):
-    """DETA's names, for example, will be those of H-DETR and some more."""
+    """As DETA's names are those of H-DETR and some more."""
     from project.utils.checkpoint import convert
     from project.utils.checkpoint.rules import Layout, Rule
 
@@ -351,7 +481,7 @@ def test_a_longer_table_loses_what_it_does_not_explain(monkeypatch):
     extended = Layout(
         'toy/authors',
         'toy',
-        (*authors.rules, Rule('transformer.pix_trans.{leaf}', 'pix.{leaf}')),
+        (*authors.rules, Rule('transformer.extra.{leaf}', 'extra.{leaf}')),
         authors.aliases,
         authors.class_tensors,
         authors.configs,
@@ -360,7 +490,7 @@ def test_a_longer_table_loses_what_it_does_not_explain(monkeypatch):
     monkeypatch.setattr(convert, 'LAYOUTS', (extended, *LAYOUTS))
     weights = numbered_weights(read_keys(HYBRID))
     assert recognise(weights) is authors
-    more = {'transformer.pix_trans.weight': torch.ones(1)}
+    more = {'transformer.extra.weight': torch.ones(1)}
     assert recognise(weights | more) is extended
 
 
@@ -390,8 +520,9 @@ def test_a_layout_can_be_named():
         convert_state_dict(weights, 'dino')
 
 
-def test_finetuning_changes_only_class_tensors():
-    converted = convert_state_dict(numbered_weights(read_keys(HYBRID)))
+@pytest.mark.parametrize('listing', [HYBRID, 'deta/deta_swin_ft'])
+def test_finetuning_changes_only_class_tensors(listing):
+    converted = convert_state_dict(numbered_weights(read_keys(listing)))
     tuned = for_finetuning(converted, 5)
     assert tuned.num_classes == 5
     assert tuned.state_dict.keys() == converted.state_dict.keys()
@@ -436,6 +567,60 @@ def test_finetuning_keeps_a_shared_head_shared():
         )
         assert first.shape == shape
         assert all(first.equal(other) for other in others)
+
+
+DN_LISTINGS = [x for x in key_listings() if x.startswith('dn_detr/')]
+LABELS = 'dn_query_generator.label_embedding.weight'
+
+
+@pytest.mark.parametrize('listing', DN_LISTINGS)
+def test_label_tables_become_those_of_coco(listing):
+    """80 of 91 rows in the order of the ids, and the row of "no object"."""
+    weights = numbered_weights(read_keys(listing))
+    (name,) = (n for n in weights if 'label_enc' in n)
+    rows = torch.arange(float(len(weights[name])))
+    weights[name] = rows[:, None].expand(-1, 255)
+    converted = convert_state_dict(weights)
+    assert converted.num_classes == 80
+    table = converted.state_dict[LABELS]
+    assert table.shape == (81, 255)
+    found = table[:, 0].tolist()
+    if converted.source_classes == 91:
+        assert found[:13] == [*range(1, 12), 13, 14]
+        assert found[-2:] == [90, 91]
+        assert not {12, 26, 29, 30, 45, 66, 68, 69, 71, 83} & set(found)
+    else:
+        assert found == list(range(81))
+
+
+def test_label_tables_without_their_prefix():
+    """detrex's own converter drops it."""
+    weights = numbered_weights(
+        read_keys('dn_detr/detrex_dn_deformable_detr_r50')
+    )
+    prefix = 'denoising_generator.'
+    renamed = {n.removeprefix(prefix): w for n, w in weights.items()}
+    converted, expected = map(convert_state_dict, (renamed, weights))
+    assert converted.layout is expected.layout
+    assert converted.state_dict.keys() == expected.state_dict.keys()
+
+
+@pytest.mark.parametrize('listing', DN_LISTINGS)
+def test_finetuning_keeps_the_label_of_no_object(listing):
+    converted = convert_state_dict(numbered_weights(read_keys(listing)))
+    tuned = for_finetuning(converted, 5)
+    changed = {
+        name
+        for name, tensor in tuned.state_dict.items()
+        if tensor is not converted.state_dict[name]
+    }
+    assert LABELS in changed
+    assert all(n == LABELS or '_cls.' in n or '.cls_' in n for n in changed)
+    assert {line.partition(':')[0] for line in tuned.renewed} == changed
+    table = tuned.state_dict[LABELS]
+    assert table.shape == (6, 255)
+    assert table[-1].equal(converted.state_dict[LABELS][-1])
+    assert 0.8 < table[:-1].std() < 1.2
 
 
 def test_finetuning_on_as_many_classes_changes_nothing():

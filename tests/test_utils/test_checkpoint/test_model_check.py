@@ -45,15 +45,23 @@ def converted_from(listing):
 def test_the_table_names_every_shipped_config():
     shipped = {
         f'{folder}/{path.name}'
-        for folder in ('h_detr', 'rank_detr', 'anchor_detr')
+        for folder in (
+            'h_detr',
+            'rank_detr',
+            'anchor_detr',
+            'deta',
+            'dn_detr',
+        )
         for path in (CONFIGS / folder).glob('*.py')
     }
     # Without ranks in their weights these are H-DETR's to a converter.
     rankless = {
         f'rank_detr/rank-detr_r50_{name}_8xb2-12e_coco.py'
-        for name in ('baseline', 'only-gcl', 'only-hmc')
+        for name in ('baseline', 'only-gcl', 'only-hmc', 'only-gcl-hmc')
     }
-    assert shipped - rankless == TABLE.keys()
+    # Weights for Objects365 are those of the config to fine-tune them with.
+    pretraining = {'deta/deta_swin-l_5scale_16xb1-24e_objects365.py'}
+    assert shipped - rankless - pretraining == TABLE.keys()
 
 
 @pytest.mark.parametrize(('name', 'architecture'), TABLE.items())
@@ -121,13 +129,70 @@ def test_dilation_leaves_no_trace():
     )
 
 
-def test_weights_of_detrex_fit_its_numerics_first():
-    first, *rest = fitting_configs(
-        converted_from('h_detr/detrex_r50_two_stage')
-    )
-    assert first == 'h_detr/h-detr_r50_8xb2-12e_coco-detrex.py'
-    assert R50 in rest
-    assert first not in fitting_configs(converted_from(HYBRID))
+@pytest.mark.parametrize(
+    ('listing', 'authors', 'config'),
+    [
+        ('h_detr/detrex_r50_two_stage', HYBRID, R50),
+        (
+            'deta/detrex_deta_r50_5scale_12ep',
+            'deta/deta',
+            'deta/deta_r50_5scale_8xb2-12e_coco.py',
+        ),
+    ],
+)
+def test_weights_of_detrex_fit_its_numerics_first(listing, authors, config):
+    first, *rest = fitting_configs(converted_from(listing))
+    assert first == config.replace('_coco', '_coco-detrex')
+    assert config in rest
+    theirs = fitting_configs(converted_from(authors))
+    assert theirs[0] == config
+    assert first not in theirs
+
+
+@pytest.mark.parametrize(
+    ('listing', 'config'),
+    [
+        ('deta_2x', 'r50_5scale_8xb2-24e'),
+        ('improved_baseline', 'r50_improved-baseline_8xb2-50e'),
+        (
+            'detrex_improved_deformable_detr_baseline_50ep',
+            'r50_improved-baseline_8xb2-50e',
+        ),
+        ('deta_swin_ft', 'swin-l_5scale_16xb1-24e'),
+        ('detrex_deta_swin_large_finetune_24ep', 'swin-l_5scale_16xb1-24e'),
+    ],
+)
+def test_configs_of_deta_are_recognised(listing, config):
+    """Though DETA and its baseline have the same weights."""
+    configs = fitting_configs(converted_from(f'deta/{listing}'))
+    assert f'deta/deta_{config}_coco.py' in configs
+
+
+@pytest.mark.parametrize(
+    ('listing', 'first'),
+    [
+        ('dn_detr_r50', 'dn-detr_r50_8xb2-50e_coco'),
+        ('dn_detr_r101', 'dn-detr_r101_8xb2-50e_coco'),
+        ('dn_detr_r50_dc5_3pat', 'dn-detr_r50-dc5_3pat_16xb1-12e_coco'),
+        ('detrex_dn_detr_r50', 'dn-detr_r50_8xb2-50e_coco-detrex'),
+        ('detrex_dn_detr_r50_dc5', 'dn-detr_r50-dc5_16xb1-50e_coco-detrex'),
+        (
+            'dn_dab_deformable_detr_r50_v2',
+            'dn-deformable-detr_r50_8xb2-50e_coco',
+        ),
+        (
+            'detrex_dn_deformable_detr_r50',
+            'dn-deformable-detr_r50_8xb2-50e_coco-detrex',
+        ),
+        (
+            'dn_dab_deformable_encoder_only_r101_3pat',
+            'dn-deformable-encoder-detr_r101_3pat_16xb1-12e_coco',
+        ),
+    ],
+)
+def test_config_named_first_for_dn_detr(listing, first):
+    converted = converted_from(f'dn_detr/{listing}')
+    assert fitting_configs(converted)[0] == f'dn_detr/{first}.py'
 
 
 def test_other_query_counts_fit_no_shipped_config():

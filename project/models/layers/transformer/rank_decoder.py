@@ -78,8 +78,7 @@ class RankDecoder(BoxRefinementDecoder):
             ``reference`` of the next layer, most confident first.
         """
         if self.sort_queries:
-            with torch.no_grad():
-                confidence = cls_branches[layer_id](query).amax(-1)
+            confidence = _confidence(cls_branches[layer_id], query)
             order = rank_order(confidence, query_groups)
             query, query_pos, reference = (
                 gather_points(tensor, order)
@@ -102,6 +101,26 @@ class RankDecoder(BoxRefinementDecoder):
         return F.linear(query, of_query) + F.linear(
             contents, of_content, merge.bias
         )
+
+
+def _confidence(cls_branch: nn.Module, query: Tensor) -> Tensor:
+    """Highest class logit, without gradient and in full precision.
+
+    Half precision would make ties of near ranks. And neither autocast nor
+    ``no_grad`` is on: older versions of torch keep the half-precision copy
+    of a weight that they make under both, and the head that uses it next
+    would not train.
+
+    Args:
+        cls_branch (nn.Module): Class head of the layer.
+        query (Tensor): Has shape (bs, num_queries, dim).
+
+    Returns:
+        Tensor: Has shape (bs, num_queries).
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        return cls_branch(query.detach().to(dtype)).detach().amax(-1)
 
 
 def rank_order(

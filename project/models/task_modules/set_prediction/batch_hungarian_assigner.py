@@ -75,7 +75,7 @@ class BatchHungarianAssigner(HungarianAssigner):
         if self.late_match_costs is None:
             return self.match_costs
         hub = MessageHub.get_current_instance()
-        iteration, total = hub.get_info('iter'), hub.get_info('max_iters')
+        iteration, total = hub.get_info('iter', 0), hub.get_info('max_iters')
         # A quotient is 0.75 exactly where the decimals say so.
         is_late = total and iteration / total >= self.late_begin
         return self.late_match_costs if is_late else self.match_costs
@@ -136,7 +136,7 @@ class BatchHungarianAssigner(HungarianAssigner):
             PendingMatch: Whose ``result()`` solves the assignments.
         """
         blocks = [
-            (predictions.assigner or self)._cost_block(
+            (predictions.matcher or self)._cost_block(
                 predictions, targets, index, image
             )
             for index, predictions in enumerate(sets)

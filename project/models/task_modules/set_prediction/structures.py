@@ -2,7 +2,7 @@
 """What set prediction works on: predictions, targets, pairs of both."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -74,7 +74,9 @@ class SetTargets:
 class MatchedPairs:
     """Which prediction learns which target.
 
-    A prediction may occur in several pairs, and so may a target.
+    A prediction may occur in several pairs, and so may a target. The class
+    that such a prediction learns is that of its target with the highest
+    index; its box learns from all of them.
 
     Args:
         layer (Tensor): Layer of each prediction, has shape (num_pairs, ).
@@ -171,10 +173,15 @@ class PredictionSet:
             of which are a list, instead of their sum. Defaults to False.
         skip_empty (bool): Whether images without targets have no loss; needs
             ``per_image``. Defaults to False.
-        assigner (optional): A ``BatchHungarianAssigner`` with other costs,
+        matcher (optional): A ``BatchHungarianAssigner`` with other costs,
             for this set. By default that of the criterion.
         pairs (MatchedPairs, optional): Pairs known beforehand, as in
-            denoising or IoU assignment. By default they are matched.
+            denoising. By default they are matched.
+        assigner (optional): Finds the pairs by ``priors`` alone, in the place
+            of the criterion's matching, with a method ``pairs(priors,
+            targets, num_layers)`` as ``TopKIoUAssigner`` has it.
+        priors (Tensor, optional): Boxes (cx, cy, w, h) in [0, 1] that stand
+            for the queries there, has shape (bs, num_queries, 4).
         branch (str): Put before the whole names of its losses, layer
             included, such as ``'aux_0_'`` of an auxiliary head. Defaults
             to nothing.
@@ -193,9 +200,18 @@ class PredictionSet:
     valid: Tensor | None = None
     per_image: bool = False
     skip_empty: bool = False
-    assigner: Any = None
+    matcher: Any = None
     pairs: MatchedPairs | None = None
+    assigner: Any = None
+    priors: Tensor | None = None
     branch: str = ''
+
+    def assigned(self, targets: SetTargets) -> 'PredictionSet':
+        """The set with its pairs, if it has an assigner of its own."""
+        if self.assigner is None:
+            return self
+        pairs = self.assigner.pairs(self.priors, targets, self.num_layers)
+        return replace(self, pairs=pairs)
 
     @property
     def num_layers(self) -> int:

@@ -1,0 +1,13 @@
+_base_ = './dn-deformable-detr_r50_8xb2-50e_coco.py'
+max_epochs = 24
+train_cfg = dict(max_epochs=max_epochs)
+param_scheduler = [
+    dict(
+        type='MultiStepLR',
+        begin=0,
+        end=max_epochs,
+        by_epoch=True,
+        milestones=[20],
+        gamma=0.1,
+    )
+]

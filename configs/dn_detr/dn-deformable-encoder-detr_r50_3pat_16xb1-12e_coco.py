@@ -1,0 +1,13 @@
+_base_ = './dn-deformable-encoder-detr_r50_3pat_16xb1-50e_coco.py'
+max_epochs = 12
+train_cfg = dict(max_epochs=max_epochs)
+param_scheduler = [
+    dict(
+        type='MultiStepLR',
+        begin=0,
+        end=max_epochs,
+        by_epoch=True,
+        milestones=[11],
+        gamma=0.1,
+    )
+]

@@ -1,0 +1,192 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from dataclasses import replace
+from typing import Any
+
+from mmdet.registry import MODELS, TASK_UTILS
+from torch import Tensor
+
+from project.utils.errors import UserError
+
+from ..task_modules.set_prediction import PredictionSet
+from ..utils.nms import nms_in_groups
+from .set_prediction_head import SetPredictionHead
+
+
+@MODELS.register_module()
+class DETAHead(SetPredictionHead):
+    """Head of DETA, `NMS Strikes Back <https://arxiv.org/abs/2212.06137>`_.
+
+    Both stages may be trained like those of a two-stage detector, each
+    prediction on what a box known beforehand overlaps (section 3): a
+    first-stage proposal on what its anchor overlaps, and a query, in every
+    layer, on what its proposal overlaps. A stage without an assigner of its
+    own is matched one-to-one by ``train_cfg.assigner``.
+
+    Many queries then find one object, so detections of a class that overlap
+    a better one are suppressed.
+
+    Args:
+        *args: As in :class:`SetPredictionHead`.
+        train_cfg (dict, optional): Besides ``assigner`` the configs
+            ``first_stage_assigner`` and ``second_stage_assigner`` of
+            assigners such as ``TopKIoUAssigner``; None for matching.
+        test_cfg (dict, optional): Besides ``max_per_img`` the config ``nms``,
+            ``dict(type='nms', iou_threshold=0.7)``, None for no suppression;
+            and ``nms_pre``, how many pairs of a query and a class of an image
+            it looks at, 10000 by default.
+        **kwargs: As in :class:`SetPredictionHead`.
+
+    Raises:
+        UserError: If an assigner cannot work on given boxes alone, or
+            another kind of suppression is asked for.
+    """
+
+    def __init__(
+        self,
+        *args,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            *args, train_cfg=train_cfg, test_cfg=test_cfg, **kwargs
+        )
+        self.first_stage_assigner, self.second_stage_assigner = (
+            _build_assigner(train_cfg or {}, f'{stage}_stage_assigner')
+            for stage in ('first', 'second')
+        )
+        _check_suppression(test_cfg or {})
+
+    def loss(
+        self, hidden_states: Tensor, references: list[Tensor], *args, **kwargs
+    ) -> dict[str, Tensor]:
+        """Predict, assign and compute the losses.
+
+        Args:
+            hidden_states (Tensor): As in :class:`SetPredictionHead`.
+            references (list[Tensor]): As there; the first are the proposals
+                by which queries are assigned.
+            *args, **kwargs: As there.
+
+        Returns:
+            dict[str, Tensor]: Weighted losses.
+        """
+        kwargs['proposals'] = references[0]
+        return super().loss(hidden_states, references, *args, **kwargs)
+
+    def prediction_sets(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        *args,
+        proposals: Tensor,
+        enc_outputs_anchors: Tensor | None = None,
+        **kwargs,
+    ) -> list[PredictionSet]:
+        """Let each stage be assigned by its boxes.
+
+        Args:
+            cls_scores (Tensor): As in :class:`SetPredictionHead`.
+            bbox_preds (Tensor): As there.
+            *args, **kwargs: As there.
+            proposals (Tensor): Boxes (cx, cy, w, h) in [0, 1] that the
+                decoder began with, has shape (bs, num_queries, 4).
+            enc_outputs_anchors (Tensor, optional): Anchors of the first
+                stage, has shape (bs, num_feat_points, 4).
+
+        Returns:
+            list[PredictionSet]: The decoder's set and, in training, that of
+            the first stage.
+        """
+        second, *first = super().prediction_sets(
+            cls_scores, bbox_preds, *args, **kwargs
+        )
+        second = replace(
+            second, assigner=self.second_stage_assigner, priors=proposals
+        )
+        first = [
+            replace(
+                predictions,
+                assigner=self.first_stage_assigner,
+                priors=enc_outputs_anchors,
+            )
+            for predictions in first
+        ]
+        return [second, *first]
+
+    def select_detections(
+        self, cls_scores: Tensor, bbox_preds: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Choose the best detections that no better one suppresses.
+
+        Args:
+            cls_scores (Tensor): Logits, has shape
+                (bs, num_queries, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+                (bs, num_queries, 4).
+
+        Returns:
+            tuple[list[Tensor]]: For each image, best first, scores of shape
+            (n, ), labels of shape (n, ), and boxes (x1, y1, x2, y2) relative
+            to the image, shape (n, 4).
+        """
+        test_cfg = self.test_cfg or {}
+        nms = test_cfg.get('nms')
+        if nms is None:
+            return super().select_detections(cls_scores, bbox_preds)
+        candidates = self.best_scored(
+            cls_scores, bbox_preds, test_cfg.get('nms_pre', 10000)
+        )
+        # One image after another, although each makes the host wait: memory
+        # and time of the suppression grow with the square of the boxes.
+        selected = []
+        for scores, labels, boxes in zip(*candidates, strict=True):
+            kept = nms_in_groups(
+                boxes / 2 + 0.25,  # from [-0.5, 1.5], which changes no IoU
+                labels,
+                self.num_classes,
+                nms.get('iou_threshold', 0.7),
+            )
+            kept = kept.nonzero()[: test_cfg.get('max_per_img', 100), 0]
+            selected.append((scores[kept], labels[kept], boxes[kept]))
+        return tuple(map(list, zip(*selected, strict=True)))
+
+
+def _check_suppression(test_cfg: dict) -> None:
+    """Refuse settings that would be read in another way than meant."""
+    nms = test_cfg.get('nms') or dict(type='nms')
+    if nms.get('type', 'nms') != 'nms':
+        raise UserError(
+            f'model.test_cfg.nms.type={nms["type"]!r} is not supported; use '
+            "'nms'"
+        )
+    unknown = sorted(nms.keys() - {'type', 'iou_threshold'})
+    if unknown:
+        raise UserError(
+            f'model.test_cfg.nms has the unknown key {unknown[0]!r}; it takes '
+            'type and iou_threshold'
+        )
+    threshold = nms.get('iou_threshold', 0.7)
+    if not 0 <= threshold <= 1:
+        raise UserError(
+            f'model.test_cfg.nms.iou_threshold={threshold} should be an IoU, '
+            '0 to 1'
+        )
+    if test_cfg.get('nms_pre', 1) < 1:
+        raise UserError(
+            f'model.test_cfg.nms_pre={test_cfg["nms_pre"]} should be 1 or more'
+        )
+
+
+def _build_assigner(train_cfg: dict, key: str) -> Any:
+    """Build an assigner that needs boxes alone; None if there is none."""
+    config = train_cfg.get(key)
+    if config is None:
+        return None
+    assigner = TASK_UTILS.build(config)
+    if not hasattr(assigner, 'pairs'):
+        raise UserError(
+            f'train_cfg.{key}.type={config["type"]!r} gives no pairs of a '
+            "query and a ground truth; use 'TopKIoUAssigner'"
+        )
+    return assigner

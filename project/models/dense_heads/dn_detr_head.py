@@ -1,0 +1,63 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
+from mmcv.cnn import Linear
+from mmdet.models.layers import MLP
+from mmdet.registry import MODELS
+from mmengine.model import bias_init_with_prob, constant_init
+from torch import Tensor, nn
+
+from ..layers.transformer.deformable_layers import refine_reference
+from .denoising_head import DenoisingHead
+
+
+@MODELS.register_module()
+class DNDETRHead(DenoisingHead):
+    """Head of `DN-DETR <https://arxiv.org/abs/2203.01305>`_.
+
+    DAB-DETR's branches, one pair for all decoder layers, under mmdet's names,
+    and the denoising losses.
+
+    Args:
+        zero_init_reg (bool): Whether boxes start at their references.
+            Defaults to True.
+        *args, **kwargs: As in :class:`DenoisingHead`.
+    """
+
+    def __init__(
+        self, *args: Any, zero_init_reg: bool = True, **kwargs: Any
+    ) -> None:
+        self.zero_init_reg = zero_init_reg
+        super().__init__(*args, **kwargs)
+
+    def _init_layers(self) -> None:
+        """Initialize the branches."""
+        self.fc_cls = Linear(self.embed_dims, self.cls_out_channels)
+        self.fc_reg = MLP(self.embed_dims, self.embed_dims, 4, 3)
+
+    def init_weights(self) -> None:
+        """Initialize with probability 0.01 for every class."""
+        nn.init.constant_(self.fc_cls.bias, bias_init_with_prob(0.01))
+        if self.zero_init_reg:
+            constant_init(self.fc_reg.layers[-1], 0, bias=0)
+
+    def forward_layer(
+        self, layer_id: int, hidden_state: Tensor, reference: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predict from the queries of one layer.
+
+        Args:
+            layer_id (int): Unused, the branches are shared.
+            hidden_state (Tensor): Has shape (bs, num_queries, dim).
+            reference (Tensor): Box before the layer in [0, 1], has shape
+                (bs, num_queries, 4).
+
+        Returns:
+            tuple[Tensor, Tensor]: Logits, has shape
+            (bs, num_queries, num_classes), and boxes (cx, cy, w, h) in
+            [0, 1], has shape (bs, num_queries, 4).
+        """
+        boxes = refine_reference(
+            self.fc_reg(hidden_state), reference, self.inverse_sigmoid_eps
+        )
+        return self.fc_cls(hidden_state), boxes

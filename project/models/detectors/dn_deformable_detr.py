@@ -1,0 +1,132 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
+import torch
+from mmcv.ops import MultiScaleDeformableAttention
+from mmdet.models.detectors import DeformableDETR
+from mmdet.models.layers import inverse_sigmoid
+from mmdet.registry import MODELS
+from mmdet.structures import OptSampleList
+from torch import Tensor, nn
+
+from project.utils.errors import UserError
+
+from ..layers.denoising import with_indicator
+from ..layers.transformer.anchor_decoder import AnchorDecoder
+from ..layers.transformer.deformable_attention import LevelShapes
+from .base_deformable_detr import BaseDeformableDETR
+from .denoising import DenoisingMixin
+
+
+@MODELS.register_module()
+class DNDeformableDETR(DenoisingMixin, BaseDeformableDETR):
+    """Deformable DETR with anchors as queries and denoising.
+
+    Source: `DN-DETR <https://arxiv.org/abs/2203.01305>`_, the authors' code
+    of DN-DAB-Deformable-DETR, version 2. As in DN-DETR noised ground truths
+    are decoded in training; the matched queries have learned contents.
+
+    Args:
+        dn_cfg (dict, optional): Settings of :class:`DNQueryGenerator`.
+        uniform_anchors (bool): Whether anchors start evenly spread over the
+            image, and contents at zero, as in detrex. Else both start from
+            the normal distribution. Defaults to False.
+        *args, **kwargs: As in :class:`BaseDeformableDETR`; there is one stage
+            and box refinement.
+
+    Raises:
+        UserError: If two stages are asked for, or no box refinement.
+    """
+
+    decoder_class = AnchorDecoder
+
+    def __init__(
+        self,
+        *args: Any,
+        dn_cfg: dict | None = None,
+        uniform_anchors: bool = False,
+        inverse_sigmoid_eps: float = 1e-3,
+        with_box_refine: bool = True,
+        as_two_stage: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if as_two_stage or not with_box_refine:
+            raise UserError(
+                f'{type(self).__name__} has learned anchors that are refined: '
+                'it needs as_two_stage=False and with_box_refine=True'
+            )
+        self.dn_cfg = dn_cfg
+        self.uniform_anchors = uniform_anchors
+        super().__init__(
+            *args,
+            inverse_sigmoid_eps=inverse_sigmoid_eps,
+            with_box_refine=True,
+            as_two_stage=False,
+            **kwargs,
+        )
+
+    def _init_learned_queries(self) -> None:
+        """Initialize contents, anchors and the denoising queries."""
+        self.tgt_embed = nn.Embedding(self.num_queries, self.embed_dims - 1)
+        self.refpoint_embed = nn.Embedding(self.num_queries, 4)
+        self._init_denoising(self.dn_cfg)
+
+    def init_weights(self) -> None:
+        """Initialize weights of the transformer and other components."""
+        super(DeformableDETR, self).init_weights()
+        self._init_transformer()
+        nn.init.normal_(self.level_embed)
+        if self.uniform_anchors:
+            nn.init.zeros_(self.tgt_embed.weight)
+            anchors = torch.rand_like(self.refpoint_embed.weight)
+            anchors = inverse_sigmoid(anchors).clamp(-3, 3)
+            self.refpoint_embed.weight.data.copy_(anchors)
+
+    def _init_transformer(self) -> None:
+        """Draw matrices from Xavier's distribution, but deformable ones."""
+        for coder in (self.encoder, self.decoder):
+            for parameter in coder.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+        for module in self.modules():
+            if isinstance(module, MultiScaleDeformableAttention):
+                module.init_weights()
+
+    def pre_decoder(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        level_shapes: LevelShapes,
+        batch_data_samples: OptSampleList = None,
+    ) -> tuple[dict, dict]:
+        """Build the matched and, in training, the denoising queries.
+
+        Args:
+            memory (Tensor): Encoded features, has shape
+                (bs, num_feat_points, dim).
+            memory_mask (Tensor, optional): Unused here.
+            level_shapes (Sequence[tuple[int, int]]): Unused here.
+            batch_data_samples (list[:obj:`DetDataSample`], optional): Ground
+                truth, needed in training.
+
+        Returns:
+            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
+            ``denoising`` for the head's loss.
+        """
+        decoder_inputs, head_inputs = self.join_queries(
+            *self.matched_queries(), memory, batch_data_samples
+        )
+        # The decoder makes the positions from the references.
+        return dict(
+            memory=memory, query_pos=None, **decoder_inputs
+        ), head_inputs
+
+    def matched_queries(self) -> tuple[Tensor, Tensor]:
+        """Contents and anchors of the matched queries.
+
+        Returns:
+            tuple[Tensor, Tensor]: Contents, has shape (num_queries, dim), and
+            boxes (cx, cy, w, h) as log-odds, has shape (num_queries, 4).
+        """
+        contents = with_indicator(self.tgt_embed.weight, 0)
+        return contents, self.refpoint_embed.weight

@@ -1,0 +1,445 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""DAB-DETR's encoder, and its decoder with query groups, on fused kernels."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks.transformer import FFN
+from mmdet.models.layers.transformer import (
+    MLP,
+    ConditionalAttention,
+    DABDetrTransformerDecoderLayer,
+    DABDetrTransformerEncoder,
+    DetrTransformerDecoder,
+    DetrTransformerEncoderLayer,
+    coordinate_to_encoding,
+)
+from mmengine.model import ModuleList
+from torch import Tensor, nn
+
+from ..checkpoint import checkpoint_layers
+from .deformable_attention import LevelShapes
+from .deformable_layers import layer_norms, refine_reference
+from .query_groups import (
+    GroupedSelfAttention,
+    QueryGroups,
+    grouped_attention,
+    join_heads,
+    split_heads,
+)
+
+
+class DABEncoderLayer(DetrTransformerEncoderLayer):
+    """mmdet's layer on attention that stores no weights."""
+
+    def _init_layers(self) -> None:
+        """Initialize self_attn, ffn, and norms."""
+        self.self_attn = GroupedSelfAttention(**self.self_attn_cfg)
+        self.embed_dims = self.self_attn.embed_dims
+        self.ffn = FFN(**self.ffn_cfg)
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 2)
+
+
+class DABEncoder(DABDetrTransformerEncoder):
+    """mmdet's DAB-DETR encoder, whose attention stores no weights.
+
+    ``num_cp`` layers are recomputed in the backward pass.
+    """
+
+    def _init_layers(self) -> None:
+        """Initialize encoder layers, and the scale of the positions."""
+        self.layers = ModuleList(
+            DABEncoderLayer(**self.layer_cfg) for _ in range(self.num_layers)
+        )
+        dims = self.embed_dims = self.layers[0].embed_dims
+        self.query_scale = MLP(dims, dims, dims, 2)
+        checkpoint_layers(self.layers, max(self.num_cp, 0))
+
+
+class ConditionalSelfAttention(ConditionalAttention):
+    """Self-attention of Conditional DETR within groups of queries.
+
+    Content and position are projected apart. Parameters, their names and,
+    without groups, the results are those of mmdet's ``ConditionalAttention``.
+    """
+
+    def project_query(self, query: Tensor, query_pos: Tensor) -> Tensor:
+        """Sum of projected content and position of the queries."""
+        return self.qcontent_proj(query) + self.qpos_proj(query_pos)
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        query_groups: QueryGroups | None = None,
+    ) -> Tensor:
+        """Attend among the queries.
+
+        Args:
+            query (Tensor): Queries, has shape (bs, num_queries, dim).
+            query_pos (Tensor): Their positions, has the same shape.
+            query_groups (QueryGroups, optional): Groups of the queries. By
+                default all see each other.
+
+        Returns:
+            Tensor: Attended queries, has shape (bs, num_queries, dim).
+        """
+        projected = (
+            self.project_query(query, query_pos),
+            self.kcontent_proj(query) + self.kpos_proj(query_pos),
+            self.v_proj(query),
+        )
+        output = grouped_attention(
+            *(split_heads(x, self.num_heads) for x in projected),
+            query_groups,
+            dropout=self.attn_drop.p if self.training else 0.0,
+        )
+        return query + self.proj_drop(self.out_proj(join_heads(output)))
+
+
+class ConditionalCrossAttention(ConditionalAttention):
+    """Cross-attention of Conditional DETR by PyTorch's fused kernels.
+
+    Content and position stand side by side in each head. Parameters, their
+    names and the results are those of mmdet's ``ConditionalAttention``.
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        *,
+        query_pos: Tensor,
+        key_pos: Tensor,
+        ref_sine_embed: Tensor,
+        is_first: bool = False,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Attend from queries to features.
+
+        Args:
+            query (Tensor): Queries, has shape (bs, num_queries, dim).
+            key (Tensor): Features, has shape (bs, num_keys, dim).
+            query_pos (Tensor): Positions of the queries, has their shape.
+            key_pos (Tensor): Positions of the features, has their shape.
+            ref_sine_embed (Tensor): Encoded centres of the references, has
+                the shape of ``query``.
+            is_first (bool): Whether this is the decoder's first layer, in
+                which positions are part of the content, too. Defaults to
+                False.
+            **kwargs: Passed on to :meth:`attend`.
+
+        Returns:
+            Tensor: Attended queries, has shape (bs, num_queries, dim).
+        """
+        content, key_content = (
+            self.qcontent_proj(query),
+            self.kcontent_proj(key),
+        )
+        position = self.qpos_sine_proj(ref_sine_embed)
+        key_position = self.kpos_proj(key_pos)
+        if is_first or self.keep_query_pos:
+            content = content + self.qpos_proj(query_pos)
+            key_content = key_content + key_position
+        output = self.attend(
+            self._side_by_side(content, position),
+            self._side_by_side(key_content, key_position),
+            split_heads(self.v_proj(key), self.num_heads),
+            **kwargs,
+        )
+        return query + self.proj_drop(self.out_proj(join_heads(output)))
+
+    def _side_by_side(self, content: Tensor, position: Tensor) -> Tensor:
+        """Join within each head: (bs, num_heads, num, 2 * head_dim)."""
+        parts = [split_heads(x, self.num_heads) for x in (content, position)]
+        return torch.cat(parts, dim=-1)
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Take the weighted mean of the values.
+
+        Args:
+            query (Tensor): Has shape
+                (bs, num_heads, num_queries, 2 * head_dim).
+            key (Tensor): Has shape (bs, num_heads, num_keys, 2 * head_dim).
+            value (Tensor): Has shape (bs, num_heads, num_keys, head_dim).
+            key_padding_mask (Tensor, optional): True where a key is padding,
+                has shape (bs, num_keys).
+
+        Returns:
+            Tensor: Has shape (bs, num_heads, num_queries, head_dim).
+        """
+        is_valid = None
+        if key_padding_mask is not None:
+            is_valid = ~key_padding_mask[:, None, None]
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=is_valid,
+            dropout_p=self.attn_drop.p if self.training else 0.0,
+        )
+
+
+class LevelwiseCrossAttention(ConditionalCrossAttention):
+    """Dense cross-attention to several feature levels.
+
+    Source: the authors' code of DN-DETR, the variant whose encoder alone is
+    deformable. Each level has a softmax of its own; a query mixes what the
+    levels give by weights that it predicts.
+
+    Args:
+        embed_dims (int): Dimension of queries and features.
+        num_heads (int): Heads.
+        num_levels (int): Feature levels. Defaults to 4.
+        **kwargs: As in mmdet's ``ConditionalAttention``.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        num_levels: int = 4,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(embed_dims, num_heads, **kwargs)
+        self.level_weights = nn.Linear(embed_dims, num_levels)
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        *,
+        level_shapes: LevelShapes,
+        level_query: Tensor,
+    ) -> Tensor:
+        """Attend to each level by itself and mix the results.
+
+        The authors project what each level gives and mix then. The
+        projection is one and the weights add up to 1, so this is the same.
+
+        Args:
+            query (Tensor): As in :class:`ConditionalCrossAttention`.
+            key (Tensor): Features of all levels, likewise.
+            value (Tensor): Likewise.
+            key_padding_mask (Tensor, optional): Likewise.
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            level_query (Tensor): What the weights of the levels are
+                predicted from, has shape (bs, num_queries, dim).
+
+        Returns:
+            Tensor: Has shape (bs, num_heads, num_queries, head_dim).
+        """
+        sizes = [height * width for height, width in level_shapes]
+        masks = [None] * len(sizes)
+        if key_padding_mask is not None:
+            masks = key_padding_mask.split(sizes, dim=1)
+        levels = zip(
+            key.split(sizes, 2), value.split(sizes, 2), masks, strict=True
+        )
+        outputs = [
+            super(LevelwiseCrossAttention, self).attend(query, *level)
+            for level in levels
+        ]
+        weights = self.level_weights(level_query).softmax(-1)
+        return sum(
+            output * weight[:, None, :, None]
+            for output, weight in zip(outputs, weights.unbind(-1), strict=True)
+        )
+
+
+class DABDecoderLayer(DABDetrTransformerDecoderLayer):
+    """mmdet's layer on grouped self-attention and fused attention."""
+
+    cross_attn_class = ConditionalCrossAttention
+
+    def _init_layers(self) -> None:
+        """Initialize self_attn, cross_attn, ffn, and norms."""
+        self.self_attn = ConditionalSelfAttention(**self.self_attn_cfg)
+        self.cross_attn = self.cross_attn_class(**self.cross_attn_cfg)
+        self.embed_dims = self.self_attn.embed_dims
+        self.ffn = FFN(**self.ffn_cfg)
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 3)
+        self.keep_query_pos = self.cross_attn.keep_query_pos
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        *,
+        query_pos: Tensor,
+        query_groups: QueryGroups | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Decode the queries by one layer.
+
+        Args:
+            query (Tensor): Queries, has shape (bs, num_queries, dim).
+            key (Tensor): Features, has shape (bs, num_keys, dim).
+            query_pos (Tensor): Positions of the queries, has their shape.
+            query_groups (QueryGroups, optional): Groups of the queries.
+            **kwargs: Of the cross-attention.
+
+        Returns:
+            Tensor: Queries, has shape (bs, num_queries, dim).
+        """
+        query = self.norms[0](self.self_attn(query, query_pos, query_groups))
+        query = self.cross_attn(query, key, query_pos=query_pos, **kwargs)
+        query = self.norms[1](query)
+        return self.norms[2](self.ffn(query))
+
+
+class LevelwiseDABDecoderLayer(DABDecoderLayer):
+    """The layer on several feature levels.
+
+    The weights of the levels depend on the queries as they enter the layer.
+    """
+
+    cross_attn_class = LevelwiseCrossAttention
+
+    def forward(
+        self, query: Tensor, key: Tensor, *, query_pos: Tensor, **kwargs: Any
+    ) -> Tensor:
+        """Decode the queries, see :class:`DABDecoderLayer`."""
+        level_query = self.self_attn.project_query(query, query_pos)
+        return super().forward(
+            query, key, query_pos=query_pos, level_query=level_query, **kwargs
+        )
+
+
+class DABDecoder(DetrTransformerDecoder):
+    """Decoder of DAB-DETR, whose queries are anchor boxes.
+
+    Source: `DAB-DETR <https://arxiv.org/abs/2201.12329>`_, section 4. mmdet's
+    decoder, in the form that DAB-DETR publishes results for, with query
+    groups and a clamp of the references that can be set.
+
+    Args:
+        inverse_sigmoid_eps (float): How close to 0 and 1 references may
+            come before their log-odds are taken. The official codes have
+            1e-3, mmdet 1e-5. Defaults to 1e-3.
+        num_cp (int): How many layers are recomputed in the backward pass to
+            save memory. Defaults to 0.
+        *args, **kwargs: As in mmdet's ``DetrTransformerDecoder``; the
+            results of all layers are returned in any case.
+    """
+
+    layer_class = DABDecoderLayer
+
+    def __init__(
+        self,
+        *args: Any,
+        inverse_sigmoid_eps: float = 1e-3,
+        num_cp: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self.inverse_sigmoid_eps = inverse_sigmoid_eps
+        self.num_cp = num_cp
+        super().__init__(*args, **kwargs)
+
+    def _init_layers(self) -> None:
+        """Initialize decoder layers and what turns boxes into positions."""
+        self.layers = ModuleList(
+            self.layer_class(**self.layer_cfg) for _ in range(self.num_layers)
+        )
+        dims = self.embed_dims = self.layers[0].embed_dims
+        self.post_norm = build_norm_layer(self.post_norm_cfg, dims)[1]
+        # One for all layers, each: scale of the encoded centre, position of
+        # the box, width and height.
+        self.query_scale = MLP(dims, dims, dims, 2)
+        self.ref_point_head = MLP(2 * dims, dims, dims, 2)
+        self.ref_anchor_head = MLP(dims, dims, 2, 2)
+        if not self.layers[0].keep_query_pos:
+            for layer in self.layers[1:]:
+                layer.cross_attn.qpos_proj = None
+        checkpoint_layers(self.layers, self.num_cp)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        *,
+        reference_points: Tensor,
+        reg_branch: nn.Module,
+        **kwargs: Any,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Decode queries, refining their boxes after each layer.
+
+        Args:
+            query (Tensor): Contents, has shape (bs, num_queries, dim).
+            key (Tensor): Features, has shape (bs, num_keys, dim).
+            reference_points (Tensor): Boxes (cx, cy, w, h) in [0, 1], has
+                shape (bs, num_queries, 4).
+            reg_branch (nn.Module): Box head, shared by the layers.
+            **kwargs: Passed on to every layer.
+
+        Returns:
+            tuple[Tensor, list[Tensor]]:
+
+            - hidden_states (Tensor): Queries after each layer, normalised,
+              has shape (num_decoder_layers, bs, num_queries, dim).
+            - references (list[Tensor]): Box before each layer, with the
+              gradient of the layer before, each has shape
+              (bs, num_queries, 4).
+        """
+        hidden_states, references = [], [reference_points]
+        for layer_id, layer in enumerate(self.layers):
+            boxes = (
+                references[-1] if layer_id == 0 else references[-1].detach()
+            )
+            encoding = coordinate_to_encoding(
+                boxes, num_feats=self.embed_dims // 2
+            )
+            query = layer(
+                query,
+                key,
+                query_pos=self.ref_point_head(encoding),
+                ref_sine_embed=self._sine_embed(
+                    layer_id, encoding, query, boxes
+                ),
+                is_first=layer_id == 0,
+                **kwargs,
+            )
+            hidden_states.append(self.post_norm(query))
+            if layer_id + 1 < self.num_layers:
+                reference = refine_reference(
+                    reg_branch(query), boxes, self.inverse_sigmoid_eps
+                )
+                references.append(reference)
+        return torch.stack(hidden_states), references
+
+    def _sine_embed(
+        self, layer_id: int, encoding: Tensor, query: Tensor, boxes: Tensor
+    ) -> Tensor:
+        """Encode where a layer looks, for its cross-attention.
+
+        The encoded centre, (y, x), is scaled by the content and, so that
+        attention becomes as wide and high as the box, modulated by the
+        width and height that the content predicts relative to the box's.
+
+        Returns:
+            Tensor: Has the shape of ``query``.
+        """
+        embed = encoding[..., : self.embed_dims]
+        if layer_id:
+            embed = embed * self.query_scale(query)
+        # Boxes can be 1000 times smaller than predicted: no half precision.
+        sizes = self.ref_anchor_head(query).to(boxes.dtype).sigmoid()
+        ratios = (sizes / boxes[..., 2:]).flip(-1)  # (w, h) -> (h, w)
+        embed = embed.unflatten(-1, (2, -1)) * ratios[..., None]
+        return embed.flatten(-2)
+
+
+class LevelwiseDABDecoder(DABDecoder):
+    """The decoder on several feature levels."""
+
+    layer_class = LevelwiseDABDecoderLayer

@@ -1,0 +1,85 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import torch
+from mmdet.models.task_modules.samplers import RandomSampler, SamplingResult
+from mmdet.registry import TASK_UTILS
+from torch import Tensor
+
+
+@TASK_UTILS.register_module()
+class CappedRandomSampler(RandomSampler):
+    """mmdet's random sampler, which can also work without host waits.
+
+    Where only the positives of a sample are used, all that sampling does is
+    to keep a random subset of them if they are too many. The random numbers
+    are drawn on the device and for all boxes, so how many positives there
+    are need not be known on the host.
+
+    Args:
+        num (int, optional): Boxes in a sample. By default all there are.
+        pos_fraction (float): Share of positives that a sample may have.
+            Defaults to 0.5.
+        **kwargs: As in mmdet's ``RandomSampler``.
+    """
+
+    def __init__(
+        self, num: int | None = None, pos_fraction: float = 0.5, **kwargs
+    ) -> None:
+        super().__init__(num, pos_fraction, **kwargs)
+
+    def keep_positives(self, positive: Tensor) -> Tensor:
+        """Keep a random subset of the positives if they are too many.
+
+        Args:
+            positive (Tensor): True for positives, has shape (num_boxes, ).
+
+        Returns:
+            Tensor: True for those that are kept, has shape (num_boxes, ).
+        """
+        num_boxes = len(positive)
+        num = num_boxes if self.num is None else self.num
+        limit = int(num * self.pos_fraction)
+        if limit >= num_boxes:
+            return positive
+        keys = self.random_keys(num_boxes, positive.device)
+        keys = keys.masked_fill(~positive, float('inf'))
+        drawn = keys.topk(limit, largest=False).indices
+        return positive & torch.zeros_like(positive).index_fill(0, drawn, True)
+
+    def random_keys(self, num_boxes: int, device: torch.device) -> Tensor:
+        """Draw the keys by which positives are kept, the smallest first.
+
+        Args:
+            num_boxes (int): How many.
+            device (torch.device): Where.
+
+        Returns:
+            Tensor: Finite, has shape (num_boxes, ).
+        """
+        return torch.rand(num_boxes, device=device)
+
+    def sample(
+        self, assign_result: object, pred_instances: object, *args, **kwargs
+    ) -> SamplingResult:
+        """Sample positives and negatives as mmdet's heads ask for them.
+
+        Args:
+            assign_result (:obj:`AssignResult`): What boxes are assigned to.
+            pred_instances (:obj:`InstanceData`): ``priors`` of shape
+                (num_boxes, 4).
+            *args, **kwargs: As in mmdet's ``RandomSampler``.
+
+        Returns:
+            :obj:`SamplingResult`: The sample.
+        """
+        if self.num is not None:
+            return super().sample(
+                assign_result, pred_instances, *args, **kwargs
+            )
+        sampler = RandomSampler(
+            num=len(pred_instances),
+            pos_fraction=self.pos_fraction,
+            neg_pos_ub=self.neg_pos_ub,
+            add_gt_as_proposals=self.add_gt_as_proposals,
+            rng=self.rng,
+        )
+        return sampler.sample(assign_result, pred_instances, *args, **kwargs)

@@ -1,0 +1,146 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from collections.abc import Callable, Sequence
+
+import torch
+from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from torch import Tensor
+
+from project.utils.errors import UserError
+
+from ..utils.nms import nms_in_groups
+
+
+@TASK_UTILS.register_module()
+class LevelNMSSelector:
+    """Choose proposals by score, without near copies, from every level.
+
+    Source: `NMS Strikes Back <https://arxiv.org/abs/2212.06137>`_, DETA's
+    first stage. The best proposals of each feature level go through
+    non-maximum suppression, level by level. Of the survivors each level may
+    send an equal share of the queries; what levels leave over goes to the
+    best of the rest. An image with fewer survivors than queries is given the
+    best proposals whether they overlap or not.
+
+    All images and levels are treated at once, and the host waits for the
+    device once, in the suppression itself.
+
+    Args:
+        max_per_level (int): How many proposals of a level are looked at.
+            Defaults to 1000.
+        iou_threshold (float): A proposal is suppressed if its IoU with a
+            better one is larger. Defaults to 0.9.
+
+    Raises:
+        UserError: If a number is out of its range.
+    """
+
+    def __init__(
+        self, max_per_level: int = 1000, iou_threshold: float = 0.9
+    ) -> None:
+        if max_per_level < 1 or not 0 <= iou_threshold <= 1:
+            raise UserError(
+                f'LevelNMSSelector: max_per_level={max_per_level} should be '
+                f'1 or more, and iou_threshold={iou_threshold} an IoU, 0 to 1'
+            )
+        self.max_per_level = max_per_level
+        self.iou_threshold = iou_threshold
+
+    @torch.no_grad()
+    def select(
+        self,
+        scores: Tensor,
+        boxes_of: Callable[[Tensor], Tensor],
+        level_shapes: Sequence[tuple[int, int]],
+        num_wanted: int,
+    ) -> Tensor:
+        """Choose proposals.
+
+        Args:
+            scores (Tensor): Objectness, has shape (bs, num_feat_points).
+            boxes_of (Callable): Gives for indices of shape (bs, n) the
+                log-odds of their boxes (cx, cy, w, h), shape (bs, n, 4).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            num_wanted (int): How many to choose, at most num_feat_points.
+
+        Returns:
+            Tensor: Indices, best first, has shape (bs, num_wanted).
+        """
+        best = scores.topk(num_wanted, dim=1).indices
+        points, levels = self._candidates(scores, level_shapes)
+        if points.shape[1] < num_wanted:
+            return best
+        survives = self._survivors(boxes_of(points), levels, len(level_shapes))
+        marked = _share_among_levels(
+            survives, levels, len(level_shapes), num_wanted
+        )
+        places = (~marked).byte().argsort(dim=1, stable=True)
+        chosen = points.gather(1, places[:, :num_wanted])
+        enough = survives.sum(1, keepdim=True) >= num_wanted
+        return torch.where(enough, chosen, best)
+
+    def _candidates(
+        self, scores: Tensor, level_shapes: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """The best points of each level.
+
+        Returns:
+            tuple[Tensor, Tensor]: Points and their levels, best first, each
+            has shape (bs, num_candidates).
+        """
+        points, levels, start = [], [], 0
+        for level, (height, width) in enumerate(level_shapes):
+            of_level = scores[:, start : start + height * width]
+            count = min(self.max_per_level, height * width)
+            best = of_level.topk(count, dim=1).indices + start
+            points.append(best)
+            levels.append(torch.full_like(best, level))
+            start += height * width
+        points, levels = torch.cat(points, 1), torch.cat(levels, 1)
+        order = scores.gather(1, points).argsort(
+            dim=1, descending=True, stable=True
+        )
+        return points.gather(1, order), levels.gather(1, order)
+
+    def _survivors(
+        self, boxes_unact: Tensor, levels: Tensor, num_levels: int
+    ) -> Tensor:
+        """Which candidates survive, has shape (bs, num_candidates)."""
+        batch_size = len(levels)
+        boxes = bbox_cxcywh_to_xyxy(boxes_unact.sigmoid())
+        boxes = boxes.float().clamp(0, 1)
+        images = torch.arange(batch_size, device=levels.device)
+        # Large levels first: they are suppressed without loss of precision.
+        groups = levels * batch_size + images[:, None]
+        survives = nms_in_groups(
+            boxes.flatten(0, 1),
+            groups.flatten(),
+            num_levels * batch_size,
+            self.iou_threshold,
+        )
+        return survives.view_as(levels)
+
+
+def _share_among_levels(
+    survives: Tensor, levels: Tensor, num_levels: int, num_wanted: int
+) -> Tensor:
+    """Give each level its share, and what is left over to the best.
+
+    Args:
+        survives (Tensor): Who can be chosen, best first, has shape
+            (bs, num_candidates).
+        levels (Tensor): Level of each candidate, has the same shape.
+        num_levels (int): Number of levels.
+        num_wanted (int): How many to choose.
+
+    Returns:
+        Tensor: True for ``num_wanted`` candidates of each image, or for all
+        that survive if these are fewer; has the same shape.
+    """
+    every_level = torch.arange(num_levels, device=levels.device)
+    of_level = survives[..., None] & (levels[..., None] == every_level)
+    rank = of_level.cumsum(1).gather(2, levels[..., None])[..., 0]
+    marked = survives & (rank <= num_wanted // num_levels)
+    missing = num_wanted - marked.sum(1, keepdim=True)
+    rest = survives & ~marked
+    return marked | (rest & (rest.cumsum(1) <= missing))

@@ -1,0 +1,203 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import torch
+from mmdet.models.task_modules import AssignResult, BaseAssigner
+from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from project.utils.errors import UserError
+
+from ..utils.box_ops import box_iou
+from .set_prediction import MatchedPairs, SetTargets
+
+
+@TASK_UTILS.register_module()
+class TopKIoUAssigner(BaseAssigner):
+    """Give each ground truth the boxes that overlap it most.
+
+    Source: `NMS Strikes Back <https://arxiv.org/abs/2212.06137>`_, section 3
+    (DETA), as the authors' code has it. The boxes are known before the
+    network predicts anything from them: anchors, or inputs of the decoder.
+
+    1. A box is positive for the ground truth that it overlaps most if their
+       IoU reaches ``pos_iou_thr``, and also if no box overlaps some ground
+       truth more than it does.
+    2. If there are too many positives, a random subset is kept.
+    3. A ground truth with c positives is paired with the min(c, k) boxes of
+       the largest IoU with it.
+
+    In step 3 all boxes are candidates, whomever they are positive for. So a
+    box can be paired with two ground truths, and a ground truth whose best
+    box overlaps another one more may get no box. The authors acknowledge
+    this as an oversight and published their numbers with it;
+    ``one_gt_per_box`` mends it.
+
+    Boxes without a ground truth are negatives, all of them: there is no
+    band of IoU in which boxes are ignored.
+
+    Args:
+        pos_iou_thr (float): IoU from which on a box is positive.
+        num_per_gt (int): Most boxes of a ground truth, k. Defaults to 4.
+        sampler (dict, optional): Config of the sampler that keeps positives,
+            ``CappedRandomSampler``. By default all are kept.
+        one_gt_per_box (bool): Whether step 3 takes only positives of the
+            ground truth itself. Defaults to False.
+
+    Raises:
+        UserError: If a number is out of its range, or the sampler cannot
+            keep positives.
+    """
+
+    def __init__(
+        self,
+        pos_iou_thr: float,
+        num_per_gt: int = 4,
+        sampler: dict | None = None,
+        one_gt_per_box: bool = False,
+    ) -> None:
+        if not 0 <= pos_iou_thr <= 1:
+            raise UserError(
+                f'TopKIoUAssigner: pos_iou_thr={pos_iou_thr} should be an '
+                'IoU, 0 to 1'
+            )
+        if num_per_gt < 1:
+            raise UserError(
+                f'TopKIoUAssigner: num_per_gt={num_per_gt} should be a number '
+                'of boxes, 1 or more'
+            )
+        self.pos_iou_thr = pos_iou_thr
+        self.num_per_gt = num_per_gt
+        self.sampler = None if sampler is None else TASK_UTILS.build(sampler)
+        if sampler and not hasattr(self.sampler, 'keep_positives'):
+            raise UserError(
+                f'TopKIoUAssigner: sampler.type={sampler["type"]!r} cannot '
+                "keep some of the positives; use 'CappedRandomSampler'"
+            )
+        self.one_gt_per_box = one_gt_per_box
+
+    @torch.no_grad()
+    def assign(
+        self,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        gt_instances_ignore: InstanceData | None = None,
+        **kwargs,
+    ) -> AssignResult:
+        """Assign the boxes of one image, for mmdet's heads.
+
+        A box that is paired with several ground truths goes to the last of
+        them: an ``AssignResult`` holds one.
+
+        Args:
+            pred_instances (:obj:`InstanceData`): ``priors``, boxes
+                (x1, y1, x2, y2) in any unit, has shape (num_boxes, 4).
+            gt_instances (:obj:`InstanceData`): ``bboxes`` in the same unit,
+                has shape (num_gts, 4), and ``labels``, has shape
+                (num_gts, ).
+            gt_instances_ignore (:obj:`InstanceData`, optional): Not used.
+
+        Returns:
+            :obj:`AssignResult`: For each box 0 or, of its ground truth,
+            1 + the index.
+        """
+        priors, gts = pred_instances.priors, gt_instances.bboxes
+        labels = gt_instances.labels
+        gt_inds = labels.new_zeros(len(priors))
+        assigned_labels = torch.full_like(gt_inds, -1)
+        overlaps = priors.new_zeros(len(priors))
+        if len(gts) and len(priors):
+            iou = _iou(gts, priors)
+            boxes, used = self._choose(iou)
+            numbers = torch.arange(1, len(gts) + 1, device=used.device)
+            gt_inds.scatter_reduce_(
+                0, boxes.flatten(), (numbers[:, None] * used).flatten(), 'amax'
+            )
+            overlaps = iou.amax(0)
+            assigned_labels = torch.where(
+                gt_inds > 0, labels[gt_inds - 1], assigned_labels
+            )
+        return AssignResult(len(gts), gt_inds, overlaps, assigned_labels)
+
+    @torch.no_grad()
+    def pairs(
+        self, priors: Tensor, targets: SetTargets, num_layers: int = 1
+    ) -> MatchedPairs:
+        """Assign the boxes of a batch, for the set-prediction core.
+
+        The host waits for the device once, to learn how many pairs there
+        are.
+
+        Args:
+            priors (Tensor): Boxes (cx, cy, w, h) in [0, 1] that stand for
+                the queries, has shape (bs, num_queries, 4).
+            targets (SetTargets): Ground truth.
+            num_layers (int): Layers that learn the same pairs. Defaults
+                to 1.
+
+        Returns:
+            MatchedPairs: Pairs of all the layers, in each by ground truth,
+            then by falling IoU.
+        """
+        priors = priors.to(torch.promote_types(priors.dtype, torch.float32))
+        corners = bbox_cxcywh_to_xyxy(priors)
+        gts = bbox_cxcywh_to_xyxy(targets.bboxes_normalized)
+        chosen = [
+            self._choose(_iou(gts[targets.of_image(image)], corners[image]))
+            for image in range(len(priors))
+        ]
+        boxes, used = (torch.cat(part) for part in zip(*chosen, strict=True))
+        kept = used.flatten().nonzero()[:, 0]
+        # As wide as there are boxes to choose from, which may be none.
+        target = kept // max(boxes.shape[1], 1)
+        image = torch.arange(len(priors)).repeat_interleave(
+            torch.tensor(targets.counts)
+        )
+        image = image.to(kept.device, non_blocking=True)[target]
+        layers = torch.arange(num_layers, device=kept.device)
+        return MatchedPairs(
+            layer=layers.repeat_interleave(len(kept)),
+            image=image.repeat(num_layers),
+            query=boxes.flatten()[kept].repeat(num_layers),
+            target=target.repeat(num_layers),
+            counts=[len(kept)] * num_layers,
+        )
+
+    def _choose(self, iou: Tensor) -> tuple[Tensor, Tensor]:
+        """Choose the boxes of each ground truth of an image.
+
+        Args:
+            iou (Tensor): Has shape (num_gts, num_boxes).
+
+        Returns:
+            tuple[Tensor, Tensor]: The boxes with the largest IoU, and which
+            of them are paired; each has shape (num_gts, min(k, num_boxes)).
+        """
+        num_gts, num_boxes = iou.shape
+        count = min(self.num_per_gt, num_boxes)
+        if not iou.numel():
+            shape = (num_gts, count)
+            return (
+                torch.zeros(shape, dtype=torch.long, device=iou.device),
+                torch.zeros(shape, dtype=torch.bool, device=iou.device),
+            )
+        best, owner = iou.max(0)
+        positive = (best >= self.pos_iou_thr) | (
+            iou == iou.amax(1, keepdim=True)
+        ).any(0)
+        if self.sampler is not None:
+            positive = self.sampler.keep_positives(positive)
+        num_positives = owner.new_zeros(num_gts)
+        num_positives.scatter_add_(0, owner, positive.long())
+        if self.one_gt_per_box:
+            gts = torch.arange(num_gts, device=iou.device)
+            own = positive & (owner == gts[:, None])
+            iou = iou.masked_fill(~own, -1)
+        boxes = iou.topk(count, dim=1).indices
+        ranks = torch.arange(count, device=iou.device)
+        return boxes, ranks < num_positives[:, None]
+
+
+def _iou(gts: Tensor, boxes: Tensor) -> Tensor:
+    """IoU of corner boxes, 0 of two without area: (num_gts, num_boxes)."""
+    return box_iou(gts[:, None], boxes[None], eps=0).nan_to_num(nan=0)

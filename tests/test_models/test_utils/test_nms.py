@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import Tensor
+
+from project.models.utils.nms import nms_in_groups
+
+
+def random_boxes(count: int, seed: int = 0, spread: float = 0.03) -> Tensor:
+    """Boxes in [0, 1] around a few places, so that many overlap."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    places = rand(6, 4) * 0.4 + 0.2
+    boxes = places[(rand(count) * 6).long()]
+    boxes = boxes + (rand(count, 4) - 0.5) * spread
+    centers, sizes = boxes.chunk(2, 1)
+    return torch.cat([centers - sizes / 2, centers + sizes / 2], 1).clamp(0, 1)
+
+
+def greedy(boxes: Tensor, groups: Tensor, threshold: float) -> list[bool]:
+    """One box after another, in the arithmetic of the boxes."""
+    left, top, right, bottom = boxes.T
+    areas = (right - left) * (bottom - top)
+    kept = [True] * len(boxes)
+    for i in range(len(boxes)):
+        width = right.minimum(right[i]) - left.maximum(left[i])
+        height = bottom.minimum(bottom[i]) - top.maximum(top[i])
+        overlap = width.clamp(min=0) * height.clamp(min=0)
+        iou = overlap / (areas[i] + areas - overlap)
+        hit = (iou > threshold) & (groups == groups[i])
+        if kept[i]:
+            for j in range(i + 1, len(boxes)):
+                kept[j] = kept[j] and not hit[j]
+    return kept
+
+
+@pytest.mark.parametrize('num_groups', [1, 3, 10, 80])
+def test_greedy_within_each_group(num_groups: int) -> None:
+    boxes = random_boxes(400)
+    groups = torch.arange(400) % num_groups
+    kept = nms_in_groups(boxes, groups, num_groups, 0.8)
+    assert kept.tolist() == greedy(boxes, groups, 0.8)
+    assert 0 < kept.sum() < 400
+
+
+def test_the_first_groups_lose_no_precision() -> None:
+    """Thresholds at the very IoU of two boxes, which must not pass it."""
+    boxes = random_boxes(40, seed=1)
+    # Sixteen groups of pairs in nine and more cells; ask for the first four.
+    for i in range(0, 40, 2):
+        pair = boxes[i : i + 2]
+        width, height = (pair[:, 2:].amin(0) - pair[:, :2].amax(0)).clamp(
+            min=0
+        )
+        overlap = width * height
+        areas = (pair[:, 2] - pair[:, 0]) * (pair[:, 3] - pair[:, 1])
+        iou = overlap / (areas[0] + areas[1] - overlap)
+        if not 0 < iou < 1:
+            continue
+        below = torch.nextafter(iou, torch.tensor(0.0)).item()
+        for group in range(4):
+            groups = torch.full((2,), group)
+            assert nms_in_groups(pair, groups, 16, iou.item()).all()
+            kept = nms_in_groups(pair, groups, 16, below)
+            assert kept.tolist() == [True, False]
+
+
+def test_boxes_without_area_stay() -> None:
+    boxes = torch.tensor([[0.5, 0.5, 0.5, 0.5]] * 3)
+    assert nms_in_groups(boxes, torch.zeros(3).long(), 1, 0.5).all()
+
+
+def test_equal_boxes_leave_the_first() -> None:
+    boxes = torch.tensor([[0.2, 0.2, 0.6, 0.6]] * 9, dtype=torch.float64)
+    groups = torch.tensor([0, 1, 2] * 3)
+    kept = nms_in_groups(boxes, groups, 3, 0.9)
+    assert kept.tolist() == [True] * 3 + [False] * 6
+
+
+def test_no_boxes() -> None:
+    kept = nms_in_groups(torch.zeros(0, 4), torch.zeros(0).long(), 5, 0.9)
+    assert kept.shape == (0,)
