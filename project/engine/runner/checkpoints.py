@@ -57,6 +57,9 @@ def check_checkpoint(
 ) -> None:
     """Raise unless a checkpoint holds just the weights of a model.
 
+    A model may have a method ``is_second_name``, which tells the names that
+    it drops on loading.
+
     Args:
         path (str): A file or an address that mmengine can load from.
         model (nn.Module): The model, without wrappers.
@@ -72,6 +75,12 @@ def check_checkpoint(
         for name, value in _weights(path, _read(path)).items()
         if isinstance(value, Tensor)
     }
+    if hasattr(model, 'is_second_name'):
+        found = {
+            name: shape
+            for name, shape in found.items()
+            if not model.is_second_name(name)
+        }
     expected = {
         name: tuple(value.shape) for name, value in model.state_dict().items()
     }

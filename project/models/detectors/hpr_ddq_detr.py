@@ -18,6 +18,9 @@ from .base_dino import BaseDINO
 from .hpr_detr import ReaugmentedMixin
 
 
+_SECOND_NAMES = 'decoder.aux_reg_branches.'
+
+
 @MODELS.register_module()
 class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
     """DDQ with HPR's three refiners.
@@ -75,6 +78,21 @@ class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
             **kwargs,
         )
         self.register_load_state_dict_pre_hook(_drop_second_names)
+
+    @staticmethod
+    def is_second_name(name: str) -> bool:
+        """Whether a name in a checkpoint is another one's second name.
+
+        mmdet's DDQ hangs the dense queries' box heads on its decoder as well
+        when it is trained. These names are dropped on loading.
+
+        Args:
+            name (str): Name of a tensor.
+
+        Returns:
+            bool: Whether it is one of them.
+        """
+        return name.startswith(_SECOND_NAMES)
 
     def _init_contents(self) -> None:
         """Initialize what turns memory into contents."""
@@ -236,12 +254,10 @@ def _drop_second_names(
 ) -> None:
     """Drop the second names of box heads in checkpoints of trained models.
 
-    mmdet's DDQ hangs the dense queries' box heads on its decoder as well.
-
     Raises:
         UserError: If the tensors of two names differ.
     """
-    start = f'{prefix}decoder.aux_reg_branches.'
+    start = f'{prefix}{_SECOND_NAMES}'
     for second in [name for name in state_dict if name.startswith(start)]:
         first = second.replace('decoder.', 'bbox_head.', 1)
         tensor = state_dict.pop(second)
