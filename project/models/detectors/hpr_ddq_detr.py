@@ -17,7 +17,6 @@ from ..utils.points import gather_points
 from .base_dino import BaseDINO
 from .hpr_detr import ReaugmentedMixin
 
-
 _SECOND_NAMES = 'decoder.aux_reg_branches.'
 
 
