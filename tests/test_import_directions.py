@@ -56,10 +56,7 @@ ALLOWED = {
         'project',
         'tests.helpers',
     },
-    'tools.analysis_tools.benchmark_hpr_decoder': {
-        'project',
-        'tests.helpers',
-    },
+    'tools.analysis_tools.benchmark_hpr_decoder': {'tests.helpers'},
     'configs': set(),
 }
 GATHERING = ('project', 'project.models')

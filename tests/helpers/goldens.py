@@ -231,10 +231,10 @@ def subsample(tensor: Tensor, rule: str) -> Tensor:
 
 
 def _parse_index(text: str) -> slice | int | list[int] | EllipsisType:
-    if text == '...':
-        return ...
     if text.startswith('['):
         return json.loads(text)
+    if text == '...':
+        return ...
     if ':' not in text:
         return int(text)
     return slice(*(int(part) if part else None for part in text.split(':')))

@@ -57,6 +57,9 @@ def check_checkpoint(
 ) -> None:
     """Raise unless a checkpoint holds just the weights of a model.
 
+    A tensor that is saved once more, exactly, under a name that the model does
+    not have is no difference.
+
     Args:
         path (str): A file or an address that mmengine can load from.
         model (nn.Module): The model, without wrappers.

@@ -102,12 +102,12 @@ class DETAHead(SetPredictionHead):
             cls_scores, bbox_preds, *args, **kwargs
         )
         second = replace(
-            second, prior_assigner=self.second_stage_assigner, priors=proposals
+            second, assigner=self.second_stage_assigner, priors=proposals
         )
         first = [
             replace(
                 predictions,
-                prior_assigner=self.first_stage_assigner,
+                assigner=self.first_stage_assigner,
                 priors=enc_outputs_anchors,
             )
             for predictions in first

@@ -66,7 +66,7 @@ class HPRDDQDETRHead(HPRDETRHead):
             loss_iou=GIoULoss(loss_weight=2.0),
             per_image=True,
             skip_empty=True,
-            assigner=MixedHungarianAssigner(costs),
+            matcher=MixedHungarianAssigner(costs),
         )
 
     def _init_layers(self) -> None:

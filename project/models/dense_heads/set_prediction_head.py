@@ -11,11 +11,11 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..layers.auxiliary import AuxiliaryBranch
 from ..layers.transformer.deformable_layers import refine_reference
 from ..layers.transformer.query_groups import QueryGroups
 from ..losses.set_criterion import SetCriterion, set_classification_loss
 from ..task_modules.set_prediction import PredictionSet, SetTargets
-from ..utils.auxiliary_branch import AuxiliaryBranch
 from ..utils.points import gather_points
 
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
+from ..layers.auxiliary import AuxiliaryBranch
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.deformable_layers import (
     BoxRefinementDecoder,
     DeformableEncoder,
 )
 from ..layers.transformer.query_groups import QueryGroups
-from ..utils.auxiliary_branch import AuxiliaryBranch
 from ..utils.box_ops import image_sizes
 from ..utils.points import gather_points
 

@@ -155,10 +155,10 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
             those that the head's loss takes besides its results: the first
             stage's outputs and ``denoising``. Nothing in evaluation.
         """
-        references, head_inputs = self.propose(
+        references, features, head_inputs = self.propose(
             memory, memory_mask, level_shapes
         )
-        query, _ = self.embed_proposals(references)
+        query, _ = self.embed_proposals(references, features)
         groups = self.query_groups(query.shape[1])
         if self.training and self.use_dn:
             denoising = self._denoising_queries(batch_data_samples, references)
@@ -180,7 +180,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         memory: Tensor,
         memory_mask: Tensor | None,
         level_shapes: LevelShapes,
-    ) -> tuple[Tensor, dict]:
+    ) -> tuple[Tensor, Tensor, dict]:
         """First stage: the points that are surest of some class.
 
         Args:
@@ -189,10 +189,12 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
             level_shapes (Sequence[tuple[int, int]]): As there.
 
         Returns:
-            tuple[Tensor, dict]: Log-odds of the chosen boxes, without
-            gradient, best first, has shape (bs, num_queries, 4); and, for
-            the loss, ``enc_outputs_class`` and ``enc_outputs_coord`` of the
-            chosen points, empty in evaluation.
+            tuple[Tensor, Tensor, dict]: Log-odds of the chosen boxes,
+            without gradient, best first, has shape (bs, num_queries, 4); the
+            transformed memory there, without gradient, has shape
+            (bs, num_queries, dim); and, for the loss, ``enc_outputs_class``
+            and ``enc_outputs_coord`` of the chosen points, empty in
+            evaluation.
         """
         if memory_mask is None:  # without it mmdet moves sizes to the device
             memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
@@ -201,26 +203,37 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         )
         branch = self.decoder.num_layers
         logits = self.bbox_head.cls_branches[branch](memory)
-        chosen = self._top_proposals(logits.amax(-1))
-        # Boxes of the chosen points are all that anything depends on.
-        deltas = self.bbox_head.reg_branches[branch](
-            gather_points(memory, chosen)
+        reg_head = self.bbox_head.reg_branches[branch]
+
+        def boxes_of(points: Tensor) -> Tensor:
+            deltas = reg_head(gather_points(memory, points))
+            return deltas + gather_points(anchors, points)
+
+        chosen = self.choose_proposals(
+            logits.amax(-1),
+            lambda points: boxes_of(points).detach(),
+            level_shapes,
         )
-        boxes = deltas + gather_points(anchors, chosen)
+        # Boxes of the chosen points are all that anything depends on.
+        boxes = boxes_of(chosen)
+        features = gather_points(memory.detach(), chosen)
         if not self.training:
-            return boxes, dict()
+            return boxes, features, dict()
         outputs = dict(
             enc_outputs_class=gather_points(logits, chosen),
             enc_outputs_coord=boxes.sigmoid(),
         )
-        return boxes.detach(), outputs
+        return boxes.detach(), features, outputs
 
-    def embed_proposals(self, references_unact: Tensor) -> tuple[Tensor, None]:
+    def embed_proposals(
+        self, references_unact: Tensor, features: Tensor
+    ) -> tuple[Tensor, None]:
         """Learned contents, by rank; the decoder makes the positions.
 
         Args:
             references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), best
                 first, has shape (bs, num_queries, 4).
+            features (Tensor): Unused.
 
         Returns:
             tuple[Tensor, None]: ``query``, has shape (bs, num_queries, dim).

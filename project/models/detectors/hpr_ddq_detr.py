@@ -17,6 +17,8 @@ from ..utils.points import gather_points
 from .base_dino import BaseDINO
 from .hpr_detr import ReaugmentedMixin
 
+_SECOND_NAMES = 'decoder.aux_reg_branches.'
+
 
 @MODELS.register_module()
 class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
@@ -236,12 +238,10 @@ def _drop_second_names(
 ) -> None:
     """Drop the second names of box heads in checkpoints of trained models.
 
-    mmdet's DDQ hangs the dense queries' box heads on its decoder as well.
-
     Raises:
         UserError: If the tensors of two names differ.
     """
-    start = f'{prefix}decoder.aux_reg_branches.'
+    start = f'{prefix}{_SECOND_NAMES}'
     for second in [name for name in state_dict if name.startswith(start)]:
         first = second.replace('decoder.', 'bbox_head.', 1)
         tensor = state_dict.pop(second)

@@ -262,7 +262,7 @@ class SetCriterion:
             weights = torch.ones_like(loss_bbox).detach()
         change = loss_cls.correction(scores, context)
         if predictions.pairs is not None:
-            num_rows = boxes.flatten(0, 2).shape[0]
+            num_rows = boxes.shape[:3].numel()
             change = change * _decides_class(rows, pairs, num_rows)
         return (change, loss_bbox, loss_iou), weights
 

@@ -38,6 +38,8 @@ def mmdet_config(config: ConfigDict) -> ConfigDict:
     for name in ('all_layers_num_gt_repeat', 'alpha', 'gamma', 'tau'):
         del config.bbox_head[name]
     config.train_cfg = None
+    for coder in (config.encoder, config.decoder):
+        coder.pop('num_cp', None)
     return config
 
 

@@ -292,7 +292,6 @@ def test_anchors_that_cannot_be_spread() -> None:
             'dn_deformable_r50_oneempty',
             [f'class_embed.{i}.bias' for i in range(6)],
         ),
-        ('dn_encoder_only_r50_3pat_a', ['class_embed.bias']),
     ],
 )
 def test_80_classes_detect_what_91_category_ids_did(

@@ -1,6 +1,7 @@
 import json
 import re
 from functools import partial
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -11,6 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 import project  # noqa: F401
+from project.engine.runner.checkpoints import check_checkpoint
 from project.utils.errors import UserError
 from tests.helpers.checkpoints import GOLDENS
 from tests.helpers.configs import CONFIGS
@@ -187,7 +189,7 @@ def test_recomputed_layers_give_the_same() -> None:
     torch.testing.assert_close(*results, rtol=0, atol=1e-10)
 
 
-def test_second_names_of_trained_ddq_are_dropped() -> None:
+def test_second_names_of_trained_ddq_are_dropped(tmp_path: Path) -> None:
     model = build_model(toy_config('ddq'))
     weights = model.state_dict()
     second = {
@@ -198,6 +200,8 @@ def test_second_names_of_trained_ddq_are_dropped() -> None:
     assert len(second) == 12
     fresh = build_model(toy_config('ddq'), seed=1)
     fresh.load_state_dict({**weights, **second})
+    torch.save({**weights, **second}, tmp_path / 'trained.pth')
+    check_checkpoint(str(tmp_path / 'trained.pth'), fresh)
     for name, tensor in fresh.state_dict().items():
         assert tensor.equal(weights[name]), name
     next(iter(second.values())).add_(1)

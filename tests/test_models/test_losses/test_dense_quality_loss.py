@@ -40,7 +40,7 @@ def test_losses_are_those_of_mmdet(num_gts: tuple[int, int]) -> None:
         loss_iou=GIoULoss(loss_weight=2.0),
         per_image=True,
         skip_empty=True,
-        assigner=MixedHungarianAssigner(COSTS),
+        matcher=MixedHungarianAssigner(COSTS),
     )
     criterion = SetCriterion(
         MixedHungarianAssigner(COSTS), FocalLoss(), L1Loss(), GIoULoss()

@@ -337,7 +337,7 @@ def test_a_set_may_have_its_own_assigner() -> None:
             return given
 
     predictions = PredictionSet(
-        '', scores, boxes, prior_assigner=Assigner(), priors=boxes[0]
+        '', scores, boxes, assigner=Assigner(), priors=boxes[0]
     )
     losses = make_criterion()([predictions], targets)
     ((priors, seen, num_layers),) = asked

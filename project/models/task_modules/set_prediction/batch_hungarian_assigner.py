@@ -136,7 +136,7 @@ class BatchHungarianAssigner(HungarianAssigner):
             PendingMatch: Whose ``result()`` solves the assignments.
         """
         blocks = [
-            (predictions.assigner or self)._cost_block(
+            (predictions.matcher or self)._cost_block(
                 predictions, targets, index, image
             )
             for index, predictions in enumerate(sets)

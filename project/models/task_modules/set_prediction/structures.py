@@ -173,11 +173,11 @@ class PredictionSet:
             of which are a list, instead of their sum. Defaults to False.
         skip_empty (bool): Whether images without targets have no loss; needs
             ``per_image``. Defaults to False.
-        assigner (optional): A ``BatchHungarianAssigner`` with other costs,
+        matcher (optional): A ``BatchHungarianAssigner`` with other costs,
             for this set. By default that of the criterion.
         pairs (MatchedPairs, optional): Pairs known beforehand, as in
             denoising. By default they are matched.
-        prior_assigner (optional): Finds the pairs by ``priors`` alone, in the
+        assigner (optional): Finds the pairs by ``priors`` alone, in the
             place of matching, with a method ``pairs(priors, targets,
             num_layers)`` as ``TopKIoUAssigner`` has it.
         priors (Tensor, optional): Boxes (cx, cy, w, h) in [0, 1] that stand
@@ -200,19 +200,17 @@ class PredictionSet:
     valid: Tensor | None = None
     per_image: bool = False
     skip_empty: bool = False
-    assigner: Any = None
+    matcher: Any = None
     pairs: MatchedPairs | None = None
-    prior_assigner: Any = None
+    assigner: Any = None
     priors: Tensor | None = None
     branch: str = ''
 
     def assigned(self, targets: SetTargets) -> 'PredictionSet':
         """The set with its pairs, if they follow from its priors."""
-        if self.prior_assigner is None:
+        if self.assigner is None:
             return self
-        pairs = self.prior_assigner.pairs(
-            self.priors, targets, self.num_layers
-        )
+        pairs = self.assigner.pairs(self.priors, targets, self.num_layers)
         return replace(self, pairs=pairs)
 
     @property
