@@ -5,8 +5,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmdet.registry import DATASETS, MODELS
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
@@ -16,6 +17,26 @@ from project.engine.runner.checkpoints import check_checkpoint
 from project.engine.runner.checks import check_data, check_model
 from project.engine.runner.resolve import resolve_config
 from project.utils.errors import UserError
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every tool that runs a model.
+
+    Args:
+        parser: Gets ``--device`` and ``--cfg-options``.
+    """
+    parser.add_argument(
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='where models run',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of each config',
+    )
 
 
 def read_config(path: str, options: dict[str, Any] | None = None) -> Config:

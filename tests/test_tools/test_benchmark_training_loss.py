@@ -20,7 +20,7 @@ def test_table(capsys: pytest.CaptureFixture) -> None:
         ]
     )
     row = re.search(
-        r'([\d.]+) \| +([\d.]+) \| +([\d.]+)% \| +([\d.]+) \| toy',
+        r'([\d.]+) \| +([\d.]+) \| +([\d.]+)% \| +([\d.]+) \| 1: .*toy',
         capsys.readouterr().out,
     )
     step, losses, share, ratio = map(float, row.groups())

@@ -16,11 +16,11 @@ from time import perf_counter
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from project.apis import positive_int, read_config
+from project.apis import add_model_arguments, positive_int, read_config
 from project.engine.runner.resolve import resolve_config
 from project.utils.errors import UserError
 
@@ -73,7 +73,7 @@ def random_image(
 def time_in_turn(
     variants: dict[str, Callable[[], object]],
     repeats: int,
-    wait: Callable[[], None],
+    wait: Callable[[], object],
 ) -> dict[str, list[float]]:
     """Run all variants in turn, once to warm up and then ``repeats`` times.
 
@@ -104,12 +104,16 @@ def detect(
     model.predict(batch, samples)
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def add_benchmark_arguments(
+    parser: argparse.ArgumentParser, shape: tuple[int, int], repeats: int
+) -> None:
+    """Add the options of a benchmark of several detectors.
+
+    Args:
+        parser: Gets the options.
+        shape: Default size (h, w) of the images.
+        repeats: How often each detector runs by default.
+    """
     parser.add_argument(
         'configs',
         nargs='+',
@@ -118,33 +122,46 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--shape',
-        type=int,
+        type=positive_int,
         nargs=2,
-        default=(800, 1333),
+        default=shape,
         metavar=('H', 'W'),
-        help='size of the image in pixels',
+        help='size of the images in pixels',
     )
     parser.add_argument(
         '--repeats',
         type=positive_int,
-        default=9,
+        default=repeats,
         help='runs of each detector',
     )
     parser.add_argument(
-        '--threads', type=int, default=1, help='CPU threads of torch'
+        '--threads',
+        type=positive_int,
+        default=1,
+        help='CPU threads of torch',
     )
-    parser.add_argument(
-        '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='where the models run',
+    add_model_arguments(parser)
+
+
+def waiting_for(device: str) -> Callable[[], object]:
+    """Give what waits until a device has done its work."""
+    if device.startswith('cuda'):
+        return partial(torch.cuda.synchronize, device)
+    return lambda: None
+
+
+def median_ratio(seconds: Sequence[float], others: Sequence[float]) -> float:
+    """Ratio of runs; those of one turn are neighbours, also in noise."""
+    return median(a / b for a, b in zip(seconds, others, strict=True))
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of all the configs',
-    )
+    add_benchmark_arguments(parser, shape=(800, 1333), repeats=9)
     return parser.parse_args(argv)
 
 
@@ -166,14 +183,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
     except UserError as error:
         sys.exit(f'Error: {error}')
-    on_gpu = args.device.startswith('cuda')
-    wait = partial(torch.cuda.synchronize, args.device) if on_gpu else int
-    seconds = time_in_turn(variants, args.repeats, wait)
+    seconds = time_in_turn(variants, args.repeats, waiting_for(args.device))
     first = next(iter(seconds.values()))
     print('median s | ratio to the first | config')
     for name, times in seconds.items():
-        # Runs of one turn are neighbours in time, and so is their noise.
-        ratio = median(a / b for a, b in zip(times, first, strict=True))
+        ratio = median_ratio(times, first)
         print(f'{median(times):8.4f} | {ratio:18.3f} | {name}')
 
 

@@ -11,18 +11,22 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import torch
-from benchmark_inference import build_detector, time_in_turn
+from benchmark_inference import (
+    add_benchmark_arguments,
+    build_detector,
+    median_ratio,
+    time_in_turn,
+    waiting_for,
+)
 from mmdet.structures import DetDataSample
-from mmengine.config import DictAction
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from project.apis import read_config
+from project.apis import positive_int, read_config
 from project.utils.errors import UserError
 
 
@@ -37,7 +41,9 @@ class TimedCriterion:
         wait: Called before the clock is read.
     """
 
-    def __init__(self, criterion: Callable, wait: Callable[[], None]) -> None:
+    def __init__(
+        self, criterion: Callable, wait: Callable[[], object]
+    ) -> None:
         self.criterion = criterion
         self.wait = wait
         self.seconds: list[float] = []
@@ -113,38 +119,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    add_benchmark_arguments(parser, shape=(320, 320), repeats=5)
     parser.add_argument(
-        'configs', nargs='+', help='config files; ratios are to the first'
+        '--batch-size', type=positive_int, default=2, help='images'
     )
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs=2,
-        default=(320, 320),
-        metavar=('H', 'W'),
-        help='size of the images in pixels',
-    )
-    parser.add_argument('--batch-size', type=int, default=2, help='images')
     parser.add_argument(
         '--gts', type=int, default=20, help='objects of each image'
-    )
-    parser.add_argument(
-        '--repeats', type=int, default=5, help='steps of each detector'
-    )
-    parser.add_argument(
-        '--threads', type=int, default=1, help='CPU threads of torch'
-    )
-    parser.add_argument(
-        '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='where the models run',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of all the configs',
     )
     return parser.parse_args(argv)
 
@@ -153,33 +133,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark and print a table."""
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
-    on_gpu = args.device.startswith('cuda')
-    wait = torch.cuda.synchronize if on_gpu else (lambda: None)
+    wait = waiting_for(args.device)
     timers, variants = {}, {}
     try:
-        for path in args.configs:
+        for label, path in enumerate(args.configs, 1):
+            name = f'{label}: {path}'
             config = read_config(path, args.cfg_options)
             model = build_detector(config, args.device).train()
             head = model.bbox_head
-            timers[path] = TimedCriterion(head.criterion, wait)
-            head.criterion = timers[path]
+            timers[name] = TimedCriterion(head.criterion, wait)
+            head.criterion = timers[name]
             batch = random_batch(args, head.num_classes)
-            variants[path] = partial(train_step, model, *batch)
+            variants[name] = partial(train_step, model, *batch)
     except UserError as error:
         sys.exit(f'Error: {error}')
     steps = time_in_turn(variants, args.repeats, wait)
-    losses = {path: timer.seconds[1:] for path, timer in timers.items()}
-    first = losses[args.configs[0]]
+    losses = {name: timer.seconds[1:] for name, timer in timers.items()}
+    first = next(iter(losses.values()))
     print('step s | matching and losses s | share | to the first | config')
-    for path, seconds in losses.items():
-        # Runs of one turn are neighbours in time, and so is their noise.
-        ratio = median(a / b for a, b in zip(seconds, first, strict=True))
-        share = median(
-            a / b for a, b in zip(seconds, steps[path], strict=True)
-        )
+    for name, seconds in losses.items():
+        share = median_ratio(seconds, steps[name])
         print(
-            f'{median(steps[path]):6.2f} | {median(seconds):21.4f} | '
-            f'{share:5.1%} | {ratio:12.3f} | {Path(path).name}'
+            f'{median(steps[name]):6.2f} | {median(seconds):21.4f} | '
+            f'{share:5.1%} | {median_ratio(seconds, first):12.3f} | {name}'
         )
 
 

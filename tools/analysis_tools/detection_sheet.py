@@ -14,11 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from mmengine.config import DictAction
 from mmengine.dataset import BaseDataset, pseudo_collate
 from torch import nn
 
-from project.apis import load_detector, read_config
+from project.apis import add_model_arguments, load_detector, read_config
 from project.utils.errors import UserError
 
 COLORS = (
@@ -211,18 +210,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--score-thr', type=float, default=0.3, help='lowest score drawn'
     )
     parser.add_argument('--title', help='line above the sheet')
-    parser.add_argument(
-        '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='where the model runs',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config',
-    )
+    add_model_arguments(parser)
     return parser.parse_args(argv)
 
 

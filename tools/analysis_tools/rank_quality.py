@@ -15,12 +15,16 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
-from mmengine.config import DictAction
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
-from project.apis import load_detector, positive_int, read_config
+from project.apis import (
+    add_model_arguments,
+    load_detector,
+    positive_int,
+    read_config,
+)
 from project.evaluation import RankQuality
 from project.utils.errors import UserError
 
@@ -249,18 +253,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--iou-thr', type=float, default=0.5, help='overlap of a hit'
     )
     parser.add_argument('--title', help='line above the picture')
-    parser.add_argument(
-        '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='where the model runs',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config',
-    )
+    add_model_arguments(parser)
     return parser.parse_args(argv)
 
 

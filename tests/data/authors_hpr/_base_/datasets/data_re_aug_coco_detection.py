@@ -1,5 +1,5 @@
 dataset_type = 'CocoDataset'
-data_root = '/tmp/coco2017/'
+data_root = 'data/coco2017/'
 backend_args = None
 
 color_space = [

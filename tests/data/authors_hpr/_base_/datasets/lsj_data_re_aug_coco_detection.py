@@ -1,7 +1,7 @@
 # Loader, evaluator, hooks and a schedule to be replaced come from mmdet.
 _base_ = 'mmdet::common/ssj_scp_270k_coco-instance.py'
 
-data_root = '/tmp/coco2017/'
+data_root = 'data/coco2017/'
 image_size = (1024, 1024)
 
 color_space = [
