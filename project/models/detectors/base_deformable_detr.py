@@ -7,6 +7,7 @@ from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
+from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.registry import TASK_UTILS
@@ -128,6 +129,30 @@ class BaseDeformableDETR(DeformableDETR):
         for module in self.decoder.modules():
             if hasattr(module, 'reset_weights'):
                 module.reset_weights()
+
+    def _init_transformer(self) -> None:
+        """Draw matrices from Xavier's distribution, but deformable ones.
+
+        For a detector that initializes its queries otherwise than mmdet's.
+        """
+        for coder in (self.encoder, self.decoder):
+            for name, parameter in coder.named_parameters():
+                if parameter.dim() > 1 and self.is_drawn(name):
+                    nn.init.xavier_uniform_(parameter)
+        for module in self.modules():
+            if isinstance(module, MultiScaleDeformableAttention):
+                module.init_weights()
+
+    def is_drawn(self, name: str) -> bool:
+        """Whether a matrix of the transformer starts from random numbers.
+
+        Args:
+            name (str): Name within encoder or decoder.
+
+        Returns:
+            bool: False if it stays as it was built. By default all are.
+        """
+        return True
 
     def _init_layers(self) -> None:
         """Initialize layers except for backbone, neck and bbox_head."""

@@ -2,7 +2,6 @@
 from typing import Any
 
 import torch
-from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.models.detectors import DeformableDETR
 from mmdet.structures import OptSampleList
 from torch import Tensor, nn
@@ -38,6 +37,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
     """
 
     decoder_class = DINODecoder
+    dn_generator_class = ContrastiveDNQueryGenerator
 
     def __init__(
         self,
@@ -97,36 +97,15 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
             **(settings.get('group_cfg') or {}),
         }
         settings.setdefault('box_noise_scale', 1.0)
-        self.dn_query_generator = ContrastiveDNQueryGenerator(
-            num_classes=self.bbox_head.num_classes,
-            embed_dims=self.embed_dims,
-            **settings,
-        )
+        super()._init_denoising(settings)
 
     def init_weights(self) -> None:
         """Initialize weights of the transformer and other components."""
         super(DeformableDETR, self).init_weights()
-        for coder in (self.encoder, self.decoder):
-            for name, parameter in coder.named_parameters():
-                if parameter.dim() > 1 and self.is_drawn(name):
-                    nn.init.xavier_uniform_(parameter)
-        for module in self.modules():
-            if isinstance(module, MultiScaleDeformableAttention):
-                module.init_weights()
+        self._init_transformer()
         nn.init.xavier_uniform_(self.memory_trans_fc.weight)
         self._init_content_weights()
         nn.init.normal_(self.level_embed)
-
-    def is_drawn(self, name: str) -> bool:
-        """Whether a matrix of the transformer starts from random numbers.
-
-        Args:
-            name (str): Name within encoder or decoder.
-
-        Returns:
-            bool: False if it stays as it was built. By default all are.
-        """
-        return True
 
     def _init_content_weights(self) -> None:
         """Initialize the weights that contents come from."""

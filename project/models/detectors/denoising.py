@@ -19,17 +19,18 @@ class DenoisingMixin:
     """
 
     dn_query_generator: DNQueryGenerator
+    dn_generator_class = DNQueryGenerator
 
     def _init_denoising(self, dn_cfg: dict | None) -> None:
         """Build the generator, for the classes of the head."""
-        known = list(signature(DNQueryGenerator).parameters)[2:]
+        known = list(signature(self.dn_generator_class).parameters)[2:]
         unknown = sorted(set(dn_cfg or {}) - set(known))
         if unknown:
             raise UserError(
                 f'model.dn_cfg has the unknown key {unknown[0]!r}; it takes '
                 f'{", ".join(known)}'
             )
-        self.dn_query_generator = DNQueryGenerator(
+        self.dn_query_generator = self.dn_generator_class(
             num_classes=self.bbox_head.num_classes,
             embed_dims=self.embed_dims,
             **(dn_cfg or {}),

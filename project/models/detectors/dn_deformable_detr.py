@@ -2,7 +2,6 @@
 from typing import Any
 
 import torch
-from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.layers import inverse_sigmoid
 from mmdet.registry import MODELS
@@ -81,16 +80,6 @@ class DNDeformableDETR(DenoisingMixin, BaseDeformableDETR):
             anchors = torch.rand_like(self.refpoint_embed.weight)
             anchors = inverse_sigmoid(anchors).clamp(-3, 3)
             self.refpoint_embed.weight.data.copy_(anchors)
-
-    def _init_transformer(self) -> None:
-        """Draw matrices from Xavier's distribution, but deformable ones."""
-        for coder in (self.encoder, self.decoder):
-            for parameter in coder.parameters():
-                if parameter.dim() > 1:
-                    nn.init.xavier_uniform_(parameter)
-        for module in self.modules():
-            if isinstance(module, MultiScaleDeformableAttention):
-                module.init_weights()
 
     def pre_decoder(
         self,

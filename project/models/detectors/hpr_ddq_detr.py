@@ -86,7 +86,7 @@ class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
         """Leave the contents' layer as PyTorch makes it."""
 
     def is_drawn(self, name: str) -> bool:
-        """Whether mergers are drawn, too; see :class:`BaseDINO`."""
+        """Whether mergers are drawn; see :class:`BaseDeformableDETR`."""
         return self.draw_mergers or 'merger' not in name
 
     def pre_decoder(

@@ -82,7 +82,7 @@ class HPRDETR(ReaugmentedMixin, BaseDINO):
         super().__init__(*args, **kwargs)
 
     def is_drawn(self, name: str) -> bool:
-        """Mergers start as plain sums; see :class:`BaseDINO`."""
+        """Mergers start as plain sums; see :class:`BaseDeformableDETR`."""
         return 'merger' not in name
 
 

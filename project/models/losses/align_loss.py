@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..task_modules.set_prediction import PairContext
 from ..utils.box_ops import box_iou
-from .sparse_focal_loss import SparseFocalLoss
+from .sparse_focal_loss import SparseFocalLoss, focal_term
 
 
 @MODELS.register_module()
@@ -75,9 +75,9 @@ class AlignLoss(nn.Module):
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         quality = self._quality(scores, context)
         target = quality * self._rank_weights(quality, context)
-        without = F.softplus(scores)  # BCE(p, 0)
-        background = scores.sigmoid() ** self.gamma * without
-        return (without - target * scores - background) * self.loss_weight
+        positive = F.softplus(scores) - target * scores  # BCE(p, t)
+        negative = focal_term(scores, self.gamma)
+        return (positive - negative) * self.loss_weight
 
     def pair_weights(self, scores: Tensor, context: PairContext) -> Tensor:
         """Weights of the box losses.

@@ -1,11 +1,10 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..task_modules.set_prediction import PairContext
 from ..utils.box_ops import box_iou
-from .sparse_focal_loss import SparseFocalLoss
+from .sparse_focal_loss import SparseFocalLoss, focal_term, quality_focal_term
 
 
 class DenseQualityLoss:
@@ -59,11 +58,9 @@ class DenseQualityLoss:
         """
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         target = self.pair_weights(scores, context)
-        prob = scores.sigmoid()
-        without = F.softplus(scores)  # BCE(p, 0)
-        gap = (target - prob).abs() ** self.beta
-        change = gap * (without - target * scores) - prob**self.beta * without
-        return change * self.loss_weight
+        positive = quality_focal_term(scores, target, self.beta)
+        negative = focal_term(scores, self.beta)
+        return (positive - negative) * self.loss_weight
 
     @torch.no_grad()
     def pair_weights(self, scores: Tensor, context: PairContext) -> Tensor:

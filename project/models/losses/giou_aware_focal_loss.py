@@ -1,13 +1,12 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import torch
-import torch.nn.functional as F
 from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from ..task_modules.set_prediction import PairContext
 from ..utils.box_ops import generalized_box_iou
-from .sparse_focal_loss import SparseFocalLoss
+from .sparse_focal_loss import SparseFocalLoss, focal_term, quality_focal_term
 
 
 @MODELS.register_module()
@@ -81,9 +80,7 @@ class GIoUAwareFocalLoss(nn.Module):
             (num_preds, ), without reduction.
         """
         labels, quality = target
-        prob = pred.sigmoid()
-        loss = (1 - self.alpha) * prob**self.gamma * F.softplus(pred)
-        loss = loss.sum(1)
+        loss = (1 - self.alpha) * focal_term(pred, self.gamma).sum(1)
         positive = (labels < pred.shape[1]).nonzero().squeeze(1)
         matched = pred[positive, labels[positive]]
         difference = self._difference(matched, quality[positive])
@@ -116,8 +113,6 @@ class GIoUAwareFocalLoss(nn.Module):
 
     def _difference(self, scores: Tensor, quality: Tensor) -> Tensor:
         """Loss of matched queries, less what it is without an object."""
-        prob = scores.sigmoid()
-        without = F.softplus(scores)  # BCE(p, 0)
-        gap = (quality - prob).abs() ** self.gamma
-        positive = self.alpha * gap * (without - quality * scores)
-        return positive - (1 - self.alpha) * prob**self.gamma * without
+        positive = quality_focal_term(scores, quality, self.gamma)
+        negative = focal_term(scores, self.gamma)
+        return self.alpha * positive - (1 - self.alpha) * negative

@@ -62,18 +62,45 @@ class SparseFocalLoss:
             Tensor: Of each pair, has shape (num_pairs, ).
         """
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        positive = self.alpha * _focal_term(-scores, self.gamma)
-        negative = (1 - self.alpha) * _focal_term(scores, self.gamma)
+        positive = self.alpha * focal_term(-scores, self.gamma)
+        negative = (1 - self.alpha) * focal_term(scores, self.gamma)
         return (positive - negative) * self.loss_weight
 
 
-def _focal_term(logits: Tensor, gamma: float) -> Tensor:
-    """Loss p**gamma * -log(1 - p) of negative targets, before weighting."""
+def focal_term(logits: Tensor, gamma: float) -> Tensor:
+    """Loss p**gamma * -log(1 - p) of negative targets, before weighting.
+
+    Args:
+        logits (Tensor): Of any shape.
+        gamma (float): How much well classified targets are played down.
+
+    Returns:
+        Tensor: Of each logit, has the same shape.
+    """
     return logits.sigmoid() ** gamma * F.softplus(logits)
 
 
+def quality_focal_term(
+    logits: Tensor, quality: Tensor, gamma: float
+) -> Tensor:
+    """Loss |t - p|**gamma * BCE(p, t) of targets t, before weighting.
+
+    Source: `GFL <https://arxiv.org/abs/2006.04388>`_, equation 2.
+
+    Args:
+        logits (Tensor): Of any shape.
+        quality (Tensor): Targets t in [0, 1], has the same shape.
+        gamma (float): How much well estimated targets are played down.
+
+    Returns:
+        Tensor: Of each logit, has the same shape.
+    """
+    gap = (quality - logits.sigmoid()).abs() ** gamma
+    return gap * (F.softplus(logits) - quality * logits)
+
+
 class _FocalTermSum(torch.autograd.Function):
-    """Sum of :func:`_focal_term` over all but the first axis.
+    """Sum of :func:`focal_term` over all but the first axis.
 
     The gradient comes out of the same exponentials as the value, so that one
     tensor is kept in place of five.
