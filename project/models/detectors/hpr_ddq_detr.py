@@ -15,13 +15,12 @@ from ..layers.transformer.query_groups import QueryGroup
 from ..utils.distinct import distinct_boxes
 from ..utils.points import gather_points
 from .base_dino import BaseDINO
-from .hpr_detr import ReaugmentedMixin
 
 _SECOND_NAMES = 'decoder.aux_reg_branches.'
 
 
 @MODELS.register_module()
-class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
+class HPRDDQDETR(BaseDINO):
     """DDQ with HPR's three refiners.
 
     Source: `DDQ <https://arxiv.org/abs/2303.12776>`_, numbers and names of
@@ -85,9 +84,10 @@ class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
     def _init_content_weights(self) -> None:
         """Leave the contents' layer as PyTorch makes it."""
 
-    def is_drawn(self, name: str) -> bool:
-        """Whether mergers are drawn; see :class:`BaseDeformableDETR`."""
-        return self.draw_mergers or 'merger' not in name
+    def _reset_mergers(self) -> None:
+        """Leave the mergers as drawn if wanted."""
+        if not self.draw_mergers:
+            super()._reset_mergers()
 
     def pre_decoder(
         self,

@@ -171,22 +171,40 @@ def test_auxiliary_heads_to_begin_with() -> None:
             assert (head.reg_branches[1][-1].weight == 0).all()
 
 
-def test_recomputed_layers_give_the_same() -> None:
-    """In the encoder and in the decoder."""
-    plain = build_model(toy_config('ddq')).double()
-    config = toy_config('ddq')
+@pytest.mark.parametrize('base', ['dino', 'ddq'])
+def test_recomputed_parts_give_the_same(base: str) -> None:
+    """Encoder, decoder, neck, and a backbone that counts its batches."""
+    plain = build_model(toy_config(base)).double()
+    config = toy_config(base, ckpt_backbone=True, ckpt_neck=True)
     config.encoder.num_cp = config.decoder.num_cp = 2
     recomputed = build_model(config).double()
     recomputed.load_state_dict(plain.state_dict())
     batch, samples = toy_batch()
     results = []
     for model in (plain, recomputed):
+        model.train()
+        norm = model.backbone.bn1.train()  # as with norm_eval=False
         torch.manual_seed(0)
-        losses = flat(model.train().loss(batch.double(), samples))
+        losses = flat(model.loss(batch.double(), samples))
         sum(value.sum() for value in losses.values()).backward()
         gradients = {n: p.grad for n, p in model.named_parameters()}
-        results.append((losses, gradients))
+        results.append((losses, gradients, dict(model.named_buffers())))
+        assert norm.num_batches_tracked == 1
     torch.testing.assert_close(*results, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize('part', ['backbone', 'neck'])
+def test_a_recomputed_part_keeps_less(part: str) -> None:
+    def kept(**changes) -> int:
+        model = build_model(toy_config('dino', **changes)).train()
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: sizes.append(tensor.numel()), lambda _: None
+        ):
+            model.extract_feat(torch.rand(1, 3, 64, 64))
+        return sum(sizes)
+
+    assert kept(**{f'ckpt_{part}': True}) < 0.95 * kept()
 
 
 def test_second_names_of_trained_ddq_are_dropped(tmp_path: Path) -> None:
