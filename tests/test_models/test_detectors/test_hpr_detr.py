@@ -289,32 +289,42 @@ def test_released_checkpoints_have_our_names(layout: str) -> None:
     assert {n: tuple(t.shape) for n, t in ours.items()} == shapes
 
 
+def with_refiners(host: str) -> ConfigDict:
+    """The toy model of a config, its decoder one of HPR's."""
+    fragment = CONFIGS / '_base_' / 'models' / 'proposal_refiner.py'
+    refiners = Config.fromfile(fragment).proposal_refiner
+    config = Config(dict(model=toy_model_config(host)))
+    config.merge_from_dict(dict(model=refiners.to_dict()))
+    model = config.model
+    model.backbone.update(depth=18, frozen_stages=-1)
+    model.neck.in_channels = [128, 256, 512]
+    model.decoder.layer_cfg.dy_conv_cfg.feat_channels = 8
+    return model
+
+
 @pytest.mark.parametrize(
     'host',
     [
-        'h_detr/h-detr_r50_8xb2-12e_coco.py',
-        'rank_detr/rank-detr_r50_8xb2-12e_coco.py',
+        'hpr/hpr-h-detr_r50_8xb2-12e_coco.py',
+        'hpr/hpr-rank-detr_r50_8xb2-12e_coco.py',
+        'deta/deta_r50_improved-baseline_8xb2-50e_coco.py',
+        'dn_detr/dn-deformable-detr_r50_8xb2-50e_coco.py',
     ],
 )
 def test_other_detectors_take_the_refiners(host: str) -> None:
-    """By config alone: losses of three heads, gradients everywhere."""
-    hpr = Config.fromfile(CONFIGS / '_base_/models/hpr_dino_r50.py').model
-    config = toy_model_config(host, aux_weights=[0.5, 0.25])
-    config.backbone.update(depth=18, frozen_stages=-1)
-    config.neck.in_channels = [128, 256, 512]
-    layer = hpr.decoder.layer_cfg
-    layer.ffn_cfg.feedforward_channels = 32
-    layer.dy_conv_cfg.feat_channels = 8
-    config.decoder.layer_cfg = dict(
-        type='ProposalRefinerLayer',
-        bbox_roi_extractor=hpr.decoder.bbox_roi_extractor,
-        **layer,
-    )
-    model = build_model(config).train()
+    """By config alone: losses of three heads, gradients everywhere.
+
+    And two copies of every image, which the data re-augmentation makes.
+    """
+    model = build_model(with_refiners(host)).train()
     for layer in model.decoder.layers:
         assert (layer.merger_SA.weights == 1).all()
+        assert (layer.merger_FFN.weights == 1).all()
     batch, samples = toy_batch()
-    losses = model.loss(batch, samples)
+    losses = model.loss(
+        dict(weak=batch[:1], strong=batch[1:]),
+        dict(weak=samples[:1], strong=samples[1:]),
+    )
     plain = {n for n in losses if not n.startswith('aux_')}
     of_decoder = {n for n in plain if 'enc_' not in n}
     for prefix in ('aux_0_', 'aux_1_'):
@@ -327,3 +337,10 @@ def test_other_detectors_take_the_refiners(host: str) -> None:
     with torch.no_grad():
         found = model.eval().predict(batch, samples)
     assert len(found[0].pred_instances) > 0
+
+
+def test_regions_of_more_levels_than_there_are() -> None:
+    config = toy_config('dino')
+    config.decoder.bbox_roi_extractor.featmap_strides = [8, 16, 32, 64, 128]
+    with pytest.raises(UserError, match=r'featmap_strides.* 5 .* 4 levels'):
+        build_model(config)
