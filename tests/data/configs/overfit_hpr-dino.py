@@ -39,3 +39,20 @@ model['decoder'].bbox_roi_extractor = dict(
     out_channels=embed_dims,
     featmap_strides=[8, 16, 32],
 )
+
+# Each object has denoising queries, too: half the epochs will do.
+max_epochs = 75
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min_ratio=0.01,
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+default_hooks = dict(checkpoint=dict(interval=max_epochs))
