@@ -11,7 +11,7 @@ from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
 import project  # noqa: F401
-from tests.helpers.toy import build_model, toy_batch, toy_model_config
+from tests.helpers.toy import build_model, tiny_model_config, toy_batch
 
 NUM_STEPS = 3
 CONFIGS = [
@@ -54,12 +54,7 @@ def train(rank: int, config: str, num_gts: tuple[int, int]) -> dict:
     Returns:
         The losses of the last step, and the weights before and after.
     """
-    settings = toy_model_config(f'dn_detr/{config}')
-    settings.backbone.depth = 18
-    settings.backbone.frozen_stages = -1
-    channels = settings.neck.in_channels
-    settings.neck.in_channels = [x // 4 for x in channels]
-    detector = build_model(settings).train()
+    detector = build_model(tiny_model_config(f'dn_detr/{config}')).train()
     start = {name: w.clone() for name, w in detector.state_dict().items()}
     model = MMDistributedDataParallel(
         LossOnly(detector), find_unused_parameters=False
