@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 import project.engine  # noqa: F401  registers the runner
 from tests.helpers.configs import CONFIGS, ROOT, SHARED
+from tests.helpers.training import run_tool
 
 COCO_MINI = SHARED / 'data' / 'coco_mini'
 TEST_CONFIGS = ROOT / 'tests' / 'data' / 'configs'
@@ -71,6 +72,13 @@ RANK = [
     'decoder.post_racq_trans.4.weight',
     'bbox_head.rank_adaptive_classhead_emb.5.weight',
 ]
+REFINERS = [
+    'decoder.layers.0.merger_SA.weights',
+    'decoder.layers.5.regional_ca.sample_proj.weight',
+    'decoder.layers.5.dy_conv.dynamic_layer.weight',
+    'bbox_head_aux.0.cls_branches.5.weight',
+    'bbox_head_aux.1.reg_branches.5.4.weight',
+]
 DETA = ['pix_trans_fc.weight' if 'query_' in x else x for x in DEFORMABLE]
 ANCHOR = [
     *TRAINED,
@@ -111,6 +119,8 @@ DN_DEFORMABLE = [
     [
         ('h-detr_r50_8xb2-12e', DEFORMABLE),
         ('rank-detr_r50_8xb2-12e', RANK),
+        ('hpr-h-detr_r50_8xb2-12e', DEFORMABLE + REFINERS),
+        ('hpr-rank-detr_r50_8xb2-12e', RANK + REFINERS),
         ('anchor-detr_r50_8xb2-50e', ANCHOR),
         ('deta_r50_5scale_8xb2-12e', DETA),
         ('dn-detr_r50_8xb2-50e', DN),
@@ -153,6 +163,67 @@ def test_the_full_r50_config_trains_and_tests(
     assert 0 <= metrics['coco/bbox_mAP'] <= 1
 
 
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        (
+            'hpr-dino_r50_8xb2-12e',
+            {
+                'train_dataloader.batch_size': 1,
+                'train_dataloader.dataset.indices': 2,
+                'train_cfg.max_epochs': 1,
+            },
+        ),
+        (
+            'hpr-ddq_r50_lsj_16xb1-88k',
+            {
+                'train_dataloader.dataset.dataset.indices': 8,
+                'train_cfg.max_iters': 2,
+                'train_cfg.val_interval': 2,
+                'default_hooks.checkpoint.interval': 2,
+            },
+        ),
+    ],
+)
+def test_the_launchers_train_and_test_hpr(
+    tmp_path: Path, name: str, options: dict
+) -> None:
+    """As published but for a step's images: one, and its strong copy."""
+    config = f'configs/hpr/{name}_coco.py'
+    options = {
+        **options,
+        'data_root': COCO_MINI,
+        'model.backbone.init_cfg': None,
+        'val_dataloader.dataset.indices': 3,
+        'test_dataloader.dataset.indices': 3,
+        'default_hooks.logger.interval': 1,
+    }
+    settings = [f'{key}={value}' for key, value in options.items()]
+    trained, tested = tmp_path / 'trained', tmp_path / 'tested'
+    result = run_tool(
+        'dist_train.sh',
+        *(config, '1', trained, '--cfg-options', *settings),
+        cwd=ROOT,
+        timeout=900,
+    )
+    assert result.returncode == 0, result.stderr
+    losses = logged_losses(trained)
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) and loss > 0 for loss in losses)
+
+    (checkpoint,) = trained.glob('*.pth')
+    settings.append(f'work_dir={tested}')
+    result = run_tool(
+        'dist_test.sh',
+        *(config, checkpoint, '1', '--cfg-options', *settings),
+        cwd=ROOT,
+        timeout=900,
+    )
+    assert result.returncode == 0, result.stderr
+    (path,) = tested.glob('*/*.json')
+    assert 0 <= json.loads(path.read_text())['coco/bbox_mAP'] <= 1
+
+
 def pick_images(root: Path, num_images: int, max_objects: int) -> list[str]:
     """Make a dataset of the sample's first images with few objects.
 
@@ -183,7 +254,8 @@ def pick_images(root: Path, num_images: int, max_objects: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    'method', ['h-detr', 'rank-detr', 'anchor-detr', 'deta', 'dn-detr']
+    'method',
+    ['h-detr', 'rank-detr', 'anchor-detr', 'deta', 'dn-detr', 'hpr-dino'],
 )
 def test_a_small_detector_learns_16_images_by_heart(
     tmp_path: Path, method: str

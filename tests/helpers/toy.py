@@ -35,9 +35,9 @@ def toy_model_config(config: str | Path, **changes) -> ConfigDict:
 
 
 def tiny_model_config(config: str | Path, **changes) -> ConfigDict:
-    """The same on a ResNet-18 in place of a ResNet-50, trained as a whole."""
+    """The same on a ResNet-18 for a ResNet-50, norms and all trained."""
     model = toy_model_config(config, **changes)
-    model.backbone.update(depth=18, frozen_stages=-1)
+    model.backbone.update(depth=18, frozen_stages=-1, norm_cfg=dict(type='BN'))
     model.neck.in_channels = [x // 4 for x in model.neck.in_channels]
     return model
 

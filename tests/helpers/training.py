@@ -93,13 +93,17 @@ def tool_env(**variables: str) -> dict[str, str]:
 
 
 def run_tool(
-    *command: str | Path, env: dict[str, str] | None = None, **kwargs: Any
+    *command: str | Path,
+    env: dict[str, str] | None = None,
+    timeout: float = 300,
+    **kwargs: Any,
 ) -> subprocess.CompletedProcess:
     """Run a script of the repository to its end.
 
     Args:
         *command: As for :func:`tool_command`.
         env: Variables to set besides those of the tests.
+        timeout: In seconds.
         **kwargs: For ``subprocess.run``.
 
     Returns:
@@ -110,7 +114,7 @@ def run_tool(
         env=tool_env(**(env or {})),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         **kwargs,
     )
 

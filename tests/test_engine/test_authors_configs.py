@@ -175,13 +175,6 @@ def test_redundant_keys_change_no_weight(name: str) -> None:
     assert all(torch.equal(found[key], expected[key]) for key in found)
 
 
-@pytest.mark.parametrize('key', ['ckpt_backbone', 'ckpt_neck'])
-def test_what_the_authors_never_set_is_refused(key: str) -> None:
-    path = AUTHORS / 'deformable_detr-900q_4scale_1x_r50.py'
-    with pytest.raises(UserError, match=r'backbone\.with_cp=True'):
-        build_model(toy_model_config(path, **{key: True}))
-
-
 def test_the_misspelt_backbone_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,17 +19,20 @@ from torch import Tensor, nn
 from project.utils.errors import UserError
 
 from ..layers.auxiliary import AuxiliaryBranch
+from ..layers.checkpoint import checkpoint_layers
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.deformable_layers import (
     BoxRefinementDecoder,
     DeformableEncoder,
 )
 from ..layers.transformer.query_groups import QueryGroups
+from ..layers.transformer.regional_layers import Merger
 from ..utils.box_ops import image_sizes
 from ..utils.points import gather_points
+from .reaugmentation import ReaugmentationMixin
 
 
-class BaseDeformableDETR(DeformableDETR):
+class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
     """Deformable DETR whose stages a method can change one by one.
 
     The stages are those of mmdet (``pre_transformer``, ``forward_encoder``,
@@ -49,7 +52,14 @@ class BaseDeformableDETR(DeformableDETR):
         aux_weights (Sequence[float]): For each auxiliary result of the
             decoder's layers the weight of its losses; it has a head of its
             own, like the main one. Defaults to none.
-        *args, **kwargs: As in mmdet's ``DeformableDETR``.
+        ckpt_backbone (bool): Whether the backbone is recomputed in the
+            backward pass to save memory, see :func:`checkpoint_layers`. A
+            backbone that has ``with_cp`` recomputes block by block, which
+            saves more. Defaults to False.
+        ckpt_neck (bool): Whether the neck is. Defaults to False.
+        *args, **kwargs: As in mmdet's ``DeformableDETR``; ``num_cp`` of
+            ``encoder`` and ``decoder`` says how many of their layers are
+            recomputed.
 
     Raises:
         UserError: If ``look_forward_twice`` is asked for without box
@@ -70,6 +80,8 @@ class BaseDeformableDETR(DeformableDETR):
         inverse_sigmoid_eps: float = 1e-5,
         proposal_selector: dict | None = None,
         aux_weights: Sequence[float] = (),
+        ckpt_backbone: bool = False,
+        ckpt_neck: bool = False,
         **kwargs,
     ) -> None:
         decoder = {'inverse_sigmoid_eps': inverse_sigmoid_eps, **decoder}
@@ -89,6 +101,8 @@ class BaseDeformableDETR(DeformableDETR):
                     f'{proposal_selector["type"]!r} selects no proposals; '
                     "use 'LevelNMSSelector', or None for the best"
                 )
+        checkpoint_layers([self.backbone], int(ckpt_backbone))
+        checkpoint_layers([self.neck], int(ckpt_neck))
         self._told_small_input = False
         self._check_detection_count()
         self._init_auxiliary_heads(aux_weights)
@@ -124,11 +138,9 @@ class BaseDeformableDETR(DeformableDETR):
             )
 
     def init_weights(self) -> None:
-        """Initialize as mmdet does, but sums of branches as built."""
+        """Initialize as mmdet does, but mergers as built."""
         super().init_weights()
-        for module in self.decoder.modules():
-            if hasattr(module, 'reset_weights'):
-                module.reset_weights()
+        self._reset_mergers()
 
     def _init_transformer(self) -> None:
         """Draw matrices from Xavier's distribution, but deformable ones.
@@ -136,23 +148,19 @@ class BaseDeformableDETR(DeformableDETR):
         For a detector that initializes its queries otherwise than mmdet's.
         """
         for coder in (self.encoder, self.decoder):
-            for name, parameter in coder.named_parameters():
-                if parameter.dim() > 1 and self.is_drawn(name):
+            for parameter in coder.parameters():
+                if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)
         for module in self.modules():
             if isinstance(module, MultiScaleDeformableAttention):
                 module.init_weights()
+        self._reset_mergers()
 
-    def is_drawn(self, name: str) -> bool:
-        """Whether a matrix of the transformer starts from random numbers.
-
-        Args:
-            name (str): Name within encoder or decoder.
-
-        Returns:
-            bool: False if it stays as it was built. By default all are.
-        """
-        return True
+    def _reset_mergers(self) -> None:
+        """Let the mergers of proposal refiners start from plain sums."""
+        for module in self.decoder.modules():
+            if isinstance(module, Merger):
+                module.reset_weights()
 
     def _init_layers(self) -> None:
         """Initialize layers except for backbone, neck and bbox_head."""

@@ -12,16 +12,15 @@ from project.utils.errors import UserError
 from ..layers.transformer.ddq_decoder import DDQDecoder, DistinctQueryGroups
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.query_groups import QueryGroup
-from ..utils.distinct import distinct_boxes
+from ..utils.distinct import best_distinct_boxes
 from ..utils.points import gather_points
 from .base_dino import BaseDINO
-from .hpr_detr import ReaugmentedMixin
 
 _SECOND_NAMES = 'decoder.aux_reg_branches.'
 
 
 @MODELS.register_module()
-class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
+class HPRDDQDETR(BaseDINO):
     """DDQ with HPR's three refiners.
 
     Source: `DDQ <https://arxiv.org/abs/2303.12776>`_, numbers and names of
@@ -85,9 +84,10 @@ class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
     def _init_content_weights(self) -> None:
         """Leave the contents' layer as PyTorch makes it."""
 
-    def is_drawn(self, name: str) -> bool:
-        """Whether mergers are drawn; see :class:`BaseDeformableDETR`."""
-        return self.draw_mergers or 'merger' not in name
+    def _reset_mergers(self) -> None:
+        """Leave the mergers as drawn if wanted."""
+        if not self.draw_mergers:
+            super()._reset_mergers()
 
     def pre_decoder(
         self,
@@ -166,21 +166,11 @@ class HPRDDQDETR(ReaugmentedMixin, BaseDINO):
         branch = self.decoder.num_layers
         logits = self.bbox_head.cls_branches[branch](features)
         boxes = self.bbox_head.reg_branches[branch](features) + anchors
-        chosen = distinct_boxes(
+        indices, is_filler = best_distinct_boxes(
             bbox_cxcywh_to_xyxy(boxes.sigmoid()),
             logits.amax(-1).sigmoid(),
+            self.num_queries,
             self.iou_threshold,
-        )
-        indices = logits.new_zeros(
-            (len(chosen), self.num_queries), dtype=torch.long
-        )
-        for image, indices_of_image in enumerate(chosen):
-            best = indices_of_image[: self.num_queries]
-            indices[image, : len(best)] = best
-        counts = torch.tensor([len(of_image) for of_image in chosen])
-        place = torch.arange(self.num_queries)
-        is_filler = (place >= counts[:, None]).to(
-            logits.device, non_blocking=True
         )
         logits, boxes, contents = (
             gather_points(tensor, indices)

@@ -1,12 +1,14 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Activation checkpointing without fairscale."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
@@ -15,9 +17,10 @@ def checkpoint_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
 
     What such a layer computes in between is not kept in training but worked
     out again when its gradient is needed: about a third more time for the
-    memory of ``num_layers`` layers. Outputs, gradients, random numbers and
-    the names of parameters and submodules stay as they are. mmdet's ``num_cp``
-    does the same through fairscale, which is no longer maintained.
+    memory of ``num_layers`` layers. Outputs, gradients, random numbers,
+    statistics of batch norms and the names of parameters and submodules stay
+    as they are. mmdet's ``num_cp`` does the same through fairscale, which is
+    no longer maintained.
 
     Args:
         layers (Sequence[nn.Module]): Layers, called in order; changed in
@@ -41,9 +44,34 @@ def checkpoint_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
 def _recomputed_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """Call the layer's own ``forward``, under checkpointing in training."""
     forward = partial(type(layer).forward, layer)
-    if not layer.training:
+    if not (layer.training and torch.is_grad_enabled()):
         return forward(*args, **kwargs)
-    return recomputed(forward, *args, **kwargs)
+    return checkpoint(
+        forward,
+        *args,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _without_statistics(layer)),
+        **kwargs,
+    )
+
+
+@contextmanager
+def _without_statistics(layer: nn.Module) -> Iterator[None]:
+    """Keep batch norms from counting a batch that they have counted."""
+    norms = [
+        (module, module.momentum, module.num_batches_tracked)
+        for module in layer.modules()
+        if isinstance(module, _BatchNorm)
+        and module.training
+        and module.track_running_stats
+    ]
+    try:
+        for norm, _, count in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, count.clone()
+        yield
+    finally:
+        for norm, momentum, count in norms:
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def recomputed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

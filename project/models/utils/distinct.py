@@ -1,7 +1,17 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+"""DDQ's distinct boxes, of all images at once."""
+
 import torch
-from mmcv.ops import nms
+import torch.nn.functional as F
 from torch import Tensor
+
+from .nms import survivors
+from .points import gather_points
+
+# The op's time and memory grow with the square of its boxes.
+_BOXES_PER_CALL = 8192
+# A quadrant has room for 20 images before float32 has none for their areas.
+_IMAGES_PER_CALL = 80
 
 
 @torch.no_grad()
@@ -10,36 +20,120 @@ def distinct_boxes(
     scores: Tensor,
     iou_threshold: float,
     candidates: Tensor | None = None,
-) -> list[Tensor]:
+) -> Tensor:
     """Suppress boxes that overlap better ones, whatever their class.
 
     The same choice as by mmcv's ``batched_nms`` with one id for all boxes,
     whose rounding is kept: boxes are moved by the largest coordinate.
 
     Args:
-        boxes (Tensor): Boxes (x1, y1, x2, y2), has shape (bs, num_boxes, 4).
+        boxes (Tensor): Boxes (x1, y1, x2, y2) with centres and sizes in
+            [0, 1], has shape (bs, num_boxes, 4).
         scores (Tensor): Has shape (bs, num_boxes).
         iou_threshold (float): Of two boxes that overlap more the one with
             the lower score goes.
         candidates (Tensor, optional): Which boxes count, has shape
-            (bs, num_boxes). Others suppress none; they may be among the
-            results. By default all do.
+            (bs, num_boxes). By default all do.
 
     Returns:
-        list[Tensor]: Indices of the boxes of each image that stay, best
-        first, has shape (num_kept, ).
+        Tensor: True for candidates that stay, has shape (bs, num_boxes).
     """
     if candidates is None:
-        largest = boxes.amax((1, 2), keepdim=True)
-    else:
-        others = ~candidates[..., None]
-        largest = boxes.masked_fill(others, -torch.inf).amax(
-            (1, 2), keepdim=True
-        )
-    moved = boxes + (largest + 1)
-    if candidates is not None:  # without an area they overlap nothing
-        moved = moved.masked_fill(others, 0)
-    return [
-        nms(of_image.float(), scores_of_image.float(), iou_threshold)[1]
-        for of_image, scores_of_image in zip(moved, scores, strict=True)
-    ]
+        candidates = torch.ones_like(scores, dtype=torch.bool)
+    others = ~candidates[..., None]
+    moved = _moved(boxes, boxes.masked_fill(others, -torch.inf))
+    # Without an area they overlap nothing.
+    moved = moved.masked_fill(others, 0)
+    order = _best_first(scores)
+    stays = _stay(gather_points(moved, order), iou_threshold)
+    return torch.zeros_like(stays).scatter(1, order, stays) & candidates
+
+
+@torch.no_grad()
+def best_distinct_boxes(
+    boxes: Tensor, scores: Tensor, num_wanted: int, iou_threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Choose the best of the distinct boxes.
+
+    A box depends on better ones alone. So the best few are looked at first,
+    and more only where too few of them are distinct.
+
+    Args:
+        boxes (Tensor): As in :func:`distinct_boxes`.
+        scores (Tensor): Likewise.
+        num_wanted (int): How many to choose.
+        iou_threshold (float): As in :func:`distinct_boxes`.
+
+    Returns:
+        tuple[Tensor, Tensor]: Indices of boxes, best first, and whether they
+        are fillers because an image has fewer distinct boxes, each has shape
+        (bs, num_wanted).
+    """
+    order = _best_first(scores)
+    moved = _moved(boxes, boxes)
+    num_boxes, looked_at = order.shape[1], 4 * num_wanted
+    stays = _stay(gather_points(moved, order[:, :looked_at]), iou_threshold)
+    if looked_at < num_boxes and (stays.sum(1) < num_wanted).any():
+        stays = _stay(gather_points(moved, order), iou_threshold)
+    first = (~stays).byte().argsort(dim=1, stable=True)[:, :num_wanted]
+    indices, is_filler = order.gather(1, first), ~stays.gather(1, first)
+    missing = (0, num_wanted - indices.shape[1])
+    return (
+        F.pad(indices, missing),
+        F.pad(is_filler, missing, value=True),
+    )
+
+
+def _best_first(scores: Tensor) -> Tensor:
+    """Order in which the op takes the boxes of an image, ties included."""
+    return torch.stack(
+        [of_image.argsort(descending=True) for of_image in scores.float()]
+    )
+
+
+def _moved(boxes: Tensor, measured: Tensor) -> Tensor:
+    """Move boxes by the largest coordinate of the measured ones, and 1."""
+    return boxes + (measured.amax((1, 2), keepdim=True) + 1)
+
+
+def _stay(boxes: Tensor, iou_threshold: float) -> Tensor:
+    """Which boxes overlap no better one of their own image.
+
+    Args:
+        boxes (Tensor): Moved boxes, best first, has shape
+            (bs, num_boxes, 4).
+        iou_threshold (float): As in :func:`distinct_boxes`.
+
+    Returns:
+        Tensor: Has shape (bs, num_boxes).
+    """
+    num_images = _BOXES_PER_CALL // boxes.shape[1]
+    num_images = min(max(num_images, 1), _IMAGES_PER_CALL)
+    return torch.cat(
+        [
+            survivors(_apart(some).flatten(0, 1), iou_threshold).unflatten(
+                0, some.shape[:2]
+            )
+            for some in boxes.float().split(num_images)
+        ]
+    )
+
+
+def _apart(boxes: Tensor) -> Tensor:
+    """Put the images' boxes where they do not meet.
+
+    Four of them into the four quadrants, the next four eight times as large
+    around these, and so on: signs and powers of two round nothing.
+
+    Args:
+        boxes (Tensor): Moved boxes, which lie in [0.5, 4], has shape
+            (bs, num_boxes, 4).
+
+    Returns:
+        Tensor: Has the same shape.
+    """
+    image = torch.arange(len(boxes))
+    signs = 1 - 2 * torch.stack([image % 2, image // 2 % 2], 1)
+    factors = (signs * 8.0 ** (image // 4)[:, None]).to(boxes)
+    corners = boxes.unflatten(-1, (2, 2)) * factors[:, None, None]
+    return torch.cat(corners.aminmax(dim=2), -1)

@@ -14,9 +14,8 @@ def nms_in_groups(
 ) -> Tensor:
     """Suppress boxes that overlap a better box of their own group.
 
-    One call of mmcv's compiled op for all groups. The op reads scores only
-    to sort by them, so it is given the order itself: ties are broken the
-    same way everywhere. Boxes without area are never suppressed.
+    One call of mmcv's compiled op for all groups. Boxes without area are
+    never suppressed.
 
     Args:
         boxes (Tensor): Boxes (x1, y1, x2, y2) in [0, 1], best first within
@@ -31,9 +30,26 @@ def nms_in_groups(
     """
     # Half precision cannot tell neighbours apart, and the op takes no float64.
     boxes = _side_by_side(boxes.float(), groups, num_groups)
+    return survivors(boxes, iou_threshold)
+
+
+def survivors(boxes: Tensor, iou_threshold: float) -> Tensor:
+    """Suppress boxes that overlap a better one.
+
+    mmcv's op reads scores only to sort by them, so it is given the order
+    itself: ties are broken the same way everywhere.
+
+    Args:
+        boxes (Tensor): Boxes (x1, y1, x2, y2) in float32, best first, has
+            shape (num_boxes, 4).
+        iou_threshold (float): A box is suppressed if its IoU is larger.
+
+    Returns:
+        Tensor: True for the boxes that survive, has shape (num_boxes, ).
+    """
     order = torch.arange(len(boxes), 0, -1, device=boxes.device)
     _, kept = nms(boxes, order.to(boxes.dtype), iou_threshold)
-    survives = torch.zeros_like(groups, dtype=torch.bool)
+    survives = torch.zeros_like(order, dtype=torch.bool)
     return survives.index_fill_(0, kept, True)
 
 

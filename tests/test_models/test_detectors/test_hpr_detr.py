@@ -16,7 +16,7 @@ from project.engine.runner.checkpoints import check_checkpoint
 from project.utils.errors import UserError
 from tests.helpers.checkpoints import GOLDENS
 from tests.helpers.configs import CONFIGS
-from tests.helpers.toy import build_model, toy_batch, toy_model_config
+from tests.helpers.toy import build_model, tiny_model_config, toy_batch
 
 BASES = {
     'deformable': 'hpr_dino_r50.py',
@@ -28,9 +28,7 @@ BASES = {
 
 def toy_config(base: str, **changes) -> ConfigDict:
     """A model of HPR with two layers and a small backbone."""
-    model = toy_model_config(f'_base_/models/{BASES[base]}', **changes)
-    model.backbone.update(depth=18, frozen_stages=-1, norm_cfg=dict(type='BN'))
-    model.neck.in_channels = [128, 256, 512]
+    model = tiny_model_config(f'_base_/models/{BASES[base]}', **changes)
     layer = model.decoder.layer_cfg
     layer.dy_conv_cfg.feat_channels = 8
     layer.regional_ca_cfg.sample_num = 2
@@ -171,22 +169,40 @@ def test_auxiliary_heads_to_begin_with() -> None:
             assert (head.reg_branches[1][-1].weight == 0).all()
 
 
-def test_recomputed_layers_give_the_same() -> None:
-    """In the encoder and in the decoder."""
-    plain = build_model(toy_config('ddq')).double()
-    config = toy_config('ddq')
+@pytest.mark.parametrize('base', ['dino', 'ddq'])
+def test_recomputed_parts_give_the_same(base: str) -> None:
+    """Encoder, decoder, neck, and a backbone that counts its batches."""
+    plain = build_model(toy_config(base)).double()
+    config = toy_config(base, ckpt_backbone=True, ckpt_neck=True)
     config.encoder.num_cp = config.decoder.num_cp = 2
     recomputed = build_model(config).double()
     recomputed.load_state_dict(plain.state_dict())
     batch, samples = toy_batch()
     results = []
     for model in (plain, recomputed):
+        model.train()
+        norm = model.backbone.bn1.train()  # as with norm_eval=False
         torch.manual_seed(0)
-        losses = flat(model.train().loss(batch.double(), samples))
+        losses = flat(model.loss(batch.double(), samples))
         sum(value.sum() for value in losses.values()).backward()
         gradients = {n: p.grad for n, p in model.named_parameters()}
-        results.append((losses, gradients))
+        results.append((losses, gradients, dict(model.named_buffers())))
+        assert norm.num_batches_tracked == 1
     torch.testing.assert_close(*results, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize('part', ['backbone', 'neck'])
+def test_a_recomputed_part_keeps_less(part: str) -> None:
+    def kept(**changes) -> int:
+        model = build_model(toy_config('dino', **changes)).train()
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: sizes.append(tensor.numel()), lambda _: None
+        ):
+            model.extract_feat(torch.rand(1, 3, 64, 64))
+        return sum(sizes)
+
+    assert kept(**{f'ckpt_{part}': True}) < 0.95 * kept()
 
 
 def test_second_names_of_trained_ddq_are_dropped(tmp_path: Path) -> None:
@@ -271,32 +287,40 @@ def test_released_checkpoints_have_our_names(layout: str) -> None:
     assert {n: tuple(t.shape) for n, t in ours.items()} == shapes
 
 
+def with_refiners(host: str) -> ConfigDict:
+    """The toy model of a config, its decoder one of HPR's."""
+    fragment = CONFIGS / '_base_' / 'models' / 'proposal_refiner.py'
+    refiners = Config.fromfile(fragment).proposal_refiner
+    config = Config(dict(model=tiny_model_config(host)))
+    config.merge_from_dict(dict(model=refiners.to_dict()))
+    model = config.model
+    model.decoder.layer_cfg.dy_conv_cfg.feat_channels = 8
+    return model
+
+
 @pytest.mark.parametrize(
     'host',
     [
-        'h_detr/h-detr_r50_8xb2-12e_coco.py',
-        'rank_detr/rank-detr_r50_8xb2-12e_coco.py',
+        'hpr/hpr-h-detr_r50_8xb2-12e_coco.py',
+        'hpr/hpr-rank-detr_r50_8xb2-12e_coco.py',
+        'deta/deta_r50_improved-baseline_8xb2-50e_coco.py',
+        'dn_detr/dn-deformable-detr_r50_8xb2-50e_coco.py',
     ],
 )
 def test_other_detectors_take_the_refiners(host: str) -> None:
-    """By config alone: losses of three heads, gradients everywhere."""
-    hpr = Config.fromfile(CONFIGS / '_base_/models/hpr_dino_r50.py').model
-    config = toy_model_config(host, aux_weights=[0.5, 0.25])
-    config.backbone.update(depth=18, frozen_stages=-1)
-    config.neck.in_channels = [128, 256, 512]
-    layer = hpr.decoder.layer_cfg
-    layer.ffn_cfg.feedforward_channels = 32
-    layer.dy_conv_cfg.feat_channels = 8
-    config.decoder.layer_cfg = dict(
-        type='ProposalRefinerLayer',
-        bbox_roi_extractor=hpr.decoder.bbox_roi_extractor,
-        **layer,
-    )
-    model = build_model(config).train()
+    """By config alone: losses of three heads, gradients everywhere.
+
+    And two copies of every image, which the data re-augmentation makes.
+    """
+    model = build_model(with_refiners(host)).train()
     for layer in model.decoder.layers:
         assert (layer.merger_SA.weights == 1).all()
+        assert (layer.merger_FFN.weights == 1).all()
     batch, samples = toy_batch()
-    losses = model.loss(batch, samples)
+    losses = model.loss(
+        dict(weak=batch[:1], strong=batch[1:]),
+        dict(weak=samples[:1], strong=samples[1:]),
+    )
     plain = {n for n in losses if not n.startswith('aux_')}
     of_decoder = {n for n in plain if 'enc_' not in n}
     for prefix in ('aux_0_', 'aux_1_'):
@@ -309,3 +333,10 @@ def test_other_detectors_take_the_refiners(host: str) -> None:
     with torch.no_grad():
         found = model.eval().predict(batch, samples)
     assert len(found[0].pred_instances) > 0
+
+
+def test_regions_of_more_levels_than_there_are() -> None:
+    config = toy_config('dino')
+    config.decoder.bbox_roi_extractor.featmap_strides = [8, 16, 32, 64, 128]
+    with pytest.raises(UserError, match=r'featmap_strides.* 5 .* 4 levels'):
+        build_model(config)

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmcv.ops import batched_nms
 from mmdet.models.layers.transformer import DDQTransformerDecoder
 from torch import nn
 
@@ -13,7 +12,6 @@ from project.models.layers.transformer.ddq_decoder import (
     DistinctQueryGroups,
 )
 from project.models.layers.transformer.query_groups import QueryGroup
-from project.models.utils.distinct import distinct_boxes
 
 NUM_HEADS, NUM_DISTINCT = 2, 60
 GROUPS = [
@@ -78,20 +76,3 @@ def test_masks_are_those_of_mmdet(first_is_best: bool) -> None:
         assert not current.keep.all()
     assert groups.history[0].all() == first_is_best
     assert groups.alive is None
-
-
-def test_boxes_are_those_of_batched_nms() -> None:
-    generator = torch.Generator().manual_seed(0)
-    boxes = crowded_boxes(2, generator)
-    boxes = torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1)
-    scores = torch.rand(2, 70, generator=generator)
-    chosen = distinct_boxes(boxes, scores, 0.7)
-    for image in range(2):
-        _, expected = batched_nms(
-            boxes[image],
-            scores[image],
-            torch.ones(70),
-            dict(type='nms', iou_threshold=0.7),
-        )
-        assert 0 < len(expected) < 70
-        assert chosen[image].equal(expected)

@@ -127,11 +127,7 @@ class DDQDecoder(DINODecoder):
         place = query_groups['matching']
         scores = cls_branches[layer_id](query[:, place]).sigmoid().amax(-1)
         boxes = bbox_cxcywh_to_xyxy(reference[:, place])
-        alive = query_groups.alive
-        if alive is None:
-            alive = torch.ones_like(scores, dtype=torch.bool)
-        chosen = distinct_boxes(boxes, scores, self.iou_threshold, alive)
-        keep = torch.zeros_like(alive)
-        for image, indices in enumerate(chosen):
-            keep[image, indices] = True
-        return query_groups.followed_by(keep & alive)
+        keep = distinct_boxes(
+            boxes, scores, self.iou_threshold, query_groups.alive
+        )
+        return query_groups.followed_by(keep)

@@ -8,6 +8,8 @@ from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
+from project.utils.errors import UserError
+
 from ..roi_features import MemoryRoIAlign
 from .deformable_attention import LevelShapes
 from .deformable_layers import DeformableDecoderLayer, layer_norms
@@ -46,6 +48,10 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         merge_dropout (float): Of the authors' configs, which never had an
             effect. Defaults to 0.0.
         **kwargs: As in mmdet's class.
+
+    Raises:
+        UserError: If regions are to be cut out of more levels than the
+            deformable attention has.
     """
 
     num_auxiliary = 2
@@ -69,6 +75,12 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         self.regional_ca_cfg = regional_ca_cfg or {}
         self.roi_align = MemoryRoIAlign(bbox_roi_extractor)
         super().__init__(*args, **kwargs)
+        strides, levels = self.roi_align.strides, self.cross_attn.num_levels
+        if len(strides) > levels:
+            raise UserError(
+                f'model.decoder.bbox_roi_extractor.featmap_strides={strides} '
+                f'has {len(strides)} strides; the decoder has {levels} levels'
+            )
 
     def _init_layers(self) -> None:
         """Initialize the three refiners and what merges them."""
