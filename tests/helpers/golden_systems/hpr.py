@@ -18,10 +18,13 @@ from project.models.layers.transformer.ddq_decoder import DistinctQueryGroups
 from tests.helpers.configs import CONFIGS
 
 from . import h_detr
+from .defaults import evaluated_images, loss_kinds, output_sizes
 from .match import Match
 
 if TYPE_CHECKING:
     from ..goldens import Golden
+
+__all__ = ['evaluated_images', 'loss_kinds', 'output_sizes']
 
 NAMES_ARE_OURS = True
 SHIPPED = {
@@ -39,15 +42,6 @@ NORMS = {
 
 def recognises(meta: dict) -> bool:
     return meta['source']['repository'] == 'ZhaoJingjing713/HPR'
-
-
-def evaluated_images(meta: dict) -> list[int]:
-    return list(range(len(meta['input']['img_shapes'])))
-
-
-def output_sizes(meta: dict) -> list[list[float]]:
-    """Detections of all images are one array: see :func:`detections`."""
-    return []
 
 
 def detections(
@@ -70,10 +64,6 @@ def detections(
 
 def loss_name(name: str) -> str:
     return name
-
-
-def loss_kinds(meta: dict) -> dict[str, int]:
-    return {'': 0}
 
 
 def run(

@@ -16,7 +16,7 @@ from project.engine.runner.checkpoints import check_checkpoint
 from project.utils.errors import UserError
 from tests.helpers.checkpoints import GOLDENS
 from tests.helpers.configs import CONFIGS
-from tests.helpers.toy import build_model, toy_batch, toy_model_config
+from tests.helpers.toy import build_model, tiny_model_config, toy_batch
 
 BASES = {
     'deformable': 'hpr_dino_r50.py',
@@ -28,9 +28,7 @@ BASES = {
 
 def toy_config(base: str, **changes) -> ConfigDict:
     """A model of HPR with two layers and a small backbone."""
-    model = toy_model_config(f'_base_/models/{BASES[base]}', **changes)
-    model.backbone.update(depth=18, frozen_stages=-1, norm_cfg=dict(type='BN'))
-    model.neck.in_channels = [128, 256, 512]
+    model = tiny_model_config(f'_base_/models/{BASES[base]}', **changes)
     layer = model.decoder.layer_cfg
     layer.dy_conv_cfg.feat_channels = 8
     layer.regional_ca_cfg.sample_num = 2
@@ -293,11 +291,9 @@ def with_refiners(host: str) -> ConfigDict:
     """The toy model of a config, its decoder one of HPR's."""
     fragment = CONFIGS / '_base_' / 'models' / 'proposal_refiner.py'
     refiners = Config.fromfile(fragment).proposal_refiner
-    config = Config(dict(model=toy_model_config(host)))
+    config = Config(dict(model=tiny_model_config(host)))
     config.merge_from_dict(dict(model=refiners.to_dict()))
     model = config.model
-    model.backbone.update(depth=18, frozen_stages=-1)
-    model.neck.in_channels = [128, 256, 512]
     model.decoder.layer_cfg.dy_conv_cfg.feat_channels = 8
     return model
 
