@@ -235,7 +235,7 @@ class HPRDDQDETRHead(HPRDETRHead):
             **kwargs,
         )
         for predictions in sets:
-            if predictions.prefix == '':
+            if predictions.prefix == '' and query_groups.history:
                 alive = query_groups.history
                 everyone = torch.ones_like(alive[0])
                 predictions.valid = torch.stack([everyone, *alive])

@@ -247,9 +247,16 @@ class SetPredictionHead(DeformableDETRHead):
                 ~detectable[..., None], -torch.inf
             )
         metas = [sample.metainfo for sample in batch_data_samples]
-        return self.predict_by_feat(
+        results = self.predict_by_feat(
             cls_scores, bbox_preds, metas, rescale=rescale
         )
+        if detectable is None:
+            return results
+        limits = (detectable.sum(1) * self.num_classes).tolist()
+        return [
+            instances[:limit]
+            for instances, limit in zip(results, limits, strict=True)
+        ]
 
     def detectable_queries(self, **kwargs) -> Tensor | None:
         """Tell which queries of the last layer may be detections.

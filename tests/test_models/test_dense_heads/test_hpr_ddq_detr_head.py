@@ -22,12 +22,15 @@ def test_only_who_is_alive_at_last_is_detected() -> None:
         batch_data_samples=toy_batch()[1],
         rescale=False,
     )
-    head.test_cfg = dict(max_per_img=3 * 80)
+    # More than the pairs of one alive and a class.
+    head.test_cfg = dict(max_per_img=4 * 80)
     with torch.no_grad():
         found = head.predict(**inputs, query_groups=groups)
         groups.history.clear()
         all_found = head.predict(**inputs, query_groups=groups)
     for some, everything in zip(found, all_found, strict=True):
+        assert len(some) == 3 * 80
         assert (some.scores > 0).all()
         assert len(some.bboxes.unique(dim=0)) == 3
+        assert len(everything) == 4 * 80
         assert len(everything.bboxes.unique(dim=0)) == 6

@@ -139,7 +139,9 @@ def test_mergers():
     one = Merger('learnable', [1, 2, 3], 3)
     assert (one(*features) == 14).all()
     assert [n for n, _ in one.named_parameters()] == ['weights']
-    fixed = Merger('add', [1, 1, 1], 3)
+    fixed = Merger('add', [1, 2, 3], 3)
+    fixed.reset_weights()
+    assert (fixed(*features) == 6).all()
     assert not list(fixed.parameters())
     assert 'weights' in fixed.state_dict()
     with pytest.raises(UserError, match='merge_method'):
