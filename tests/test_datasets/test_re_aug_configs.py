@@ -241,4 +241,5 @@ def test_models_of_the_published_runs(name: str) -> None:
         assert model.backbone.frozen_stages == (0 if is_align else 1)
         start = model.backbone.init_cfg.checkpoint
         assert start == 'backbone_pth/backbone.pth'
-    assert model.get('use_dn', True) == (method != 'hpr-deformable-detr')
+    use_dn = model.get('use_dn', is_ddq)
+    assert use_dn == (method != 'hpr-deformable-detr')
