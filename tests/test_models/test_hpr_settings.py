@@ -54,7 +54,7 @@ def test_denoising_is_asked_for(base: str) -> None:
     model = config(base)
     assert hasattr(build(model), 'dn_query_generator')
     del model['use_dn']
-    detector = build(model)
+    detector = build_model(model)
     assert not hasattr(detector, 'dn_query_generator')
     assert not any('dn_' in name for name in detector.loss(*toy_batch()))
 
