@@ -11,9 +11,11 @@ import pytest
 from mmengine.config import Config
 
 import project  # noqa: F401  registers the datasets
+from project.datasets.shapes_scene import SHAPE_CLASSES
 from project.engine.runner.checks import check_data, check_model
 from project.engine.runner.resolve import resolve_config
 from project.utils.errors import UserError
+from tests.helpers.configs import CONFIGS
 
 CATEGORIES = [dict(id=3, name='cat'), dict(id=1, name='dog')]
 SPLITS = ('train', 'val', 'test')
@@ -354,3 +356,19 @@ def test_masks_that_need_not_be_there(root: Path, change: dict) -> None:
 
 def test_masks_of_other_classes_need_not_be_there(root: Path) -> None:
     check_data(mask_config(root, classes=('cat',)), ['train'])
+
+
+@pytest.mark.parametrize(
+    'path', sorted((CONFIGS / 'custom').glob('*.py')), ids=lambda p: p.stem
+)
+def test_configs_for_own_data_need_its_root_and_classes(
+    path: Path, toy_data: Path
+) -> None:
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(dict(data_root=str(toy_data), classes=SHAPE_CLASSES))
+    cfg = resolve_config(cfg)
+    check(cfg, *SPLITS)
+    assert cfg.model.bbox_head.num_classes == len(SHAPE_CLASSES)
+    # No file that only some trainings bring.
+    start = cfg.model.backbone.init_cfg.checkpoint
+    assert start.startswith(('https://', 'torchvision://'))
