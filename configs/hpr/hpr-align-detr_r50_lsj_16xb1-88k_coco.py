@@ -6,3 +6,4 @@ _base_ = [
 
 model = dict(encoder=dict(num_cp=6))  # saves memory
 train_dataloader = dict(batch_size=1)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))  # all of them

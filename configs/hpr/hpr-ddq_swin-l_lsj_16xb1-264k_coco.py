@@ -5,3 +5,4 @@ _base_ = [
 ]
 
 train_dataloader = dict(batch_size=1)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))  # all of them

@@ -7,3 +7,4 @@ _base_ = [
 ]
 
 model = dict(use_dn=False)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))  # all of them

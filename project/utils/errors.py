@@ -1,6 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """The one exception type that a user is meant to read."""
 
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """Input that cannot work, told in one sentence.
@@ -9,3 +11,26 @@ class UserError(ValueError):
     The command line tools print it without a traceback and exit with status
     1; ``--traceback`` shows where it was raised.
     """
+
+
+def check_keys(
+    name: str, settings: Iterable[str], known: Iterable[str]
+) -> None:
+    """Refuse a key that would be ignored, such as a misspelt one.
+
+    Args:
+        name (str): Where the settings stand in the config.
+        settings (Iterable[str]): Their keys. mmengine's ``_scope_`` may be
+            among them.
+        known (Iterable[str]): The keys that have an effect.
+
+    Raises:
+        UserError: If there is another.
+    """
+    known = list(known)
+    unknown = sorted(set(settings) - {*known, '_scope_'})
+    if unknown:
+        raise UserError(
+            f'{name} has the unknown key {unknown[0]!r}; it takes '
+            f'{", ".join(known)}'
+        )

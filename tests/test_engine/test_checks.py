@@ -11,9 +11,11 @@ import pytest
 from mmengine.config import Config
 
 import project  # noqa: F401  registers the datasets
+from project.datasets.shapes_scene import SHAPE_CLASSES
 from project.engine.runner.checks import check_data, check_model
 from project.engine.runner.resolve import resolve_config
 from project.utils.errors import UserError
+from tests.helpers.configs import CONFIGS
 
 CATEGORIES = [dict(id=3, name='cat'), dict(id=1, name='dog')]
 SPLITS = ('train', 'val', 'test')
@@ -253,3 +255,120 @@ def test_datasets_without_coco_annotations_pass(root: Path) -> None:
     check(cfg, 'train')
     cfg.train_dataloader.dataset.data_root = str(root / 'no')
     assert 'The data root' in sentence(cfg, 'train')
+
+
+BRANCHES = dict(type='MultiBranch', branch_field=['weak', 'strong'])
+PLAIN = dict(type='DetDataPreprocessor')
+BRANCHED = dict(type='MultiBranchDataPreprocessor', data_preprocessor=PLAIN)
+
+
+def wrapped(dataset: dict, *pipelines: list) -> dict:
+    """The dataset in a wrapper for each pipeline, which may be none."""
+    for pipeline in pipelines:
+        dataset = dict(
+            type='MultiBranchMultiImageMixDataset',
+            dataset=dict(type='RepeatDataset', times=2, dataset=dataset),
+            pipeline=pipeline,
+        )
+    return dataset
+
+
+def branch_config(root: Path, preprocessor: dict, *pipelines: list) -> Config:
+    cfg = config(root)
+    first, *others = pipelines
+    dataset = dict(cfg.train_dataloader.dataset, pipeline=first)
+    cfg.train_dataloader.dataset = wrapped(dataset, *others)
+    cfg.model.data_preprocessor = preprocessor
+    return cfg
+
+
+@pytest.mark.parametrize('kind', ['MultiBranch', 'mmdet.MultiBranch'])
+def test_branches_that_the_model_takes_pass(root: Path, kind: str) -> None:
+    branches = dict(BRANCHES, type=kind)
+    for pipelines in ([[branches]], [[], [branches]], [[], [branches], []]):
+        check_data(branch_config(root, BRANCHED, *pipelines), ['train'])
+    check_data(branch_config(root, PLAIN, [dict(type='Pad')], []), ['train'])
+    # A preprocessor that nobody here knows may take anything.
+    unknown = dict(type='SomethingElse')
+    check_data(branch_config(root, unknown, [branches]), ['train'])
+
+
+def test_a_pipeline_without_the_branches_of_the_model(root: Path) -> None:
+    cfg = branch_config(root, BRANCHED, [dict(type='Pad')], [])
+    message = sentence(cfg, 'train')
+    assert 'train_dataloader.dataset.dataset.dataset has no MultiB' in message
+    assert 'coco_detection_re_aug.py' in message
+    check_data(cfg, ['test'])
+
+
+def test_one_of_two_datasets_without_branches(root: Path) -> None:
+    cfg = branch_config(root, BRANCHED, [BRANCHES])
+    good = cfg.train_dataloader.dataset
+    both = [good, dict(good, pipeline=[])]
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=both)
+    message = sentence(cfg, 'train')
+    assert 'train_dataloader.dataset.datasets[1] has no Multi' in message
+
+
+def test_a_model_that_takes_no_branches(root: Path) -> None:
+    for pipelines in ([[BRANCHES]], [[], [BRANCHES]]):
+        cfg = branch_config(root, PLAIN, *pipelines)
+        message = sentence(cfg, 'train')
+        assert 'a DetDataPreprocessor, takes no branches' in message
+        assert "set it to dict(type='MultiBranchDataPreprocessor'" in message
+        check_data(cfg, ['test'])
+
+
+def mask_config(root: Path, **options: Any) -> Config:
+    """Masks are loaded in training, by a dataset in a wrapper."""
+    load = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+    cfg = branch_config(root, BRANCHED, [load], [BRANCHES])
+    cfg.merge_from_dict(options)
+    return resolve_config(cfg)
+
+
+@pytest.mark.parametrize('masks', [{}, dict(segmentation=[])])
+def test_masks_that_are_loaded_and_missing(root: Path, masks: dict) -> None:
+    rewrite(root, lambda content: content['annotations'][0].update(masks))
+    cfg = mask_config(root)
+    message = sentence(cfg, 'train')
+    assert f"Annotation 1 of {root}/a.json, a 'dog', has no 'segm" in message
+    assert 'train_dataloader.dataset.dataset.dataset loads masks' in message
+    check_data(cfg, ['test'])
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(segmentation=[[0, 0, 4, 0, 4, 4]]),
+        dict(segmentation=dict(size=[8, 8], counts='0')),
+        # What mmdet leaves out.
+        dict(ignore=1),
+        dict(area=0),
+        dict(bbox=[0, 0, 0.5, 4]),
+        dict(category_id=77),
+    ],
+)
+def test_masks_that_need_not_be_there(root: Path, change: dict) -> None:
+    rewrite(root, lambda content: content['annotations'][0].update(change))
+    check_data(mask_config(root), ['train'])
+
+
+def test_masks_of_other_classes_need_not_be_there(root: Path) -> None:
+    check_data(mask_config(root, classes=('cat',)), ['train'])
+
+
+@pytest.mark.parametrize(
+    'path', sorted((CONFIGS / 'custom').glob('*.py')), ids=lambda p: p.stem
+)
+def test_configs_for_own_data_need_its_root_and_classes(
+    path: Path, toy_data: Path
+) -> None:
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(dict(data_root=str(toy_data), classes=SHAPE_CLASSES))
+    cfg = resolve_config(cfg)
+    check(cfg, *SPLITS)
+    assert cfg.model.bbox_head.num_classes == len(SHAPE_CLASSES)
+    # No file that only some trainings bring.
+    start = cfg.model.backbone.init_cfg.checkpoint
+    assert start.startswith(('https://', 'torchvision://'))

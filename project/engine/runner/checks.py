@@ -9,14 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmdet.datasets import CocoDataset
-from mmdet.registry import DATASETS
+from mmdet.datasets.transforms import MultiBranch
+from mmdet.models.data_preprocessors import (
+    DetDataPreprocessor,
+    MultiBranchDataPreprocessor,
+)
+from mmdet.registry import DATASETS, MODELS, TRANSFORMS
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import Registry
 
 from project.engine.runner.resolve import (
     SPLITS,
     evaluators,
     leaf_datasets,
+    leaf_pipelines,
     model_configs,
+    nested_dicts,
 )
 from project.utils.errors import UserError
 
@@ -86,20 +94,53 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
             going to be used.
 
     Raises:
-        UserError: If a root, annotation file or image folder is missing, or
-            an annotation file does not fit its dataset.
+        UserError: If a root, annotation file or image folder is missing, an
+            annotation file does not fit its dataset or lacks masks that are
+            loaded, or the model does not take the branches of its images.
     """
+    if 'train' in splits:
+        _check_branches(cfg)
     read: dict[str, AnnotationFile] = {}
     for split in splits:
-        for name, dataset in leaf_datasets(cfg, split):
+        for name, dataset, transforms in leaf_pipelines(cfg, split):
             if not _is_remote(dataset):
-                _check_dataset(name, dataset, split, read)
+                _check_dataset(name, dataset, transforms, split, read)
         for name, metric in evaluators(cfg, split):
             path = metric.get('ann_file')
             if path and not _is_remote(metric) and not osp.isfile(path):
                 raise UserError(
                     f'The annotation file {path} of {name} does not exist.'
                 )
+
+
+def _check_branches(cfg: Config) -> None:
+    """Raise unless the model takes what the training pipelines make."""
+    model = cfg.get('model') or {}
+    preprocessor = model.get('data_preprocessor') or {}
+    takes = _registered_class(preprocessor, MODELS)
+    for name, _, transforms in leaf_pipelines(cfg, 'train'):
+        makes_branches = any(
+            _is_a(_registered_class(part, TRANSFORMS), MultiBranch)
+            for part in nested_dicts(transforms)
+        )
+        if not makes_branches and _is_a(takes, MultiBranchDataPreprocessor):
+            raise UserError(
+                'model.data_preprocessor, a MultiBranchDataPreprocessor, '
+                'takes images in branches (weak, strong), but the pipeline '
+                f'of {name} has no MultiBranch to make them: inherit '
+                'configs/_base_/datasets/coco_detection_re_aug.py, or set '
+                'model.data_preprocessor to the data_preprocessor that it has '
+                'within.'
+            )
+        if makes_branches and _is_a(takes, DetDataPreprocessor):
+            raise UserError(
+                f'The pipeline of {name} has a MultiBranch, but '
+                f'model.data_preprocessor, a {takes.__name__}, takes no '
+                'branches: set it to '
+                "dict(type='MultiBranchDataPreprocessor', "
+                'data_preprocessor=dict(...)) with its present settings '
+                'within, as configs/_base_/models/hpr_r50.py does.'
+            )
 
 
 def _is_remote(part: ConfigDict) -> bool:
@@ -119,12 +160,15 @@ class AnnotationFile:
         categories (tuple[str, ...]): Names in the order of the file.
         first_image (str | None): ``file_name`` of the first image.
         with_annotations (bool): Whether there is any annotation.
+        without_mask (dict[str, Any]): The id of an annotation without a mask
+            of each category that has one.
     """
 
     path: str
     categories: tuple[str, ...]
     first_image: str | None
     with_annotations: bool
+    without_mask: dict[str, Any]
 
     @classmethod
     def read(cls, path: str) -> 'AnnotationFile':
@@ -165,6 +209,7 @@ class AnnotationFile:
             categories=tuple(category['name'] for category in categories),
             first_image=images[0]['file_name'] if images else None,
             with_annotations=bool(content.get('annotations')),
+            without_mask=_without_mask(content),
         )
 
 
@@ -180,9 +225,22 @@ def _check_annotations(path: str, annotations: Sequence[dict]) -> None:
             )
 
 
+def _without_mask(content: dict) -> dict[str, Any]:
+    """Find annotations without a mask among those that mmdet reads."""
+    names = {item['id']: item['name'] for item in content['categories']}
+    return {
+        names.get(annotation['category_id'], ''): annotation['id']
+        for annotation in content.get('annotations') or []
+        if not (annotation.get('segmentation') or annotation.get('ignore'))
+        and annotation['area'] > 0
+        and min(annotation['bbox'][2:]) >= 1
+    }
+
+
 def _check_dataset(
     name: str,
     dataset: ConfigDict,
+    transforms: Sequence,
     split: str,
     read: dict[str, AnnotationFile],
 ) -> None:
@@ -193,7 +251,7 @@ def _check_dataset(
             f'The data root {root} of {name} does not exist; say where the '
             'dataset lies with --cfg-options data_root=FOLDER.'
         )
-    dataset_class = _dataset_class(dataset)
+    dataset_class = _registered_class(dataset, DATASETS)
     if dataset_class is None or not issubclass(dataset_class, CocoDataset):
         return
     path = osp.join(root, dataset.get('ann_file') or '')
@@ -212,6 +270,8 @@ def _check_dataset(
     # Other loaders number the labels in their own ways.
     if dataset_class.load_data_list is CocoDataset.load_data_list:
         _check_classes(dataset, read[path])
+        if any(part.get('with_mask') for part in nested_dicts(transforms)):
+            _check_masks(name, dataset, read[path])
 
 
 def _check_images(
@@ -258,6 +318,21 @@ def _check_classes(dataset: ConfigDict, annotations: AnnotationFile) -> None:
     )
 
 
+def _check_masks(
+    name: str, dataset: ConfigDict, annotations: AnnotationFile
+) -> None:
+    """Raise if an annotation of one of the classes has no mask."""
+    for class_name in _dataset_classes(dataset) or ():
+        if class_name in annotations.without_mask:
+            raise UserError(
+                f'Annotation {annotations.without_mask[class_name]} of '
+                f'{annotations.path}, a {class_name!r}, has no '
+                f"'segmentation', but the pipeline of {name} loads masks "
+                '(with_mask=True); expected polygons or RLE in each '
+                'annotation, or a pipeline without masks.'
+            )
+
+
 def _shortened(names: Iterable[str]) -> str:
     """List the first few names."""
     names = list(names)
@@ -266,18 +341,24 @@ def _shortened(names: Iterable[str]) -> str:
     return f'{shown} and {more} more' if more > 0 else shown
 
 
-def _dataset_class(dataset: ConfigDict) -> Any:
-    """Look up the class of a dataset, None if it is not registered."""
-    dataset_type = dataset.get('type')
-    if inspect.isclass(dataset_type):
-        return dataset_type
-    return DATASETS.get(dataset_type) if dataset_type else None
+def _registered_class(part: ConfigDict, registry: Registry) -> Any:
+    """Look up the class of a part, None if it is not registered."""
+    name = part.get('type')
+    if inspect.isclass(name):
+        return name
+    return registry.get(name) if name else None
+
+
+def _is_a(found: Any, parent: type) -> bool:
+    """Tell whether what was looked up is a class of this kind."""
+    return inspect.isclass(found) and issubclass(found, parent)
 
 
 def _dataset_classes(dataset: ConfigDict) -> tuple[str, ...] | None:
     """Return the classes that a dataset will have, None if unknown."""
     metainfo = dataset.get('metainfo') or {}
-    default = getattr(_dataset_class(dataset), 'METAINFO', {})
+    dataset_class = _registered_class(dataset, DATASETS)
+    default = getattr(dataset_class, 'METAINFO', {})
     classes = metainfo.get('classes', default.get('classes'))
     # A string would be a file of names, which the dataset itself reads.
     return tuple(classes) if isinstance(classes, (list, tuple)) else None

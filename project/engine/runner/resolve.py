@@ -3,7 +3,7 @@
 
 import copy
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -57,23 +57,41 @@ def leaf_datasets(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
         tuple[str, ConfigDict]: Where the dataset stands in the config, such
         as ``train_dataloader.dataset.datasets[0]``, and its own config.
     """
+    for name, dataset, _ in leaf_pipelines(cfg, split):
+        yield name, dataset
+
+
+def leaf_pipelines(
+    cfg: Config, split: str
+) -> Iterator[tuple[str, ConfigDict, list]]:
+    """Tell what becomes of the images of these datasets.
+
+    Args:
+        cfg (Config): A complete config.
+        split (str): ``train``, ``val`` or ``test``.
+
+    Yields:
+        tuple[str, ConfigDict, list]: As :func:`leaf_datasets`, and all
+        transforms in their order, those of the wrappers last.
+    """
     dataloader = cfg.get(f'{split}_dataloader') or {}
     if dataloader.get('dataset'):
         yield from _leaves(f'{split}_dataloader.dataset', dataloader.dataset)
 
 
 def _leaves(
-    name: str, dataset: ConfigDict
-) -> Iterator[tuple[str, ConfigDict]]:
-    """Yield ``dataset``, or what it wraps, each with its name."""
+    name: str, dataset: ConfigDict, transforms: Sequence = ()
+) -> Iterator[tuple[str, ConfigDict, list]]:
+    """Yield ``dataset``, or what it wraps; ``transforms`` come after it."""
+    transforms = [*(dataset.get('pipeline') or ()), *transforms]
     wrapped = dataset.get('dataset')
     if isinstance(wrapped, dict):
-        yield from _leaves(f'{name}.dataset', wrapped)
+        yield from _leaves(f'{name}.dataset', wrapped, transforms)
     elif 'datasets' in dataset:
         for index, child in enumerate(dataset.datasets):
-            yield from _leaves(f'{name}.datasets[{index}]', child)
+            yield from _leaves(f'{name}.datasets[{index}]', child, transforms)
     else:
-        yield name, dataset
+        yield name, dataset, transforms
 
 
 def evaluators(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
@@ -107,19 +125,26 @@ def model_configs(cfg: Config) -> Iterator[ConfigDict]:
     Yields:
         ConfigDict: Each dict inside of ``cfg.model`` and the model itself.
     """
-    yield from _nested_dicts(cfg.get('model'))
+    yield from nested_dicts(cfg.get('model'))
 
 
-def _nested_dicts(node: Any) -> Iterator[ConfigDict]:
-    """Yield ``node`` and the dicts in it, backbones left out."""
+def nested_dicts(node: Any) -> Iterator[ConfigDict]:
+    """Walk through dicts and lists, but not through backbones.
+
+    Args:
+        node (Any): A part of a config.
+
+    Yields:
+        ConfigDict: Each dict in it, and itself if it is one.
+    """
     if isinstance(node, dict):
         yield node
         for key, child in node.items():
             if key != 'backbone':
-                yield from _nested_dicts(child)
+                yield from nested_dicts(child)
     elif isinstance(node, (list, tuple)):
         for child in node:
-            yield from _nested_dicts(child)
+            yield from nested_dicts(child)
 
 
 def drop_missing_backends(cfg: Config) -> list[str]:

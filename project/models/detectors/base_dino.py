@@ -33,7 +33,8 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         *args, **kwargs: As in :class:`BaseDeformableDETR`.
 
     Raises:
-        UserError: If there is only one stage, or no box refinement.
+        UserError: If there is only one stage, or no box refinement, or
+            ``dn_cfg`` cannot work.
     """
 
     decoder_class = DINODecoder
@@ -88,9 +89,13 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
     def _init_denoising(self, dn_cfg: dict | None) -> None:
         """Build the generator, told the probability of a wrong label."""
         settings = dict(dn_cfg or {})
-        settings['label_noise_scale'] = (
-            settings.get('label_noise_scale', 0.5) * 0.5
-        )
+        label_noise = settings.get('label_noise_scale', 0.5)
+        if not 0 <= label_noise <= 2:
+            raise UserError(
+                f'model.dn_cfg.label_noise_scale={label_noise} should be 0 '
+                'to 2, twice the probability of a wrong label'
+            )
+        settings['label_noise_scale'] = label_noise * 0.5
         settings['group_cfg'] = {
             'dynamic': True,
             'num_dn_queries': 100,

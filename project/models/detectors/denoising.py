@@ -6,7 +6,7 @@ import torch
 from mmdet.structures import OptSampleList, SampleList
 from torch import Tensor, nn
 
-from project.utils.errors import UserError
+from project.utils.errors import check_keys
 
 from ..layers.denoising import (
     DenoisingQueries,
@@ -31,12 +31,7 @@ class DenoisingMixin:
     def _init_denoising(self, dn_cfg: dict | None) -> None:
         """Build the generator, for the classes of the head."""
         known = list(signature(self.dn_generator_class).parameters)[2:]
-        unknown = sorted(set(dn_cfg or {}) - set(known))
-        if unknown:
-            raise UserError(
-                f'model.dn_cfg has the unknown key {unknown[0]!r}; it takes '
-                f'{", ".join(known)}'
-            )
+        check_keys('model.dn_cfg', dn_cfg or {}, known)
         self.dn_query_generator = self.dn_generator_class(
             num_classes=self.bbox_head.num_classes,
             embed_dims=self.embed_dims,

@@ -1,4 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,10 +8,11 @@ from mmdet.structures import OptSampleList
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor, nn
 
-from project.utils.errors import UserError
+from project.utils.errors import UserError, check_keys
 
 from ..layers.transformer.ddq_decoder import DDQDecoder, DistinctQueryGroups
 from ..layers.transformer.deformable_attention import LevelShapes
+from ..layers.transformer.proposal_refiner import ROI_EXTRACTOR
 from ..layers.transformer.query_groups import QueryGroup
 from ..utils.distinct import best_distinct_boxes, best_first
 from ..utils.points import gather_points
@@ -31,6 +33,9 @@ class HPRDDQDETR(BaseDINO):
 
     Args:
         *args: As in :class:`BaseDINO`.
+        decoder (dict): As there; ``bbox_roi_extractor`` defaults to
+            :data:`ROI_EXTRACTOR`.
+        aux_weights (Sequence[float]): As there. Defaults to (0.5, 0.5).
         dense_topk_ratio (float): Dense queries for each distinct one.
             Defaults to 1.5.
         dqs_cfg (dict, optional): Distinct queries selection:
@@ -38,6 +43,9 @@ class HPRDDQDETR(BaseDINO):
         draw_mergers (bool): Whether the mergers of the refiners start from
             Xavier's distribution, as in the authors' runs, or as plain sums.
             Defaults to True.
+        backbone_cp (bool): Another name of ``ckpt_backbone``, which the
+            authors' configs have.
+        neck_cp (bool): Another name of ``ckpt_neck``.
         **kwargs: As in :class:`BaseDINO`.
 
     Raises:
@@ -52,13 +60,17 @@ class HPRDDQDETR(BaseDINO):
         self,
         *args: Any,
         decoder: dict,
+        aux_weights: Sequence[float] = (0.5, 0.5),
         dense_topk_ratio: float = 1.5,
         dqs_cfg: dict | None = None,
         draw_mergers: bool = True,
+        backbone_cp: bool = False,
+        neck_cp: bool = False,
         **kwargs: Any,
     ) -> None:
-        dqs_cfg = dqs_cfg or dict(type='nms', iou_threshold=0.8)
-        if dqs_cfg.get('type', 'nms') != 'nms':
+        dqs_cfg = {'type': 'nms', 'iou_threshold': 0.8, **(dqs_cfg or {})}
+        check_keys('model.dqs_cfg', dqs_cfg, ('type', 'iou_threshold'))
+        if dqs_cfg['type'] != 'nms':
             raise UserError(
                 f'model.dqs_cfg.type={dqs_cfg["type"]!r} should be nms'
             )
@@ -70,9 +82,16 @@ class HPRDDQDETR(BaseDINO):
         self.iou_threshold = dqs_cfg['iou_threshold']
         self.dense_topk_ratio = dense_topk_ratio
         self.draw_mergers = draw_mergers
+        kwargs.setdefault('ckpt_backbone', backbone_cp)
+        kwargs.setdefault('ckpt_neck', neck_cp)
         super().__init__(
             *args,
-            decoder={**decoder, 'iou_threshold': self.iou_threshold},
+            decoder={
+                'bbox_roi_extractor': ROI_EXTRACTOR,
+                **decoder,
+                'iou_threshold': self.iou_threshold,
+            },
+            aux_weights=aux_weights,
             **kwargs,
         )
         self.register_load_state_dict_pre_hook(_drop_second_names)

@@ -3,7 +3,7 @@ from typing import Any
 
 from mmdet.registry import MODELS
 
-from ..layers.transformer import proposal_refiner  # noqa: F401, registers it
+from ..layers.transformer.proposal_refiner import ROI_EXTRACTOR
 from .base_dino import BaseDINO
 
 
@@ -18,6 +18,9 @@ class HPRDETR(BaseDINO):
 
     Args:
         *args: As in :class:`BaseDINO`.
+        decoder (dict): As there; ``bbox_roi_extractor`` defaults to
+            :data:`ROI_EXTRACTOR`.
+        use_dn (bool): Whether there are denoising queries. Defaults to False.
         use_lsj (bool): Of the authors' configs, which never had an effect.
             Defaults to False.
         **kwargs: As in :class:`BaseDINO`.
@@ -26,6 +29,16 @@ class HPRDETR(BaseDINO):
     auxiliary_prefix = 'hpr_{}_'
 
     def __init__(
-        self, *args: Any, use_lsj: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        decoder: dict,
+        use_dn: bool = False,
+        use_lsj: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(
+            *args,
+            decoder={'bbox_roi_extractor': ROI_EXTRACTOR, **decoder},
+            use_dn=use_dn,
+            **kwargs,
+        )

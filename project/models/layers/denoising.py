@@ -10,7 +10,7 @@ from mmdet.models.layers.transformer import inverse_sigmoid
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
 from torch import Tensor, nn
 
-from project.utils.errors import UserError
+from project.utils.errors import UserError, check_keys
 
 from .transformer.query_groups import QueryGroup, QueryGroups
 
@@ -122,7 +122,8 @@ class DNQueryGenerator(nn.Module):
             those of PyTorch.
 
     Raises:
-        UserError: If a scale or the number of groups is impossible.
+        UserError: If a scale or the number of groups is impossible, or
+            ``group_cfg`` has another key.
     """
 
     num_copies = 1
@@ -373,6 +374,8 @@ def _layout(counts: Sequence[int], num_groups: int, num_copies: int) -> Tensor:
 def _checked_groups(group_cfg: dict | None) -> dict:
     """Fill in the defaults and check what is given."""
     settings = dict(group_cfg or dict(dynamic=False, num_groups=5))
+    known = ('dynamic', 'num_groups', 'num_dn_queries')
+    check_keys('model.dn_cfg.group_cfg', settings, known)
     dynamic = settings.setdefault('dynamic', False)
     key = 'num_dn_queries' if dynamic else 'num_groups'
     number = settings.get(key)

@@ -8,6 +8,7 @@ embed_dims = 128
 model = dict(
     _delete_=True,
     type='HPRDETR',
+    use_dn=True,
     num_queries=30,
     num_feature_levels=3,
     aux_weights=_base_.aux_weights,

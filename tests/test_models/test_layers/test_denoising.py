@@ -263,7 +263,8 @@ def test_contrastive_noise_is_drawn_farther_for_second_copies() -> None:
         (dict(box_noise_scale=-1), 'box_noise_scale=-1 should be 0 or more'),
         (dict(group_cfg=dict(num_groups=-1)), 'num_groups=-1 .*0 or more'),
         (dict(group_cfg=dict(dynamic=True)), 'num_dn_queries=None .*=True'),
-        (dict(group_cfg=dict(groups=3)), 'num_groups=None .*dynamic=False'),
+        (dict(group_cfg=dict(dynamic=False)), 'num_groups=None .*=False'),
+        (dict(group_cfg=dict(groups=3)), "unknown key 'groups'"),
     ],
 )
 def test_impossible_settings(settings: dict, message: str) -> None:

@@ -108,7 +108,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         inverse_sigmoid_eps (float): How close to 0 and 1 references may
             come before their log-odds are taken. Defaults to 1e-5.
         num_cp (int): How many layers are recomputed in the backward pass to
-            save memory. Defaults to 0.
+            save memory; less than 1 are none. Defaults to 0.
         *args, **kwargs: As in mmdet's ``DeformableDetrTransformerDecoder``;
             the results of all layers are returned in any case.
     """
@@ -134,7 +134,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             layer_class(**settings) for _ in range(self.num_layers)
         )
         self.embed_dims = self.layers[0].embed_dims
-        checkpoint_layers(self.layers, self.num_cp)
+        checkpoint_layers(self.layers, max(self.num_cp, 0))
 
     @property
     def num_auxiliary(self) -> int:

@@ -20,6 +20,15 @@ from .regional_layers import (
     RegionalDynamicConv,
 )
 
+# Of all published models.
+ROI_EXTRACTOR = dict(
+    type='SingleRoIExtractor',
+    finest_scale=56,
+    roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2),
+    out_channels=256,
+    featmap_strides=[8, 16, 32, 64],
+)
+
 
 @MODELS.register_module()
 class ProposalRefinerLayer(DeformableDecoderLayer):
@@ -44,14 +53,16 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
             with. Defaults to (1, 1, 1).
         dy_conv_cfg (dict, optional): Settings of :class:`RegionalDynamicConv`.
         regional_ca_cfg (dict, optional): Settings of
-            :class:`RegionalCrossAttention`.
+            :class:`RegionalCrossAttention`; its ``roi_size`` is that of the
+            regions.
         merge_dropout (float): Of the authors' configs, which never had an
             effect. Defaults to 0.0.
         **kwargs: As in mmdet's class.
 
     Raises:
-        UserError: If regions are to be cut out of more levels than the
-            deformable attention has.
+        UserError: If there is not one initial weight for each refiner,
+            regions are to be cut out of more levels than the deformable
+            attention has, or the refiners take regions of another size.
     """
 
     num_auxiliary = 2
@@ -68,19 +79,45 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         merge_dropout: float = 0.0,
         **kwargs,
     ) -> None:
+        if len(initial_weights) != 1 + self.num_auxiliary:
+            raise UserError(
+                'model.decoder.layer_cfg.initial_weights='
+                f'{list(initial_weights)} should have three weights: of the '
+                'primary refiner, dynamic convolution and regional cross '
+                'attention'
+            )
         self.merger_cfg = dict(
             merge_method=merge_method, initial_weights=initial_weights
         )
         self.dy_conv_cfg = dy_conv_cfg or {}
-        self.regional_ca_cfg = regional_ca_cfg or {}
         self.roi_align = MemoryRoIAlign(bbox_roi_extractor)
+        self.regional_ca_cfg = {
+            'roi_size': self.roi_align.output_size[0],
+            **(regional_ca_cfg or {}),
+        }
         super().__init__(*args, **kwargs)
+        self._check_regions()
+
+    def _check_regions(self) -> None:
+        """Raise if regions do not fit what looks into them or at them."""
         strides, levels = self.roi_align.strides, self.cross_attn.num_levels
         if len(strides) > levels:
             raise UserError(
                 f'model.decoder.bbox_roi_extractor.featmap_strides={strides} '
                 f'has {len(strides)} strides; the decoder has {levels} levels'
             )
+        found = self.roi_align.output_size
+        for key, size in (
+            ('dy_conv_cfg.input_feat_shape', self.dy_conv.input_feat_shape),
+            ('regional_ca_cfg.roi_size', self.regional_ca.roi_size),
+        ):
+            if found != (size, size):
+                raise UserError(
+                    f'model.decoder.layer_cfg.{key}={size} expects regions '
+                    f'of {size} x {size} points, but model.decoder.'
+                    'bbox_roi_extractor.roi_layer.output_size makes them '
+                    f'{found[0]} x {found[1]}'
+                )
 
     def _init_layers(self) -> None:
         """Initialize the three refiners and what merges them."""

@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn import build_activation_layer, build_norm_layer
@@ -79,6 +80,7 @@ class RegionalCrossAttention(BaseModule):
                 'model.decoder.layer_cfg.regional_ca_cfg.attn_drop='
                 f'{attn_drop} should be 0: attention weights are not kept'
             )
+        self.roi_size = roi_size
         self.sample_num = sample_num
         self.sample_proj = nn.Linear(embed_dims, embed_dims * sample_num)
         self.attn = nn.MultiheadAttention(embed_dims, num_heads)
@@ -164,7 +166,18 @@ class RegionalDynamicConv(DynamicConv):
     Source: Sparse R-CNN, section 3 (dynamic instance interactive head). The
     kernels of a query are 128 times its own size. They, and what is computed
     with them, are made again in the backward pass instead of being kept.
+
+    Args:
+        *args: As in mmdet's class.
+        dropout (float): Dropout of the result. Defaults to 0.
+        **kwargs: As in mmdet's class.
     """
+
+    def __init__(
+        self, *args: Any, dropout: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, regions: Tensor) -> Tensor:
         """Filter the regions by kernels that the queries make.
@@ -178,7 +191,8 @@ class RegionalDynamicConv(DynamicConv):
             Tensor: Has shape (num_queries, out_channels).
         """
         filtered = recomputed(self._filter, query, regions)
-        return self.activation(self.fc_norm(self.fc_layer(filtered)))
+        change = self.activation(self.fc_norm(self.fc_layer(filtered)))
+        return self.dropout(change)
 
     def _filter(self, query: Tensor, regions: Tensor) -> Tensor:
         """Make the kernels and apply them.
