@@ -47,10 +47,8 @@ _DDQ_SECOND_NAMES = Alias(
 
 # Which of the shipped configs build which architecture, the main one first.
 _DENOISING, _REFINERS = 'denoising queries', 'proposal refiners'
-_DISTINCT, _RANKS = (
-    'distinct queries',
-    ('query rank layer', 'rank-adaptive class head'),
-)
+_DISTINCT = 'distinct queries'
+_RANKS = ('query rank layer', 'rank-adaptive class head')
 _DINO_BUILT_BY = {
     Architecture('r50', 900, parts=(_DENOISING,)): (
         'align_detr/align-detr_r50_8xb2-12e',
