@@ -1,10 +1,12 @@
 """What all tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.registry import DefaultScope
 
 torch.set_num_threads(1)
 
@@ -32,6 +34,13 @@ def no_progress() -> None:
     info = MessageHub.get_current_instance().runtime_info
     for key in ('iter', 'max_iters'):
         info.pop(key, None)
+
+
+@pytest.fixture
+def mmdet_scope() -> Iterator[None]:
+    """Look names of registries up as a runner does."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
 
 
 @pytest.fixture

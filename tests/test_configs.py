@@ -5,12 +5,17 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
 
 import project  # noqa: F401
 from tests.helpers.configs import CONFIGS
-from tests.helpers.toy import build_model, toy_batch, toy_model_config
+from tests.helpers.toy import (
+    build_model,
+    check_detections,
+    check_training_step,
+    toy_batch,
+    toy_model_config,
+)
 
 NAMES = sorted(
     str(path.relative_to(CONFIGS))
@@ -31,29 +36,10 @@ def train_and_detect(text: str) -> None:
     model = build_model(config)
     num_classes = config.bbox_head.num_classes
     batch, samples = toy_batch(num_classes=num_classes)
-
-    losses = model.loss(batch, samples)
-    total, logged = model.parse_losses(losses)
-    total.backward()
-    assert all(value.isfinite() for value in logged.values())
-    without = [
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and parameter.grad is None
-    ]
-    assert not without
-
-    model.eval()
-    with torch.no_grad():
-        found = model.predict(batch, samples)
+    check_training_step(model, batch, samples)
     wanted = min(config.test_cfg.max_per_img, 12 * num_classes)
-    for sample in found:
-        assert len(sample.pred_instances) == wanted
-        boxes = sample.pred_instances.bboxes
-        height, width = sample.ori_shape
-        limit = torch.tensor([width, height] * 2) + 1e-3
-        assert (boxes >= 0).all()
-        assert (boxes <= limit).all()
+    for found in check_detections(model, batch, samples):
+        assert len(found) == wanted
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -34,6 +34,14 @@ def toy_model_config(config: str | Path, **changes) -> ConfigDict:
     return model
 
 
+def tiny_model_config(config: str | Path, **changes) -> ConfigDict:
+    """The same on a ResNet-18 for a ResNet-50, norms and all trained."""
+    model = toy_model_config(config, **changes)
+    model.backbone.update(depth=18, frozen_stages=-1, norm_cfg=dict(type='BN'))
+    model.neck.in_channels = [x // 4 for x in model.neck.in_channels]
+    return model
+
+
 def build_model(config: ConfigDict, seed: int = 0) -> nn.Module:
     """Build and initialise a detector."""
     torch.manual_seed(seed)
@@ -77,3 +85,39 @@ def toy_batch(
         )
         samples.append(sample)
     return batch, samples
+
+
+def check_training_step(
+    model: nn.Module, batch: Tensor, samples: list[DetDataSample]
+) -> dict[str, Tensor]:
+    """Finite losses, and a finite gradient for every parameter.
+
+    One without a gradient is what DDP would wait for.
+    """
+    model.train().zero_grad()
+    losses = model.loss(batch, samples)
+    total, logged = model.parse_losses(losses)
+    total.backward()
+    assert all(value.isfinite() for value in logged.values()), logged
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+    return losses
+
+
+def check_detections(
+    model: nn.Module, batch: Tensor, samples: list[DetDataSample]
+) -> list[InstanceData]:
+    """As many as asked for at the most, best first, within their image."""
+    with torch.no_grad():
+        found = model.eval().predict(batch, samples)
+    for sample in found:
+        height, width = sample.ori_shape
+        instances = sample.pred_instances
+        assert 0 < len(instances) <= model.test_cfg.max_per_img
+        assert (instances.scores.diff() <= 0).all()
+        assert (instances.bboxes >= 0).all()
+        limit = torch.tensor([width, height] * 2) + 1e-3
+        assert (instances.bboxes <= limit).all()
+    return [sample.pred_instances for sample in found]

@@ -14,7 +14,6 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DefaultScope
 
 from project.datasets.shapes import ShapesSpec, make_shapes
 from project.datasets.shapes_scene import SHAPE_CLASSES
@@ -22,15 +21,11 @@ from project.engine.runner.resolve import resolve_config
 from tests.helpers.configs import CONFIGS, SHARED
 from tests.helpers.toy import build_model
 
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
 BASE = CONFIGS / '_base_'
 PUBLISHED = 'h_detr/h-detr_r50_8xb2-12e_coco.py'
 SHORT_SIDES = set(range(480, 801, 32))
-
-
-@pytest.fixture(autouse=True)
-def _mmdet_scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
 
 
 @pytest.fixture(scope='module')

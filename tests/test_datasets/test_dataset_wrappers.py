@@ -1,6 +1,5 @@
 """Copy-paste into the branches of an image, each with images of its own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DefaultScope
 
 import project  # noqa: F401  registers the dataset
 from project.datasets.dataset_wrappers import MultiBranchMultiImageMixDataset
@@ -20,14 +18,10 @@ from project.engine.runner.resolve import leaf_datasets, resolve_config
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
 
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
 SIZE = 96
 PACK = dict(type='PackDetInputs', meta_keys=('img_id', 'img_shape'))
-
-
-@pytest.fixture(autouse=True)
-def _mmdet_scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,5 @@
 """Data re-augmentation and the schedules of HPR are the published ones."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,19 +9,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.hub import get_config
-from mmengine.registry import DefaultScope
 
 import project  # noqa: F401  registers the dataset
 from tests.helpers.configs import CONFIGS
 
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
 BASE = CONFIGS / '_base_'
 SHORT_SIDES = set(range(480, 801, 32))
-
-
-@pytest.fixture(autouse=True)
-def _mmdet_scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
 
 
 @pytest.fixture(scope='module')

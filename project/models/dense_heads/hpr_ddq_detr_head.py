@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from mmdet.models.losses import GIoULoss
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
-from mmdet.utils import InstanceList
 from mmengine.model import bias_init_with_prob, constant_init
 from torch import Tensor, nn
 
@@ -237,7 +235,7 @@ class HPRDDQDETRHead(HPRDETRHead):
             **kwargs,
         )
         for predictions in sets:
-            if predictions.prefix == '':
+            if predictions.prefix == '' and query_groups.history:
                 alive = query_groups.history
                 everyone = torch.ones_like(alive[0])
                 predictions.valid = torch.stack([everyone, *alive])
@@ -260,38 +258,20 @@ class HPRDDQDETRHead(HPRDETRHead):
             )
         return sets
 
-    def predict(
-        self,
-        hidden_states: Tensor,
-        references: list[Tensor],
-        batch_data_samples: SampleList,
-        rescale: bool = True,
-        query_groups: DistinctQueryGroups | None = None,
-        **kwargs: Any,
-    ) -> InstanceList:
-        """Detect objects with those of the last layer that are distinct.
+    def detectable_queries(
+        self, query_groups: DistinctQueryGroups, **kwargs: Any
+    ) -> Tensor | None:
+        """Tell which queries of the last layer are distinct.
 
         Args:
-            hidden_states (Tensor): As in :meth:`forward`.
-            references (list[Tensor]): As in :meth:`forward`.
-            batch_data_samples (list[:obj:`DetDataSample`]): Tell the size of
-                each image.
-            rescale (bool): As in :class:`SetPredictionHead`. Defaults to
-                True.
-            query_groups (DistinctQueryGroups): Tell which are distinct.
+            query_groups (DistinctQueryGroups): Groups of the queries.
+            **kwargs: Unused.
 
         Returns:
-            list[:obj:`InstanceData`]: As in :class:`SetPredictionHead`.
+            Tensor | None: As in :class:`SetPredictionHead`; None in a decoder
+            of one layer, to which all are distinct.
         """
-        layer_id = len(hidden_states) - 1
-        cls_scores, boxes = self.forward_layer(
-            layer_id, hidden_states[layer_id], references[layer_id]
-        )
-        if query_groups.history:
-            is_out = ~query_groups.history[-1][..., None]
-            cls_scores = cls_scores.masked_fill(is_out, -torch.inf)
-        metas = [sample.metainfo for sample in batch_data_samples]
-        return self.predict_by_feat(cls_scores, boxes, metas, rescale=rescale)
+        return query_groups.history[-1] if query_groups.history else None
 
 
 def _predict_boxes(

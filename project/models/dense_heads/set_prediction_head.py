@@ -231,17 +231,45 @@ class SetPredictionHead(DeformableDETRHead):
                 each image.
             rescale (bool): Whether boxes are of the original images rather
                 than of the network's input. Defaults to True.
+            **kwargs: Passed on to :meth:`detectable_queries`.
 
         Returns:
             list[:obj:`InstanceData`]: For each image, best first, ``bboxes``
             in pixels (x1, y1, x2, y2), ``scores`` and ``labels``.
         """
         layer_id = len(hidden_states) - 1
-        outputs = self.forward_layer(
+        cls_scores, bbox_preds = self.forward_layer(
             layer_id, hidden_states[layer_id], references[layer_id]
         )
+        detectable = self.detectable_queries(**kwargs)
+        if detectable is not None:
+            cls_scores = cls_scores.masked_fill(
+                ~detectable[..., None], -torch.inf
+            )
         metas = [sample.metainfo for sample in batch_data_samples]
-        return self.predict_by_feat(*outputs, metas, rescale=rescale)
+        results = self.predict_by_feat(
+            cls_scores, bbox_preds, metas, rescale=rescale
+        )
+        if detectable is None:
+            return results
+        limits = (detectable.sum(1) * self.num_classes).tolist()
+        return [
+            instances[:limit]
+            for instances, limit in zip(results, limits, strict=True)
+        ]
+
+    def detectable_queries(self, **kwargs) -> Tensor | None:
+        """Tell which queries of the last layer may be detections.
+
+        Args:
+            **kwargs: What the detector gives besides hidden states and
+                references.
+
+        Returns:
+            Tensor | None: True where one may, has shape (bs, num_queries);
+            None, the default, if all may.
+        """
+        return None
 
     def predict_by_feat(
         self,

@@ -11,7 +11,7 @@ from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.registry import TASK_UTILS
-from mmdet.structures import OptSampleList
+from mmdet.structures import DetDataSample, OptSampleList
 from mmengine.logging import print_log
 from mmengine.model import ModuleList
 from torch import Tensor, nn
@@ -204,6 +204,18 @@ class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
         """int: Queries in training, all groups together."""
         return self.num_queries
 
+    def _forward(
+        self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
+    ) -> tuple[Tensor, ...]:
+        """Compute the head's outputs; by default no image is padded."""
+        if batch_data_samples is None:
+            shape = tuple(batch_inputs.shape[-2:])
+            meta = dict(img_shape=shape, batch_input_shape=shape)
+            batch_data_samples = [
+                DetDataSample(metainfo=meta) for _ in range(len(batch_inputs))
+            ]
+        return super()._forward(batch_inputs, batch_data_samples)
+
     def pre_transformer(
         self,
         mlvl_feats: tuple[Tensor, ...],
@@ -216,7 +228,7 @@ class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
                 (bs, dim, h_lvl, w_lvl).
             batch_data_samples (list[:obj:`DetDataSample`], optional): Tell
                 the size of each image within the batch. By default no image
-                is padded.
+                is padded; proposal refiners need to know.
 
         Returns:
             tuple[dict, dict]: Keyword arguments of ``forward_encoder`` and
@@ -355,6 +367,30 @@ class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
             return decoder_inputs, dict()
         return decoder_inputs, dict(query_groups=groups, **head_inputs)
 
+    def gen_encoder_output_proposals(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        spatial_shapes: LevelShapes,
+    ) -> tuple[Tensor, Tensor]:
+        """Transform the memory and make an anchor of each of its points.
+
+        Args:
+            memory (Tensor): As in :meth:`pre_decoder`.
+            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
+            spatial_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+
+        Returns:
+            tuple[Tensor, Tensor]: The memory, has its shape, and log-odds of
+            the anchors (cx, cy, w, h), infinite where there is none, has
+            shape (bs, num_feat_points, 4).
+        """
+        if memory_mask is None:  # without it mmdet moves sizes to the device
+            memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
+        return super().gen_encoder_output_proposals(
+            memory, memory_mask, spatial_shapes
+        )
+
     def propose(
         self,
         memory: Tensor,
@@ -379,8 +415,6 @@ class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
             (bs, num_queries, dim); and the first stage's outputs for the
             loss, empty in evaluation.
         """
-        if memory_mask is None:  # without it mmdet moves sizes to the device
-            memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
         memory, anchors = self.gen_encoder_output_proposals(
             memory, memory_mask, level_shapes
         )

@@ -175,8 +175,6 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
             and ``enc_outputs_coord`` of the chosen points, empty in
             evaluation.
         """
-        if memory_mask is None:  # without it mmdet moves sizes to the device
-            memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
         memory, anchors = self.gen_encoder_output_proposals(
             memory, memory_mask, level_shapes
         )

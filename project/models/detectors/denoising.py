@@ -1,13 +1,18 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from inspect import signature
+from typing import Any
 
 import torch
 from mmdet.structures import OptSampleList, SampleList
-from torch import Tensor
+from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
-from ..layers.denoising import DenoisingQueries, DNQueryGenerator
+from ..layers.denoising import (
+    DenoisingQueries,
+    DNQueryGenerator,
+    patterned_queries,
+)
 from ..utils.box_ops import normalize_boxes
 
 
@@ -15,7 +20,9 @@ class DenoisingMixin:
     """Detector that also gets noised ground truths as queries in training.
 
     To be put before mmdet's or this package's DETR. ``pre_decoder`` gets the
-    data samples, as in mmdet's DINO, and calls :meth:`join_queries`.
+    data samples, as in mmdet's DINO. Learned queries are given by
+    ``matched_queries``; a detector that chooses its queries in the image
+    overrides :meth:`pre_decoder`.
     """
 
     dn_query_generator: DNQueryGenerator
@@ -63,30 +70,28 @@ class DenoisingMixin:
         head_inputs.update(self.forward_decoder(**decoder_inputs))
         return head_inputs
 
-    def join_queries(
+    def pre_decoder(
         self,
-        contents: Tensor,
-        anchors: Tensor,
         memory: Tensor,
-        batch_data_samples: OptSampleList,
+        batch_data_samples: OptSampleList = None,
+        **kwargs: Any,
     ) -> tuple[dict, dict]:
-        """Put the denoising queries before the matched ones, in training.
+        """Put, in training, the denoising queries before the matched ones.
 
         Args:
-            contents (Tensor): Contents of the matched queries, has shape
-                (num_queries, dim).
-            anchors (Tensor): Their boxes (cx, cy, w, h) as log-odds, has
-                shape (num_queries, 4).
             memory (Tensor): Encoded features, has shape
                 (bs, num_feat_points, dim).
-            batch_data_samples (list[:obj:`DetDataSample`]): Ground truth.
+            batch_data_samples (list[:obj:`DetDataSample`], optional): Ground
+                truth, needed in training.
+            **kwargs: Geometry of the features, unused here.
 
         Returns:
-            tuple[dict, dict]: For the decoder ``query`` of shape
-            (bs, num_queries, dim), ``reference_points`` in [0, 1] of shape
-            (bs, num_queries, 4) and ``query_groups``; for the loss
-            ``denoising``.
+            tuple[dict, dict]: Keyword arguments of ``forward_decoder``:
+            ``memory``, ``query`` of shape (bs, num_queries, dim),
+            ``reference_points`` in [0, 1] of shape (bs, num_queries, 4) and
+            ``query_groups``; and ``denoising`` for the head's loss.
         """
+        contents, anchors = self.matched_queries()
         query, references = (
             tensor.expand(len(memory), -1, -1)
             for tensor in (contents, anchors)
@@ -100,6 +105,7 @@ class DenoisingMixin:
             head_inputs['denoising'] = denoising
         decoder_inputs = dict(
             query=query,
+            memory=memory,
             reference_points=references.sigmoid(),
             query_groups=groups,
         )
@@ -120,3 +126,73 @@ class DenoisingMixin:
             bboxes,
             [len(gt) for gt in instances],
         )
+
+
+class DABDenoisingMixin(DenoisingMixin):
+    """Denoising detector with DAB-DETR's queries and its dense decoder.
+
+    Matched queries are learned anchors. They have the content of "no object",
+    to which a learned pattern is added if there are ``num_patterns`` of them.
+    """
+
+    decoder_key_padding_mask = True
+    """Whether the decoder passes over padding."""
+
+    def _init_learned_queries(self) -> None:
+        """Initialize anchors, patterns and the denoising queries."""
+        self.query_embedding = nn.Embedding(self.num_queries, 4)
+        self.patterns = None
+        if self.num_patterns:
+            self.patterns = nn.Embedding(self.num_patterns, self.embed_dims)
+        self._init_denoising(self.dn_cfg)
+
+    def matched_queries(self) -> tuple[Tensor, Tensor]:
+        """Contents and anchors of the matched queries.
+
+        Returns:
+            tuple[Tensor, Tensor]: Contents, has shape (num_queries, dim), and
+            boxes (cx, cy, w, h) as log-odds, has shape (num_queries, 4).
+        """
+        return patterned_queries(
+            self.dn_query_generator.no_object_content(),
+            self.query_embedding.weight,
+            self.patterns.weight if self.num_patterns else None,
+        )
+
+    def forward_decoder(
+        self,
+        query: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        memory_pos: Tensor,
+        **kwargs: Any,
+    ) -> dict:
+        """Decode the queries.
+
+        Args:
+            query (Tensor): Contents, has shape (bs, num_queries, dim).
+            memory (Tensor): Encoded features, has shape
+                (bs, num_feat_points, dim).
+            memory_mask (Tensor, optional): True where padded, has shape
+                (bs, num_feat_points).
+            memory_pos (Tensor): Their positions, has the shape of
+                ``memory``.
+            **kwargs: First references and groups of the queries, and what
+                else the decoder's layers take.
+
+        Returns:
+            dict: Keyword arguments of the head: ``hidden_states`` of shape
+            (num_decoder_layers, bs, num_queries, dim) and ``references``
+            before each layer.
+        """
+        if not self.decoder_key_padding_mask:
+            memory_mask = None
+        hidden_states, references = self.decoder(
+            query,
+            memory,
+            key_pos=memory_pos,
+            key_padding_mask=memory_mask,
+            reg_branch=self.bbox_head.fc_reg,
+            **kwargs,
+        )
+        return dict(hidden_states=hidden_states, references=references)

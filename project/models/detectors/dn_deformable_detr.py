@@ -5,14 +5,12 @@ import torch
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.layers import inverse_sigmoid
 from mmdet.registry import MODELS
-from mmdet.structures import OptSampleList
 from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
 from ..layers.denoising import with_indicator
 from ..layers.transformer.anchor_decoder import AnchorDecoder
-from ..layers.transformer.deformable_attention import LevelShapes
 from .base_deformable_detr import BaseDeformableDETR
 from .denoising import DenoisingMixin
 
@@ -80,35 +78,6 @@ class DNDeformableDETR(DenoisingMixin, BaseDeformableDETR):
             anchors = torch.rand_like(self.refpoint_embed.weight)
             anchors = inverse_sigmoid(anchors).clamp(-3, 3)
             self.refpoint_embed.weight.data.copy_(anchors)
-
-    def pre_decoder(
-        self,
-        memory: Tensor,
-        memory_mask: Tensor | None,
-        level_shapes: LevelShapes,
-        batch_data_samples: OptSampleList = None,
-    ) -> tuple[dict, dict]:
-        """Build the matched and, in training, the denoising queries.
-
-        Args:
-            memory (Tensor): Encoded features, has shape
-                (bs, num_feat_points, dim).
-            memory_mask (Tensor, optional): Unused here.
-            level_shapes (Sequence[tuple[int, int]]): Unused here.
-            batch_data_samples (list[:obj:`DetDataSample`], optional): Ground
-                truth, needed in training.
-
-        Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
-            ``denoising`` for the head's loss.
-        """
-        decoder_inputs, head_inputs = self.join_queries(
-            *self.matched_queries(), memory, batch_data_samples
-        )
-        # The decoder makes the positions from the references.
-        return dict(
-            memory=memory, query_pos=None, **decoder_inputs
-        ), head_inputs
 
     def matched_queries(self) -> tuple[Tensor, Tensor]:
         """Contents and anchors of the matched queries.

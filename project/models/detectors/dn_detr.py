@@ -6,15 +6,14 @@ from mmdet.models.detectors import DABDETR
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..layers.denoising import patterned_queries
 from ..layers.transformer.dab_layers import DABDecoder, DABEncoder
-from .denoising import DenoisingMixin
+from .denoising import DABDenoisingMixin
 
 
 @MODELS.register_module()
-class DNDETR(DenoisingMixin, DABDETR):
+class DNDETR(DABDenoisingMixin, DABDETR):
     """DAB-DETR that is also trained to denoise boxes, DN-DETR.
 
     Source: `DN-DETR: Accelerate DETR Training by Introducing Query DeNoising
@@ -59,11 +58,7 @@ class DNDETR(DenoisingMixin, DABDETR):
         self.encoder = DABEncoder(**self.encoder)
         self.decoder = DABDecoder(**self.decoder)
         self.embed_dims = self.encoder.embed_dims
-        self.query_embedding = nn.Embedding(self.num_queries, 4)
-        self.patterns = None
-        if self.num_patterns:
-            self.patterns = nn.Embedding(self.num_patterns, self.embed_dims)
-        self._init_denoising(self.dn_cfg)
+        self._init_learned_queries()
 
     def pre_transformer(
         self,
@@ -91,65 +86,3 @@ class DNDETR(DenoisingMixin, DABDETR):
         position = position.to(dtype)
         encoder_inputs['feat_pos'] = decoder_inputs['memory_pos'] = position
         return encoder_inputs, decoder_inputs
-
-    def pre_decoder(
-        self, memory: Tensor, batch_data_samples: OptSampleList = None
-    ) -> tuple[dict, dict]:
-        """Build the matched and, in training, the denoising queries.
-
-        Args:
-            memory (Tensor): Encoded features, has shape
-                (bs, num_feat_points, dim).
-            batch_data_samples (list[:obj:`DetDataSample`], optional): Ground
-                truth, needed in training.
-
-        Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
-            ``denoising`` for the head's loss.
-        """
-        contents, anchors = patterned_queries(
-            self.dn_query_generator.no_object_content(),
-            self.query_embedding.weight,
-            self.patterns.weight if self.num_patterns else None,
-        )
-        decoder_inputs, head_inputs = self.join_queries(
-            contents, anchors, memory, batch_data_samples
-        )
-        return dict(memory=memory, **decoder_inputs), head_inputs
-
-    def forward_decoder(
-        self,
-        query: Tensor,
-        memory: Tensor,
-        memory_mask: Tensor | None,
-        memory_pos: Tensor,
-        **kwargs: Any,
-    ) -> dict:
-        """Decode the queries.
-
-        Args:
-            query (Tensor): Contents, has shape (bs, num_queries, dim).
-            memory (Tensor): Encoded features, has shape
-                (bs, num_feat_points, dim).
-            memory_mask (Tensor, optional): True where padded, has shape
-                (bs, num_feat_points).
-            memory_pos (Tensor): Their positions, has the shape of
-                ``memory``.
-            **kwargs: First references and groups of the queries.
-
-        Returns:
-            dict: Keyword arguments of the head: ``hidden_states`` of shape
-            (num_decoder_layers, bs, num_queries, dim) and ``references``
-            before each layer.
-        """
-        if not self.decoder_key_padding_mask:
-            memory_mask = None
-        hidden_states, references = self.decoder(
-            query,
-            memory,
-            key_pos=memory_pos,
-            key_padding_mask=memory_mask,
-            reg_branch=self.bbox_head.fc_reg,
-            **kwargs,
-        )
-        return dict(hidden_states=hidden_states, references=references)

@@ -12,7 +12,7 @@ from project.utils.errors import UserError
 from ..layers.transformer.ddq_decoder import DDQDecoder, DistinctQueryGroups
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.query_groups import QueryGroup
-from ..utils.distinct import best_distinct_boxes
+from ..utils.distinct import best_distinct_boxes, best_first
 from ..utils.points import gather_points
 from .base_dino import BaseDINO
 
@@ -113,8 +113,6 @@ class HPRDDQDETR(BaseDINO):
             queries, and in training the first stage's outputs and
             ``denoising``.
         """
-        if memory_mask is None:  # without it mmdet moves sizes to the device
-            memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
         points = self.gen_encoder_output_proposals(
             memory, memory_mask, level_shapes
         )
@@ -203,10 +201,7 @@ class HPRDDQDETR(BaseDINO):
         logits = self.bbox_head.cls_branches[-1](features)
         scores = logits.amax(-1).sigmoid()
         wanted = int(self.num_queries * self.dense_topk_ratio)
-        # Padded points are alike; sorted as in mmdet, they keep their order.
-        indices = scores.argsort(dim=1, descending=True, stable=True)[
-            :, :wanted
-        ]
+        indices = best_first(scores)[:, :wanted]
         deltas = self.bbox_head.reg_branches[-1](
             gather_points(features, indices)
         )

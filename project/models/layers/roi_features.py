@@ -108,13 +108,15 @@ class MemoryRoIAlign:
             tuple[Tensor, Tensor]: Each has shape
             (bs, num_boxes, num_bins, num_points).
         """
+        # Of a training that diverged: the matching tells it clearly.
+        boxes = boxes.nan_to_num()
         levels = self.levels(boxes)
-        sizes = torch.tensor(level_shapes)
+        sizes = torch.tensor(level_shapes[: len(self.strides)])
         areas = sizes.prod(1)
-        table = torch.stack([*sizes.T, areas.cumsum(0) - areas])
+        strides = torch.tensor(self.strides)
+        table = torch.stack([*sizes.T, areas.cumsum(0) - areas, strides])
         table = table.to(boxes.device, non_blocking=True)
-        heights, widths, starts = table[:, levels]
-        strides = boxes.new_tensor(self.strides)[levels]
+        heights, widths, starts, strides = table[:, levels]
         corners = boxes / strides[..., None] - self.offset
         x1, y1, x2, y2 = corners.unbind(-1)
         rows, cols = self.output_size

@@ -44,7 +44,7 @@ def distinct_boxes(
     moved = _moved(boxes, boxes.masked_fill(others, -torch.inf))
     # Without an area they overlap nothing.
     moved = moved.masked_fill(others, 0)
-    order = _best_first(scores)
+    order = best_first(scores.float())  # the op has no float64
     stays = _stay(gather_points(moved, order), iou_threshold)
     return torch.zeros_like(stays).scatter(1, order, stays) & candidates
 
@@ -69,7 +69,7 @@ def best_distinct_boxes(
         are fillers because an image has fewer distinct boxes, each has shape
         (bs, num_wanted).
     """
-    order = _best_first(scores)
+    order = best_first(scores.float())  # the op has no float64
     moved = _moved(boxes, boxes)
     num_boxes, looked_at = order.shape[1], 4 * num_wanted
     stays = _stay(gather_points(moved, order[:, :looked_at]), iou_threshold)
@@ -84,10 +84,20 @@ def best_distinct_boxes(
     )
 
 
-def _best_first(scores: Tensor) -> Tensor:
-    """Order in which the op takes the boxes of an image, ties included."""
+def best_first(scores: Tensor) -> Tensor:
+    """Sort the boxes of each image as mmdet and its ops do.
+
+    Padded points are alike, so their scores are equal and their order is that
+    of the sort, which need not be stable. Only the same call gives the same.
+
+    Args:
+        scores (Tensor): Has shape (bs, num_boxes).
+
+    Returns:
+        Tensor: Indices, has the same shape.
+    """
     return torch.stack(
-        [of_image.argsort(descending=True) for of_image in scores.float()]
+        [of_image.argsort(descending=True) for of_image in scores]
     )
 
 

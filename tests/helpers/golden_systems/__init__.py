@@ -18,6 +18,8 @@ A system is a module with
 - ``matches(meta, arrays, kind) -> Iterator[Match]``: its assignments;
 - ``NAMES_ARE_OURS``, if it is there: whether its weights have this project's
   names, so that they load without a converter.
+
+What is the same in most of them stands in ``defaults.py``.
 """
 
 from types import ModuleType

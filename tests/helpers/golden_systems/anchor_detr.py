@@ -12,28 +12,20 @@ from torch import Tensor, nn
 from tests.helpers.configs import CONFIGS
 
 from . import h_detr
+from .defaults import evaluated_images, loss_kinds, output_sizes
 from .h_detr import loss_name
 from .match import Match
 
 if TYPE_CHECKING:
     from ..goldens import Golden
 
-__all__ = ['loss_name']
+__all__ = ['evaluated_images', 'loss_kinds', 'loss_name', 'output_sizes']
 
 SHIPPED = 'anchor_detr/anchor-detr_r50_8xb2-50e_coco.py'
 
 
 def recognises(meta: dict) -> bool:
     return any('anchor_detr' in file for file in meta['source']['files'])
-
-
-def evaluated_images(meta: dict) -> list[int]:
-    return list(range(len(meta['input']['img_shapes'])))
-
-
-def output_sizes(meta: dict) -> list[list[int]]:
-    """The sizes lie among the arrays: see :func:`run`."""
-    return []
 
 
 def run(
@@ -79,10 +71,6 @@ def detections(
         results[f'det{i}.labels'] = instances.labels
         results[f'det{i}.boxes'] = instances.bboxes
     return results
-
-
-def loss_kinds(meta: dict) -> dict[str, int]:
-    return {'': 0}
 
 
 def matches(

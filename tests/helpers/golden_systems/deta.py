@@ -1,4 +1,7 @@
-"""DETA and its baseline: the authors' repository and detrex's project."""
+"""DETA and its baseline: the authors' repository and detrex's project.
+
+detrex, too, was run with the padding of the batch.
+"""
 
 import re
 from collections.abc import Iterator
@@ -14,13 +17,14 @@ from tests.helpers.golden_runs import run_stages
 
 from . import h_detr
 from .anchor_detr import detections
-from .h_detr import loss_kinds, loss_name
+from .defaults import evaluated_images, loss_kinds, output_sizes
+from .h_detr import loss_name
 from .match import Match
 
 if TYPE_CHECKING:
     from ..goldens import Golden
 
-__all__ = ['loss_kinds', 'loss_name']
+__all__ = ['evaluated_images', 'loss_kinds', 'loss_name', 'output_sizes']
 
 SHIPPED = {
     'r50': 'deta_r50_5scale_8xb2-12e_coco.py',
@@ -42,16 +46,6 @@ def recognises(meta: dict) -> bool:
     return meta['source']['repository'] == 'jozhang97/DETA' or any(
         'projects/deta' in file for file in meta['source']['files']
     )
-
-
-def evaluated_images(meta: dict) -> list[int]:
-    """detrex, too, was run with the padding of the batch."""
-    return list(range(len(meta['input']['img_shapes'])))
-
-
-def output_sizes(meta: dict) -> list[list[int]]:
-    """Detections are among the outputs."""
-    return []
 
 
 def run(

@@ -15,10 +15,13 @@ from project.models.layers.denoising import DenoisingNoise
 from tests.helpers.configs import CONFIGS
 
 from . import h_detr
+from .defaults import evaluated_images, loss_kinds, output_sizes
 from .match import Match
 
 if TYPE_CHECKING:
     from ..goldens import Golden
+
+__all__ = ['evaluated_images', 'loss_kinds', 'output_sizes']
 
 SHIPPED = {
     'DN-DETR (DAB-DETR base)': 'dn-detr_r50_8xb2-50e_coco.py',
@@ -40,19 +43,6 @@ def recognises(meta: dict) -> bool:
     return source['repository'] == 'IDEA-Research/DN-DETR' or any(
         file.startswith('projects/dn_') for file in source['files']
     )
-
-
-def evaluated_images(meta: dict) -> list[int]:
-    return list(range(len(meta['input']['img_shapes'])))
-
-
-def output_sizes(meta: dict) -> list[list[int]]:
-    """Detections are among the outputs."""
-    return []
-
-
-def loss_kinds(meta: dict) -> dict[str, int]:
-    return {'': 0}
 
 
 def loss_name(name: str) -> str:

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from tests.helpers.configs import CONFIGS
 
 from ..golden_runs import run_stages
+from .defaults import loss_kinds
 from .match import Match
 
 if TYPE_CHECKING:
     from ..goldens import Golden
+
+__all__ = ['loss_kinds']
 
 SWIN = {
     'swin_tiny': 'h-detr_swin-t_8xb2-12e_coco.py',
@@ -66,10 +69,6 @@ def run(
             results[f'{name}_one2many'] = results[name][:, :, num_queries:]
             results[name] = results[name][:, :, :num_queries]
     return results, head_inputs
-
-
-def loss_kinds(meta: dict) -> dict[str, int]:
-    return {'': 0}
 
 
 def matches(

@@ -9,7 +9,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
@@ -18,10 +17,13 @@ from project.models.layers.transformer.ddq_decoder import DistinctQueryGroups
 from tests.helpers.configs import CONFIGS
 
 from . import h_detr
+from .defaults import evaluated_images, loss_kinds, output_sizes
 from .match import Match
 
 if TYPE_CHECKING:
     from ..goldens import Golden
+
+__all__ = ['evaluated_images', 'loss_kinds', 'output_sizes']
 
 NAMES_ARE_OURS = True
 SHIPPED = {
@@ -39,15 +41,6 @@ NORMS = {
 
 def recognises(meta: dict) -> bool:
     return meta['source']['repository'] == 'ZhaoJingjing713/HPR'
-
-
-def evaluated_images(meta: dict) -> list[int]:
-    return list(range(len(meta['input']['img_shapes'])))
-
-
-def output_sizes(meta: dict) -> list[list[float]]:
-    """Detections of all images are one array: see :func:`detections`."""
-    return []
 
 
 def detections(
@@ -70,10 +63,6 @@ def detections(
 
 def loss_name(name: str) -> str:
     return name
-
-
-def loss_kinds(meta: dict) -> dict[str, int]:
-    return {'': 0}
 
 
 def run(
@@ -112,8 +101,6 @@ def run(
     )
     if model.training:
         results.update(training_results(head_inputs, queries, logits, boxes))
-        if 'dense_enc_logits' in results:
-            order_tied(golden, results)
     return results, head_inputs
 
 
@@ -143,43 +130,6 @@ def training_results(
         results['dn_bbox_query'] = denoising.references_unact
         results['dn_label_query'] = denoising.query
     return results
-
-
-def order_tied(golden: 'Golden', results: dict[str, Tensor]) -> None:
-    """Put dense queries of equal score into the golden's order.
-
-    Padded points are alike, and so are their scores; which comes first is
-    rounding. Each of the golden's is given one of ours, no two the same.
-    """
-    scores = results['dense_enc_logits'].amax(-1).detach()
-    is_tied = scores.diff(dim=1).abs() < 1e-9
-    start = results['main.boxes'].shape[2] - scores.shape[1]
-    for image, ties in enumerate(is_tied):
-        tied = (F.pad(ties, (0, 1)) | F.pad(ties, (1, 0))).nonzero()[:, 0]
-        for name in ('main', 'aux0', 'aux1'):
-            for kind in ('logits', 'boxes'):
-                key = f'{name}.{kind}'
-                results[key] = _as_in_golden(
-                    golden, f'train.{key}', results[key], image, tied + start
-                )
-
-
-def _as_in_golden(
-    golden: 'Golden', name: str, ours: Tensor, image: int, places: Tensor
-) -> Tensor:
-    """Give every tied place that the golden kept the one of ours it is."""
-    step = int(re.search(r'::(\d+)', golden.meta['subsample'][name])[1])
-    expected = torch.from_numpy(golden.arrays[name])[:, image]
-    ours, left = ours.detach().clone(), places.tolist()
-    original = ours.clone()
-    for place in places.tolist():
-        if place % step:
-            continue
-        candidates = original[:, image, left].to('cpu', expected.dtype)
-        gaps = candidates - expected[:, place // step, None]
-        best = int(gaps.abs().amax((0, 2)).argmin())
-        ours[:, image, place] = original[:, image, left.pop(best)]
-    return ours
 
 
 @contextmanager

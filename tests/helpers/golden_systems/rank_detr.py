@@ -14,13 +14,14 @@ from tests.helpers.configs import CONFIGS
 from tests.helpers.golden_runs import MAX_ITERS
 
 from . import h_detr
+from .defaults import evaluated_images
 from .h_detr import loss_name
 from .match import Match
 
 if TYPE_CHECKING:
     from ..goldens import Golden
 
-__all__ = ['loss_name']
+__all__ = ['evaluated_images', 'loss_name']
 
 SHIPPED = {
     'ResNet-50,': 'rank-detr_r50_8xb2-12e_coco.py',
@@ -40,10 +41,6 @@ WORDS = dict(
 
 def recognises(meta: dict) -> bool:
     return meta['source']['repository'].startswith('LeapLabTHU/Rank-DETR')
-
-
-def evaluated_images(meta: dict) -> list[int]:
-    return list(range(len(meta['input']['img_shapes'])))
 
 
 def output_sizes(meta: dict) -> list[list[int]]:

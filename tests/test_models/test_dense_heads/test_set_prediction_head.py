@@ -135,3 +135,25 @@ def test_only_the_last_layer_detects(
     batch = samples(make_batch((7, 4)))
     head.predict(**outputs(), batch_data_samples=batch)
     assert layers == [2]
+
+
+def test_a_method_may_rule_queries_out(
+    heads: tuple[nn.Module, nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked with all that the detector gives."""
+    _, head = heads
+    chosen = torch.zeros(2, 30, dtype=torch.bool)
+    chosen[0, 3] = chosen[1, 8] = True
+    monkeypatch.setattr(
+        head, 'detectable_queries', lambda **given: given['chosen']
+    )
+    inputs = dict(**outputs(), batch_data_samples=samples(make_batch((7, 4))))
+    scores, _ = head.forward_layer(
+        2, inputs['hidden_states'][2], inputs['references'][2]
+    )
+    found = head.predict(**inputs, chosen=chosen)
+    for image, query in enumerate((3, 8)):
+        best = scores[image, query].sigmoid().topk(9)
+        torch.testing.assert_close(found[image].scores, best.values)
+        assert found[image].labels.equal(best.indices)
+        assert len(found[image].bboxes.unique(dim=0)) == 1

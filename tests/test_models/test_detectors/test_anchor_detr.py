@@ -1,4 +1,3 @@
-import copy
 import math
 
 import pytest
@@ -8,44 +7,23 @@ from torch import nn
 
 import project  # noqa: F401
 from project.utils.errors import UserError
-from tests.helpers.toy import build_model, toy_batch, toy_model_config
+from tests.helpers.toy import (
+    build_model,
+    check_detections,
+    tiny_model_config,
+    toy_batch,
+)
 
 R50 = 'anchor_detr/anchor-detr_r50_8xb2-50e_coco.py'
 
 
 def toy_config(**changes) -> ConfigDict:
-    config = toy_model_config(R50, **changes)
-    config.backbone.depth = 18
-    config.backbone.frozen_stages = -1
-    config.neck.in_channels = [512]
-    return config
+    return tiny_model_config(R50, **changes)
 
 
 @pytest.fixture(scope='module')
 def detector() -> nn.Module:
     return build_model(toy_config())
-
-
-@pytest.mark.parametrize('num_gts', [(0, 3), (0, 0), (30, 1)])
-def test_losses_with_few_and_many_objects(
-    detector: nn.Module, num_gts: tuple[int, int]
-) -> None:
-    """Every parameter is part of every loss, as DDP wants it."""
-    detector.train().zero_grad()
-    losses = detector.loss(*toy_batch(num_gts=num_gts))
-    sum(losses.values()).backward()
-    for name, value in losses.items():
-        assert value.isfinite(), name
-        if name.endswith('loss_cls') or any(num_gts):
-            assert value > 0, name
-        else:
-            assert value == 0, name
-    for name, parameter in detector.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, name
-            assert parameter.grad.isfinite().all(), name
-    terms = ('loss_cls', 'loss_bbox', 'loss_iou')
-    assert set(losses) == {p + t for p in ('', 'd0.') for t in terms}
 
 
 def test_queries_are_patterns_at_points(detector: nn.Module) -> None:
@@ -119,15 +97,8 @@ def test_images_of_one_size_are_not_padded(detector: nn.Module) -> None:
 
 def test_evaluation_of_two_padded_images(detector: nn.Module) -> None:
     batch, samples = toy_batch(((64, 160), (96, 96)), (3, 2))
-    with torch.no_grad():
-        found = detector.eval().predict(batch, samples)
-    for sample in found:
-        boxes = sample.pred_instances.bboxes
-        assert len(boxes) == 100
-        assert boxes.isfinite().all()
-        height, width = sample.ori_shape
-        assert (boxes >= 0).all()
-        assert (boxes <= torch.tensor([width, height] * 2) + 1e-3).all()
+    for found in check_detections(detector, batch, samples):
+        assert len(found) == 100
     # Anchor points are of the image, not of the padded batch.
     with torch.no_grad():
         _, boxes = detector._forward(batch, samples)
@@ -135,80 +106,6 @@ def test_evaluation_of_two_padded_images(detector: nn.Module) -> None:
     torch.testing.assert_close(
         boxes[-1, 1, :, :2], points.clamp(1e-3, 1 - 1e-3), rtol=0, atol=1e-5
     )
-
-
-def test_any_number_of_classes() -> None:
-    config = toy_config()
-    config.bbox_head.num_classes = 1
-    config.test_cfg.max_per_img = 12
-    model = build_model(config)
-    losses = model.train().loss(*toy_batch(num_classes=1))
-    assert all(value.isfinite() for value in losses.values())
-    with torch.no_grad():
-        found = model.eval().predict(*toy_batch(num_classes=1))
-    assert all((s.pred_instances.labels == 0).all() for s in found)
-
-
-def test_a_copy_is_independent(detector: nn.Module) -> None:
-    """As the hook for averaged weights makes one."""
-    twin = copy.deepcopy(detector).eval()
-    with torch.no_grad():
-        for parameter in twin.parameters():
-            parameter.zero_()
-        original, _ = detector.eval()._forward(*toy_batch())
-        zeroed, _ = twin._forward(*toy_batch())
-    assert original.abs().sum() > 0
-    assert zeroed.abs().sum() == 0
-
-
-def test_recomputed_layers_keep_names_and_losses() -> None:
-    plain = build_model(toy_config())
-    config = toy_config()
-    config.encoder.num_cp = 2
-    config.decoder.num_cp = 1
-    recomputed = build_model(config)
-    assert list(plain.state_dict()) == list(recomputed.state_dict())
-    expected = plain.train().loss(*toy_batch())
-    losses = recomputed.train().loss(*toy_batch())
-    for name, value in losses.items():
-        torch.testing.assert_close(value, expected[name])
-    sum(losses.values()).backward()
-    sum(expected.values()).backward()
-    for name, parameter in plain.named_parameters():
-        torch.testing.assert_close(
-            recomputed.get_parameter(name).grad,
-            parameter.grad,
-            rtol=1e-4,
-            atol=1e-6,
-        )
-
-
-def test_autocast() -> None:
-    model = build_model(toy_config()).train()
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        losses = model.loss(*toy_batch())
-    sum(losses.values()).backward()
-    assert all(value.isfinite() for value in losses.values())
-
-
-class TensorMode(nn.Module):
-    """A detector as export takes it: one tensor in, tensors out."""
-
-    def __init__(self, detector: nn.Module) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, batch: torch.Tensor) -> tuple:
-        return self.detector(batch, mode='tensor')
-
-
-@torch.no_grad()
-def test_export(detector: nn.Module) -> None:
-    model = TensorMode(detector.eval())
-    batch, _ = toy_batch()
-    exported = torch.export.export(model, (batch,), strict=False).module()
-    for ours, theirs in zip(exported(batch), model(batch), strict=True):
-        torch.testing.assert_close(ours, theirs)
 
 
 def test_initial_weights() -> None:

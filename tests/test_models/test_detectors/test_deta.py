@@ -1,84 +1,32 @@
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from torch import Tensor, nn
+from torch import nn
 
 import project  # noqa: F401
 from project.models.task_modules.set_prediction import MatchedPairs
 from project.utils.errors import UserError
 from tests.helpers.golden_runs import recorded_matches
-from tests.helpers.toy import build_model, toy_batch, toy_model_config
+from tests.helpers.toy import (
+    build_model,
+    check_detections,
+    check_training_step,
+    tiny_model_config,
+    toy_batch,
+    toy_model_config,
+)
 
 R50 = 'deta/deta_r50_5scale_8xb2-12e_coco.py'
 BASELINE = 'deta/deta_r50_improved-baseline_8xb2-50e_coco.py'
 
 
-def toy_config(name: str = R50, num_queries: int = 12, **changes):
-    config: ConfigDict = toy_model_config(name, **changes)
-    config.num_queries = num_queries
-    config.backbone.depth = 18
-    config.backbone.frozen_stages = -1
-    config.neck.in_channels = [128, 256, 512]
-    return config
+def toy_config(name: str = R50, **changes) -> ConfigDict:
+    return tiny_model_config(name, **changes)
 
 
 @pytest.fixture(scope='module')
 def detector() -> nn.Module:
     return build_model(toy_config())
-
-
-@pytest.fixture(scope='module')
-def baseline() -> nn.Module:
-    return build_model(toy_config(BASELINE))
-
-
-def check_training_step(
-    model: nn.Module, batch: Tensor, samples: list
-) -> dict[str, Tensor]:
-    """Finite losses, and a finite gradient for every parameter."""
-    model.train().zero_grad()
-    losses = model.loss(batch, samples)
-    sum(losses.values()).backward()
-    assert all(value.isfinite() for value in losses.values()), losses
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, name
-            assert parameter.grad.isfinite().all(), name
-    return losses
-
-
-def check_detections(model: nn.Module, batch: Tensor, samples: list) -> None:
-    with torch.no_grad():
-        results = model.eval().predict(batch, samples)
-    for sample in results:
-        found = sample.pred_instances
-        assert 0 < len(found) <= model.test_cfg.max_per_img
-        assert found.bboxes.isfinite().all()
-        assert found.scores.equal(found.scores.sort(descending=True).values)
-
-
-@pytest.mark.parametrize('name', ['detector', 'baseline'])
-@pytest.mark.parametrize('num_gts', [(0, 3), (0, 0), (60, 1)])
-def test_few_and_many_objects(
-    name: str, num_gts: tuple[int, int], request: pytest.FixtureRequest
-) -> None:
-    model = request.getfixturevalue(name)
-    batch, samples = toy_batch(num_gts=num_gts)
-    losses = check_training_step(model, batch, samples)
-    for name, value in losses.items():
-        if name.endswith('loss_cls'):
-            assert value > 0, name
-        elif not any(num_gts):
-            assert value == 0, name
-    check_detections(model, batch, samples)
-
-
-def test_objects_find_their_queries(detector: nn.Module) -> None:
-    losses = check_training_step(detector, *toy_batch())
-    terms = ('loss_cls', 'loss_bbox', 'loss_iou')
-    prefixes = ('', 'd0.', 'enc_')
-    assert set(losses) == {p + t for p in prefixes for t in terms}
-    assert all(value > 0 for value in losses.values())
 
 
 def test_boxes_without_area(detector: nn.Module) -> None:
@@ -107,19 +55,6 @@ def test_fewer_points_than_queries(name: str, size: tuple[int, int]) -> None:
         model.eval().predict(batch, samples)
     hook.remove()
     assert 0 < queries[0] < 100
-
-
-@pytest.mark.parametrize('name', [R50, BASELINE])
-def test_one_class(name: str) -> None:
-    """Fewer pairs of query and class than suppression may look at."""
-    config = toy_config(name)
-    config.bbox_head.num_classes = 1
-    config.test_cfg.max_per_img = 12
-    model = build_model(config)
-    batch, samples = toy_batch(num_classes=1)
-    check_training_step(model, batch, samples)
-    check_detections(model, batch, samples)
-    assert all((s.pred_instances.labels == 0).all() for s in samples)
 
 
 def pairs_of(model: nn.Module, *args) -> dict[str, MatchedPairs]:
@@ -155,14 +90,6 @@ def test_a_stage_may_be_matched_instead() -> None:
         assert assigned.query.equal(both[key].query)
 
 
-def test_the_loss_of_validation(detector: nn.Module) -> None:
-    """In evaluation mode there is no first stage to train."""
-    with torch.no_grad():
-        losses = detector.eval().loss(*toy_batch())
-    assert not [name for name in losses if name.startswith('enc_')]
-    assert all(value > 0 for value in losses.values())
-
-
 def test_evaluation_chooses_as_training_does(detector: nn.Module) -> None:
     """Though it computes the boxes of only some points."""
     batch, samples = toy_batch()
@@ -186,12 +113,6 @@ def test_contents_take_no_gradient_to_the_first_stage(
             assert not has_gradient, name
         if name.startswith(('pix_trans_', 'encoder.layers.1.ffn')):
             assert has_gradient, name
-
-
-def test_autocast(detector: nn.Module) -> None:
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        losses = detector.train().loss(*toy_batch())
-    assert all(value.isfinite() for value in losses.values())
 
 
 def test_initial_weights() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 import project  # noqa: F401
 from tests.helpers.configs import CONFIGS as SHIPPED
-from tests.helpers.toy import build_model, toy_batch, toy_model_config
+from tests.helpers.toy import build_model, tiny_model_config, toy_batch
 
 NUM_STEPS = 3
 DN = [
@@ -66,14 +66,9 @@ def train(rank: int, config: str, num_gts: tuple[int, int]) -> dict:
         The losses of the last step, and the weights before and after.
     """
     (path,) = SHIPPED.glob(f'*/{config}.py')
-    settings = toy_model_config(path)
-    settings.backbone.update(
-        depth=18, frozen_stages=-1, norm_cfg=dict(type='BN')
-    )
+    settings = tiny_model_config(path)
     if config in HPR:
         settings.decoder.layer_cfg.dy_conv_cfg.feat_channels = 8
-    channels = settings.neck.in_channels
-    settings.neck.in_channels = [x // 4 for x in channels]
     detector = build_model(settings).train()
     start = {name: w.clone() for name, w in detector.state_dict().items()}
     model = MMDistributedDataParallel(

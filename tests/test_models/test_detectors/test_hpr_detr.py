@@ -16,7 +16,13 @@ from project.engine.runner.checkpoints import check_checkpoint
 from project.utils.errors import UserError
 from tests.helpers.checkpoints import GOLDENS
 from tests.helpers.configs import CONFIGS
-from tests.helpers.toy import build_model, toy_batch, toy_model_config
+from tests.helpers.toy import (
+    build_model,
+    check_detections,
+    check_training_step,
+    tiny_model_config,
+    toy_batch,
+)
 
 BASES = {
     'deformable': 'hpr_dino_r50.py',
@@ -28,9 +34,7 @@ BASES = {
 
 def toy_config(base: str, **changes) -> ConfigDict:
     """A model of HPR with two layers and a small backbone."""
-    model = toy_model_config(f'_base_/models/{BASES[base]}', **changes)
-    model.backbone.update(depth=18, frozen_stages=-1, norm_cfg=dict(type='BN'))
-    model.neck.in_channels = [128, 256, 512]
+    model = tiny_model_config(f'_base_/models/{BASES[base]}', **changes)
     layer = model.decoder.layer_cfg
     layer.dy_conv_cfg.feat_channels = 8
     layer.regional_ca_cfg.sample_num = 2
@@ -293,11 +297,9 @@ def with_refiners(host: str) -> ConfigDict:
     """The toy model of a config, its decoder one of HPR's."""
     fragment = CONFIGS / '_base_' / 'models' / 'proposal_refiner.py'
     refiners = Config.fromfile(fragment).proposal_refiner
-    config = Config(dict(model=toy_model_config(host)))
+    config = Config(dict(model=tiny_model_config(host)))
     config.merge_from_dict(dict(model=refiners.to_dict()))
     model = config.model
-    model.backbone.update(depth=18, frozen_stages=-1)
-    model.neck.in_channels = [128, 256, 512]
     model.decoder.layer_cfg.dy_conv_cfg.feat_channels = 8
     return model
 
@@ -344,3 +346,32 @@ def test_regions_of_more_levels_than_there_are() -> None:
     config.decoder.bbox_roi_extractor.featmap_strides = [8, 16, 32, 64, 128]
     with pytest.raises(UserError, match=r'featmap_strides.* 5 .* 4 levels'):
         build_model(config)
+
+
+@pytest.mark.parametrize('base', ['dino', 'ddq'])
+def test_without_samples_no_image_is_padded(base: str) -> None:
+    """Whatever strides the extractor is told, as with Swin-L."""
+    config = toy_config(base)
+    config.decoder.bbox_roi_extractor.featmap_strides = [16, 32, 64, 128]
+    model = build_model(config).eval()
+    with torch.no_grad():
+        for layer in model.bbox_head.reg_branches:
+            nn.init.normal_(layer[-1].weight, std=0.1)
+        batch, samples = toy_batch(((60, 90), (60, 90)))
+        expected = model._forward(batch, samples)
+        torch.testing.assert_close(model._forward(batch), expected)
+
+
+def test_one_ddq_layer_trains() -> None:
+    config = toy_config('ddq')
+    config.decoder.num_layers = 1
+    model = build_model(config)
+    check_training_step(model, *toy_batch())
+    check_detections(model, *toy_batch())
+
+
+def test_a_training_that_diverged_is_told() -> None:
+    model = build_model(toy_config('dino')).train()
+    nn.init.constant_(model.memory_trans_fc.weight, torch.nan)
+    with pytest.raises(UserError, match='NaN'):
+        model.loss(*toy_batch())

@@ -2,7 +2,6 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox2roi, bbox_cxcywh_to_xyxy
-from mmengine.registry import DefaultScope
 
 from project.models.layers.roi_features import MemoryRoIAlign
 from project.models.layers.transformer.regional_layers import (
@@ -11,6 +10,7 @@ from project.models.layers.transformer.regional_layers import (
 )
 from project.utils.errors import UserError
 from tests.helpers.refiner_batch import RefinerBatch, decoders, tensors
+from tests.helpers.waiting_ops import WaitingOps
 
 EXTRACTOR = dict(
     type='SingleRoIExtractor',
@@ -21,10 +21,7 @@ EXTRACTOR = dict(
 )
 
 
-@pytest.fixture(autouse=True)
-def mmdet_scope():
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        yield
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
 
 @pytest.mark.parametrize('img_shapes', [[(96, 128)], [(64, 96), (90, 70)]])
@@ -38,6 +35,14 @@ def test_the_decoder_equals_the_plain_formulation(img_shapes):
         scale = max(1.0, value.abs().max().item())
         gap = (ours[name] - value).abs().max().item()
         assert gap <= 1e-10 * scale, (name, gap)
+
+
+def test_the_host_does_not_wait():
+    decoder, _, branches = decoders(2)
+    batch = RefinerBatch.make([(64, 96), (90, 70)], 8)
+    with WaitingOps() as ops:
+        batch.run(decoder, branches)
+    assert not ops.found
 
 
 def test_evaluation_has_no_auxiliary_results():
@@ -139,7 +144,9 @@ def test_mergers():
     one = Merger('learnable', [1, 2, 3], 3)
     assert (one(*features) == 14).all()
     assert [n for n, _ in one.named_parameters()] == ['weights']
-    fixed = Merger('add', [1, 1, 1], 3)
+    fixed = Merger('add', [1, 2, 3], 3)
+    fixed.reset_weights()
+    assert (fixed(*features) == 6).all()
     assert not list(fixed.parameters())
     assert 'weights' in fixed.state_dict()
     with pytest.raises(UserError, match='merge_method'):

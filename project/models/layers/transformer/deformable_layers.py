@@ -145,7 +145,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         self,
         query: Tensor,
         *,
-        query_pos: Tensor | None,
+        query_pos: Tensor | None = None,
         reference_points: Tensor,
         valid_ratios: Tensor,
         query_groups: QueryGroups | None = None,
@@ -157,8 +157,8 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
 
         Args:
             query (Tensor): Queries, has shape (bs, num_queries, dim).
-            query_pos (Tensor): Their positions, has the same shape; may be
-                None where :meth:`embed_position` makes them.
+            query_pos (Tensor, optional): Their positions, has the same shape.
+                By default :meth:`embed_position` makes them.
             reference_points (Tensor): First references in [0, 1] of the
                 unpadded image, (cx, cy) or (cx, cy, w, h), has shape
                 (bs, num_queries, 2 or 4).

@@ -104,7 +104,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         value: Tensor,
         level_shapes: LevelShapes,
         image_references: Tensor,
-        image_sizes: Tensor | None = None,
+        image_sizes: Tensor,
         query_pos: Tensor | None = None,
         query_groups: QueryGroups | None = None,
         **kwargs,
@@ -118,9 +118,8 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
             level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
             image_references (Tensor): Boxes (cx, cy, w, h) in [0, 1] of each
                 unpadded image, has shape (bs, num_queries, 4).
-            image_sizes (Tensor, optional): (w, h, w, h) of each unpadded
-                image in pixels, has shape (bs, 4). By default that of the
-                padded input, as the first level tells it.
+            image_sizes (Tensor): (w, h, w, h) of each unpadded image in
+                pixels, has shape (bs, 4).
             query_pos (Tensor, optional): Position of the queries, has the
                 shape of ``query``.
             query_groups (QueryGroups, optional): Groups of the queries.
@@ -163,21 +162,13 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         value: Tensor,
         level_shapes: LevelShapes,
         references: Tensor,
-        image_sizes: Tensor | None,
+        image_sizes: Tensor,
     ) -> Tensor:
         """Feature of the region of each query.
 
         Returns:
             Tensor: Has shape (bs * num_queries, num_points, dim).
         """
-        if image_sizes is None:
-            (height, width), stride = (
-                level_shapes[0],
-                self.roi_align.strides[0],
-            )
-            image_sizes = references.new_tensor(
-                [[width * stride, height * stride] * 2]
-            )
         boxes = bbox_cxcywh_to_xyxy(references) * image_sizes[:, None]
         return self.roi_align(value, boxes, level_shapes)
 

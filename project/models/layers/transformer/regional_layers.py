@@ -204,8 +204,9 @@ class Merger(nn.Module):
     Args:
         merge_method (str): ``'learnable_channel_aware'``, a weight for each
             feature and channel; ``'learnable'``, one for each feature; or
-            ``'add'``, fixed ones.
-        initial_weights (Sequence[float]): Weight of each feature.
+            ``'add'``, plain sums.
+        initial_weights (Sequence[float]): Weight of each feature to begin
+            with, where it is learned.
         embed_dims (int): Dimension of the features.
 
     Raises:
@@ -219,6 +220,8 @@ class Merger(nn.Module):
         embed_dims: int,
     ) -> None:
         super().__init__()
+        if merge_method == 'add':
+            initial_weights = [1] * len(initial_weights)
         self.initial_weights = list(initial_weights)
         weights = torch.tensor(initial_weights, dtype=torch.float32)
         if merge_method == 'add':

@@ -1,0 +1,163 @@
+"""What every detector does, whatever its method.
+
+HPR's, whose losses may be lists, are tested in test_hpr_detr.py.
+"""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from torch import nn
+
+import project  # noqa: F401
+from tests.helpers.toy import (
+    build_model,
+    check_detections,
+    check_training_step,
+    tiny_model_config,
+    toy_batch,
+)
+
+CONFIGS = {
+    'align': 'align_detr/align-detr_r50_8xb2-12e_coco.py',
+    'anchor': 'anchor_detr/anchor-detr_r50_8xb2-50e_coco.py',
+    'deta': 'deta/deta_r50_5scale_8xb2-12e_coco.py',
+    'deta-baseline': 'deta/deta_r50_improved-baseline_8xb2-50e_coco.py',
+    'dn': 'dn_detr/dn-detr_r50_8xb2-50e_coco.py',
+    'dn-detrex': 'dn_detr/dn-detr_r50_8xb2-50e_coco-detrex.py',
+    'dn-deformable': 'dn_detr/dn-deformable-detr_r50_8xb2-50e_coco.py',
+    'dn-deformable-detrex': (
+        'dn_detr/dn-deformable-detr_r50_8xb2-50e_coco-detrex.py'
+    ),
+    'dn-encoder': (
+        'dn_detr/dn-deformable-encoder-detr_r50_3pat_16xb1-50e_coco.py'
+    ),
+    'h': 'h_detr/h-detr_r50_8xb2-12e_coco.py',
+    'rank': 'rank_detr/rank-detr_r50_8xb2-12e_coco.py',
+}
+OF_DECODER = ('', 'd0.')
+LOSSES = {
+    'align': (*OF_DECODER, 'dn_', 'd0.dn_', 'enc_'),
+    'anchor': OF_DECODER,
+    'deta': (*OF_DECODER, 'enc_'),
+    'dn': (*OF_DECODER, 'dn_', 'd0.dn_'),
+    'h': (*OF_DECODER, 'one2many_', 'd0.one2many_', 'enc_'),
+    'rank': (*OF_DECODER, 'one2many_', 'd0.one2many_', 'enc_'),
+}
+"""What stands before the names of the losses of a method."""
+
+
+@pytest.fixture(scope='module', params=CONFIGS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope='module')
+def detector(name: str) -> nn.Module:
+    return build_model(toy_config(name))
+
+
+def toy_config(name: str, **changes) -> ConfigDict:
+    return tiny_model_config(CONFIGS[name], **changes)
+
+
+def loss_names(prefixes: tuple[str, ...]) -> set[str]:
+    terms = ('loss_cls', 'loss_bbox', 'loss_iou')
+    return {prefix + term for prefix in prefixes for term in terms}
+
+
+@pytest.mark.parametrize('num_gts', [(3, 2), (0, 3), (0, 0), (60, 1)])
+def test_few_and_many_objects(
+    name: str, detector: nn.Module, num_gts: tuple[int, int]
+) -> None:
+    batch, samples = toy_batch(num_gts=num_gts)
+    losses = check_training_step(detector, batch, samples)
+    assert losses.keys() == loss_names(LOSSES[name.partition('-')[0]])
+    for name, value in losses.items():
+        background = name.endswith('loss_cls') and 'dn_' not in name
+        assert (value > 0) == (background or any(num_gts)), name
+    check_detections(detector, batch, samples)
+
+
+def test_the_loss_of_validation(detector: nn.Module) -> None:
+    """It has the terms of the queries that detect."""
+    with torch.no_grad():
+        losses = detector.eval().loss(*toy_batch())
+    assert losses.keys() == loss_names(OF_DECODER)
+    assert all(value > 0 for value in losses.values())
+
+
+def test_one_class(name: str) -> None:
+    config = toy_config(name)
+    config.bbox_head.num_classes = 1
+    config.test_cfg.max_per_img = 12
+    model = build_model(config)
+    batch, samples = toy_batch(num_classes=1)
+    check_training_step(model, batch, samples)
+    found = check_detections(model, batch, samples)
+    assert all((instances.labels == 0).all() for instances in found)
+
+
+def test_a_copy_is_independent(detector: nn.Module) -> None:
+    """As the hook for averaged weights makes one."""
+    twin = copy.deepcopy(detector).eval()
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+        original, _ = detector.eval()._forward(*toy_batch())
+        zeroed, _ = twin._forward(*toy_batch())
+    assert original.abs().sum() > 0
+    assert zeroed.abs().sum() == 0
+
+
+def test_recomputed_layers_keep_names_and_losses(name: str) -> None:
+    plain = build_model(toy_config(name))
+    config = toy_config(name)
+    config.encoder.num_cp = 2
+    config.decoder.num_cp = 1
+    recomputed = build_model(config)
+    assert list(plain.state_dict()) == list(recomputed.state_dict())
+    results = []
+    for model in (plain, recomputed):
+        torch.manual_seed(0)  # of the noise, where there is one
+        losses = model.train().loss(*toy_batch())
+        sum(losses.values()).backward()
+        results.append(losses)
+    torch.testing.assert_close(*results)
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(
+            recomputed.get_parameter(name).grad,
+            parameter.grad,
+            rtol=1e-4,
+            atol=1e-6,
+        )
+
+
+def test_autocast(detector: nn.Module) -> None:
+    """Losses are finite and every parameter is trained."""
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        check_training_step(detector, *toy_batch())
+
+
+class TensorMode(nn.Module):
+    """A detector as export takes it: one tensor in, tensors out."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, batch: torch.Tensor) -> tuple:
+        return self.detector(batch, mode='tensor')
+
+
+@pytest.mark.parametrize('name', ['anchor', 'dn-deformable', 'h', 'rank'])
+@torch.no_grad()
+def test_export(name: str) -> None:
+    """The graph computes the same, and the detector goes on as before."""
+    model = TensorMode(build_model(toy_config(name)).eval())
+    batch, _ = toy_batch()
+    exported = torch.export.export(model, (batch,), strict=False).module()
+    for ours, theirs in zip(exported(batch), model(batch), strict=True):
+        assert type(theirs) is torch.Tensor
+        torch.testing.assert_close(ours, theirs)
