@@ -36,24 +36,35 @@ def allow_mmengine_checkpoints() -> None:
     file holding anything else is still refused. Calling it again changes
     nothing.
     """
+    types = mmengine_types()
+    if types:
+        torch.serialization.add_safe_globals(types)
+
+
+def mmengine_types() -> list[Any]:
+    """List what mmengine's checkpoints hold beside tensors and containers.
+
+    Returns:
+        list: As ``torch.serialization.add_safe_globals`` takes it. Empty
+        before torch 2.6, which reads everything unless told otherwise, and
+        knows no renamed globals.
+    """
     if digit_version(torch.__version__) < digit_version('2.6.0'):
-        return  # reads everything, and knows no renamed globals
+        return []
     renamed = [
         (getattr(multiarray, name), f'{core}.multiarray.{name}')
         for core in _NUMPY_CORES
         for name in ('_reconstruct', 'scalar')
     ]
     number_types = {type(np.dtype(code)) for code in _NUMBER_CODES}
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            (_statistics_method, 'builtins.getattr'),
-            np.ndarray,
-            np.dtype,
-            *number_types,
-            *renamed,
-        ]
-    )
+    return [
+        HistoryBuffer,
+        (_statistics_method, 'builtins.getattr'),
+        np.ndarray,
+        np.dtype,
+        *number_types,
+        *renamed,
+    ]
 
 
 def _statistics_method(owner: Any, name: str) -> Callable:

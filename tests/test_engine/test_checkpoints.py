@@ -41,7 +41,7 @@ def weights(**kwargs: int) -> dict[str, Tensor]:
     return dict(Detector(**kwargs).state_dict())
 
 
-def sentence(path: str, **kwargs: bool) -> str:
+def sentence(path: str, **kwargs: Any) -> str:
     """The message about a checkpoint that is none of the detector."""
     with pytest.raises(UserError) as caught:
         check_checkpoint(path, Detector(), **kwargs)
@@ -124,8 +124,11 @@ def test_classes_may_be_on_any_axis(path: Path) -> None:
 def test_ways_to_fine_tune_are_told(path: Path) -> None:
     save(path, weights(num_classes=80))
     message = sentence(str(path), fine_tuning=True)
-    assert 'official_to_mmdet.py --num-classes 4, or' in message
-    assert message.endswith('load_partially=True in the config.')
+    command = f'python tools/model_converters/official_to_mmdet.py {path}'
+    assert f'with {command} START.pth --num-classes 4, and' in message
+    assert message.endswith('set load_from to START.pth.')
+    message = sentence(str(path), fine_tuning=True, config='my config.py')
+    assert "START.pth --config 'my config.py' --num-classes 4, an" in message
     save(path, weights(num_queries=5))
     message = sentence(str(path), fine_tuning=True)
     assert message.endswith(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import Sequential
 from mmengine.registry import RUNNERS
 
 from project.engine import DETRRunner
@@ -14,6 +15,7 @@ from project.engine.runner import resolve
 from project.engine.runner.pretrained import (
     check_pretrained,
     correct_file_names,
+    leave_out_replaced,
     pretrained_parts,
 )
 from project.utils.errors import UserError
@@ -173,20 +175,146 @@ def test_what_converts_its_weights_is_left_alone(tmp_path: Path) -> None:
         check_pretrained(cfg, model)
 
 
-def test_with_all_weights_from_a_checkpoint_the_file_can_be_left_out(
+def save_detector(path: Path, runner: DETRRunner, *lost: str) -> None:
+    """Save weights that no initialisation makes, without some."""
+    weights = {
+        name: value * 1.25 if value.is_floating_point() else value
+        for name, value in runner.model.state_dict().items()
+        if name not in lost
+    }
+    torch.save(dict(state_dict=weights), path)
+
+
+def log_of(folder: Path) -> str:
+    """What the runs in a folder have logged."""
+    return ''.join(log.read_text() for log in folder.glob('*/*.log'))
+
+
+@pytest.mark.parametrize('in_part', [False, True])
+@pytest.mark.parametrize(
+    'start', ['no.pth', 'https://no.invalid/resnet18.pth', 'torchvision://no']
+)
+def test_what_a_checkpoint_brings_need_not_be_there(
+    make_runner: Any, tmp_path: Path, start: str, in_part: bool
+) -> None:
+    """Neither on the disk nor on the network."""
+    path = tmp_path / 'detector.pth'
+    lost = ['query_embedding.weight'] if in_part else []
+    # Not even a converted backbone has counters.
+    lost.append('backbone.bn1.num_batches_tracked')
+    save_detector(path, make_runner(start), *lost)
+    runner = make_runner(
+        start,
+        load_from=str(path),
+        load_partially=in_part,
+        **{'optim_wrapper.optimizer.lr': 0.0},
+    )
+    expected = torch.load(path)['state_dict']
+    runner.train()
+    found = runner.model.state_dict()
+    for name in runner.model.backbone.state_dict():
+        if not name.endswith('num_batches_tracked'):
+            name = f'backbone.{name}'
+            torch.testing.assert_close(found[name], expected[name])
+    assert runner.cfg.model.backbone.init_cfg is None
+    line = f'{start}, from which model.backbone was to start, is not loaded'
+    assert log_of(tmp_path / 'run').count(line) == 1
+
+
+@pytest.mark.parametrize(
+    'lost', ['backbone.conv1.weight', 'backbone.layer4.1.bn2.running_var']
+)
+def test_a_checkpoint_without_all_of_the_backbone_does_not_replace_it(
+    make_runner: Any, tmp_path: Path, lost: str
+) -> None:
+    path = tmp_path / 'detector.pth'
+    runner = make_runner(tmp_path / 'no.pth')
+    save_detector(path, runner, lost)
+    options = dict(load_from=str(path))
+    message = sentence(
+        make_runner(tmp_path / 'no.pth', load_partially=True, **options)
+    )
+    assert f'{tmp_path}/no.pth, from which model.backbone is' in message
+    assert 'models/resnet18-f37072fd.pth' in message
+    message = sentence(make_runner(tmp_path / 'no.pth', **options))
+    assert f'{lost} is missing' in message
+
+
+def test_a_backbone_of_other_shapes_does_not_replace_it(
     make_runner: Any, tmp_path: Path
 ) -> None:
     path = tmp_path / 'detector.pth'
     runner = make_runner(tmp_path / 'no.pth')
-    torch.save(dict(state_dict=runner.model.state_dict()), path)
-    message = sentence(make_runner(tmp_path / 'no.pth', load_from=str(path)))
-    assert '--cfg-options model.backbone.init_cfg=None' in message
-    for options in (
-        dict(load_from=str(path), load_partially=True),
-        dict(resume=True),  # finds nothing to go on from
-    ):
-        message = sentence(make_runner(tmp_path / 'no.pth', **options))
-        assert 'models/resnet18-f37072fd.pth' in message
+    weights = runner.model.state_dict()
+    weights['backbone.conv1.weight'] = torch.zeros(64, 3, 7, 7)
+    torch.save(dict(state_dict=weights), path)
+    message = sentence(
+        make_runner(
+            tmp_path / 'no.pth', load_from=str(path), load_partially=True
+        )
+    )
+    assert f'{tmp_path}/no.pth, from which model.backbone is' in message
+
+
+def test_a_file_that_is_there_stays(make_runner: Any, tmp_path: Path) -> None:
+    start, path = tmp_path / 'backbone.pth', tmp_path / 'detector.pth'
+    runner = make_runner(start)
+    save_backbone(start, runner)
+    save_detector(path, runner)
+    runner = make_runner(start, load_from=str(path))
+    runner._check_start()
+    assert runner.model.backbone.init_cfg.checkpoint == str(start)
+    assert 'was to start' not in log_of(tmp_path / 'run')
+
+
+def test_pretrained_weights_of_the_whole_model_are_replaced_too() -> None:
+    init_cfg = dict(type='Pretrained', checkpoint='no.pth')
+    model = Sequential(torch.nn.Linear(2, 2), init_cfg=init_cfg)
+    weights = model.state_dict()
+    cfg = Config(dict(model=dict(init_cfg=init_cfg)))
+    assert not leave_out_replaced(
+        cfg, model, {'0.weight': weights['0.weight']}
+    )
+    assert model.init_cfg
+    assert len(leave_out_replaced(cfg, model, weights)) == 1
+    assert model.init_cfg is None
+    assert cfg.model.init_cfg is None
+
+
+def test_official_weights_are_not_loaded_in_part(
+    make_runner: Any, tmp_path: Path
+) -> None:
+    """None of their names would match, and nothing would say so."""
+    path = tmp_path / 'official.pth'
+    torch.save(dict(model={'transformer.level_embed': torch.zeros(1)}), path)
+    start = 'torchvision://resnet18'
+    options = dict(load_from=str(path), load_partially=True)
+    message = sentence(make_runner(start, **options))
+    assert 'official_to_mmdet.py' in message
+
+
+def test_resuming_needs_no_pretrained_weights(
+    make_runner: Any, tmp_path: Path
+) -> None:
+    start = tmp_path / 'backbone.pth'
+    runner = make_runner(start)
+    torch.save(runner.model.backbone.state_dict(), start)
+    runner.train()
+    start.unlink()
+    options = {'train_cfg.max_epochs': 2, 'resume': True}
+    for load_from in (None, str(tmp_path / 'run' / 'epoch_1.pth')):
+        runner = make_runner(start, load_from=load_from, **options)
+        runner.train()
+        assert runner.epoch == 2
+    line = f'{start}, from which model.backbone was to start, is not loaded'
+    assert log_of(tmp_path / 'run').count(line) == 2
+
+
+def test_nothing_to_resume_replaces_nothing(
+    make_runner: Any, tmp_path: Path
+) -> None:
+    message = sentence(make_runner(tmp_path / 'no.pth', resume=True))
+    assert 'models/resnet18-f37072fd.pth' in message
 
 
 @pytest.fixture

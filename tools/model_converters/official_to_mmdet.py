@@ -15,7 +15,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Convert a checkpoint of an official repository or of '
         'detrex into one that the configs of this project load. Whatever '
-        'does not fit exactly is refused, and nothing is written.'
+        'does not fit exactly is refused, and nothing is written. With '
+        '--num-classes it also takes what was trained with this project.'
     )
     parser.add_argument('source', metavar='SRC', help='the checkpoint')
     parser.add_argument('target', metavar='DST', help='file to write')
@@ -55,9 +56,12 @@ def report(converted: ConvertedCheckpoint, configs: Sequence[str]) -> str:
         f'{len(converted.filled)} buffers filled in',
         f'classes    {classes}',
         *(f'fits       {config}' for config in configs),
-        f'detections {layout.max_per_img} per image for the published AP '
-        '(model.test_cfg.max_per_img)',
     ]
+    if layout.max_per_img is not None:
+        lines.append(
+            f'detections {layout.max_per_img} per image for the published AP '
+            '(model.test_cfg.max_per_img)'
+        )
     if converted.renewed:
         lines.append(f'for fine-tuning with {converted.num_classes} classes')
         lines += [f'  {change}' for change in converted.renewed]

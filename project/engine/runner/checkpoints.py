@@ -4,6 +4,7 @@
 import os.path as osp
 import pickle
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,9 @@ _CONVERTER = 'tools/model_converters/official_to_mmdet.py'
 # module called transformer.
 _OFFICIAL_NAMES = re.compile(r'(module\.)?(transformer\.|backbone\.0\.body\.)')
 _RESUME_PARTS = ('meta', 'message_hub', 'optimizer')
-# Counted by batch norm layers; sources other than mmdet leave it out, and
-# mmengine does not miss it either.
-_OPTIONAL_SUFFIX = 'num_batches_tracked'
+OPTIONAL_SUFFIX = 'num_batches_tracked'
+"""Counted by batch norm layers; sources other than mmdet leave it out, and
+mmengine does not miss it either."""
 _NUM_NAMES_SHOWN = 3
 
 Shape = tuple[int, ...]
@@ -53,7 +54,11 @@ def find_last_checkpoint(work_dir: str) -> str | None:
 
 
 def check_checkpoint(
-    path: str, model: nn.Module, *, fine_tuning: bool = False
+    path: str,
+    model: nn.Module,
+    *,
+    fine_tuning: bool = False,
+    config: str | None = None,
 ) -> None:
     """Raise unless a checkpoint holds just the weights of a model.
 
@@ -66,11 +71,13 @@ def check_checkpoint(
         fine_tuning (bool): Whether a part of the weights would do for a
             start, which the message then tells how to ask for. Defaults to
             False.
+        config (str, optional): The file that the model comes from, for the
+            message.
 
     Raises:
         UserError: If it cannot be read, or names or shapes differ.
     """
-    weights = named_tensors(_weights(path, read_checkpoint(path)))
+    weights = loaded_weights(path)
     expected = shapes(model.state_dict())
     found = shapes(_without_second_names(weights, expected))
     difference = _Difference.between(found, expected)
@@ -80,10 +87,13 @@ def check_checkpoint(
     num_classes = getattr(head, 'num_classes', None)
     other_num_classes = difference.other_num_classes(num_classes)
     if other_num_classes is not None:
+        options = f'--num-classes {num_classes}'
+        if config:
+            options = f'--config {shlex.quote(config)} {options}'
         remedy = (
-            f'; convert the official file with {_CONVERTER} --num-classes '
-            f'{num_classes}, or start all that counts classes anew with '
-            'load_partially=True in the config'
+            '; keep what does not depend on the classes with python '
+            f'{_CONVERTER} {shlex.quote(path)} START.pth {options}, and set '
+            'load_from to START.pth'
         )
         raise UserError(
             f'{path} was trained for {other_num_classes} classes and the '
@@ -114,6 +124,21 @@ def check_resumable(path: str) -> None:
             f'{path} has no {", ".join(missing)}, so no training can be '
             'resumed from it; start from its weights with load_from instead.'
         )
+
+
+def loaded_weights(path: str) -> dict[str, Tensor]:
+    """Read the weights that mmengine will load from a checkpoint.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+
+    Returns:
+        dict[str, Tensor]: By the names of the model.
+
+    Raises:
+        UserError: If it cannot be read or is in the layout of other code.
+    """
+    return named_tensors(_weights(path, read_checkpoint(path)))
 
 
 def named_tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -248,7 +273,7 @@ class _Difference:
             missing=[
                 name
                 for name in expected
-                if name not in found and not name.endswith(_OPTIONAL_SUFFIX)
+                if name not in found and not name.endswith(OPTIONAL_SUFFIX)
             ],
             reshaped={
                 name: (found[name], shape)

@@ -11,6 +11,7 @@ from project.engine.runner.checkpoints import (
     check_checkpoint,
     check_resumable,
     find_last_checkpoint,
+    loaded_weights,
 )
 from project.engine.runner.checks import check_data, check_model
 from project.engine.runner.distributed import (
@@ -24,6 +25,7 @@ from project.engine.runner.distributed import (
 from project.engine.runner.pretrained import (
     check_pretrained,
     correct_file_names,
+    leave_out_replaced,
 )
 from project.engine.runner.resolve import (
     drop_missing_backends,
@@ -46,8 +48,8 @@ class DETRRunner(Runner):
     - What cannot work ends in a :class:`UserError` of one sentence before
       data or weights are loaded: missing data, annotations that do not fit,
       a checkpoint of another model, a backbone whose pretrained weights are
-      missing. ``load_partially = True`` in the config
-      lets training start from a checkpoint that fits in part.
+      missing and that no checkpoint brings. ``load_partially = True`` in the
+      config lets training start from a checkpoint that fits in part.
     - Several processes work without a GPU: they talk through gloo.
 
     Select it by ``runner_type = 'DETRRunner'`` in the config.
@@ -200,25 +202,37 @@ class DETRRunner(Runner):
         path = self._load_from
         if self._resume:
             path = path or find_last_checkpoint(self.work_dir)
-        in_part = not self._resume and self.cfg.get('load_partially', False)
-        check_pretrained(
-            self.cfg,
-            self._bare_model(),
-            is_replaced=path is not None and not in_part,
-        )
-        if path is None:
-            if self._resume:
-                self.logger.warning(
-                    f'Nothing to resume: {self.work_dir} has no checkpoint. '
-                    'The training starts from the beginning.'
-                )
+        if path is not None:
+            self._check_loaded(path)
             return
+        check_pretrained(self.cfg, self._bare_model())
+        if self._resume:
+            self.logger.warning(
+                f'Nothing to resume: {self.work_dir} has no checkpoint. '
+                'The training starts from the beginning.'
+            )
+
+    def _check_loaded(self, path: str) -> None:
+        """Raise unless the training can start or go on from a checkpoint.
+
+        Pretrained weights that it replaces need not be there.
+        """
+        model = self._bare_model()
+        in_part = not self._resume and self.cfg.get('load_partially', False)
         if self._resume:
             check_resumable(path)
         if not in_part:
             check_checkpoint(
-                path, self._bare_model(), fine_tuning=not self._resume
+                path,
+                model,
+                fine_tuning=not self._resume,
+                config=self.cfg.filename,
             )
+        for change in leave_out_replaced(
+            self.cfg, model, loaded_weights(path)
+        ):
+            self.logger.info(change)
+        check_pretrained(self.cfg, model, is_replaced=not in_part)
 
     def _check_weights(self) -> None:
         """Raise unless the weights to evaluate are those of the model."""

@@ -2,14 +2,15 @@
 """The files of pretrained weights that parts of a model start from."""
 
 import os.path as osp
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
 from project.engine.runner.checkpoints import (
+    OPTIONAL_SUFFIX,
     named_tensors,
     read_checkpoint,
     shapes,
@@ -38,7 +39,14 @@ def pretrained_parts(cfg: Config) -> Iterator[tuple[str, ConfigDict, str]]:
         ``Pretrained`` ``init_cfg`` there. Addresses (``torchvision://``,
         ``https://``) are left out.
     """
-    yield from _parts('model', cfg.get('model'))
+    for name, part, path in _parts('model', cfg.get('model')):
+        if not _is_address(path):
+            yield name, part, path
+
+
+def _is_address(path: str) -> bool:
+    """Tell whether something is no file of this machine."""
+    return '://' in path
 
 
 def _parts(name: str, node: Any) -> Iterator[tuple[str, ConfigDict, str]]:
@@ -51,7 +59,7 @@ def _parts(name: str, node: Any) -> Iterator[tuple[str, ConfigDict, str]]:
     init_cfg = node.get('init_cfg')
     if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
         path = init_cfg.get('checkpoint')
-        if isinstance(path, str) and '://' not in path:
+        if isinstance(path, str):
             yield name, node, path
     for key, child in node.items():
         if key != 'init_cfg':
@@ -78,6 +86,43 @@ def correct_file_names(cfg: Config) -> list[str]:
             changes.append(
                 f'{path}, from which {name} is to start, does not exist; '
                 f'taking {other} instead.'
+            )
+    return changes
+
+
+def leave_out_replaced(
+    cfg: Config, model: nn.Module, weights: Mapping[str, Tensor]
+) -> list[str]:
+    """Do without pretrained weights that a checkpoint replaces.
+
+    Of parts all of whose tensors are in the checkpoint, a file that does not
+    exist and an address, which would be downloaded for nothing, are left out
+    of config and model. A file that is there stays.
+
+    Args:
+        cfg (Config): A complete config; is changed.
+        model (nn.Module): The model, without wrappers; is changed.
+        weights (Mapping[str, Tensor]): What will be loaded into the model.
+
+    Returns:
+        list[str]: A sentence for each change.
+    """
+    found, changes = shapes(weights), []
+    for name, part, path in list(_parts('model', cfg.get('model'))):
+        module = _submodule(model, name)
+        if osp.isfile(path) or module is None:
+            continue
+        place = name.partition('.')[2]
+        expected = {
+            f'{place}.{key}'.removeprefix('.'): shape
+            for key, shape in shapes(module.state_dict()).items()
+            if not key.endswith(OPTIONAL_SUFFIX)
+        }
+        if expected and expected.items() <= found.items():
+            part.init_cfg = module.init_cfg = None
+            changes.append(
+                f'{path}, from which {name} was to start, is not loaded: the '
+                f'checkpoint has all weights of {name}.'
             )
     return changes
 

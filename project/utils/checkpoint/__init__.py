@@ -7,6 +7,7 @@ from .convert import (
     for_finetuning,
     nearest_config,
     recognise,
+    with_our_names,
 )
 from .files import convert_file
 from .io import read_weights, write_checkpoint
@@ -31,5 +32,6 @@ __all__ = [
     'nearest_config',
     'read_weights',
     'recognise',
+    'with_our_names',
     'write_checkpoint',
 ]

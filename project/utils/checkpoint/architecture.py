@@ -29,6 +29,8 @@ _PARTS = {
     'patterns.': 'patterns',
     'anchor_points.': 'anchor points',
     'pix_trans_': 'memory in the queries',
+    'bbox_head_aux.': 'proposal refiners',
+    'query_map.': 'distinct queries',
 }
 
 
@@ -45,6 +47,7 @@ class Architecture:
         num_levels (int): Feature levels.
         as_two_stage (bool): Whether the encoder proposes the boxes.
         with_box_refine (bool): Whether each decoder layer has its own heads.
+        with_neck_bias (bool): Whether the neck's convolutions have biases.
         parts (tuple[str]): Parts that not every method has, in words.
     """
 
@@ -53,6 +56,7 @@ class Architecture:
     num_levels: int = 4
     as_two_stage: bool = True
     with_box_refine: bool = True
+    with_neck_bias: bool = True
     parts: tuple[str, ...] = ()
 
     def distance(self, other: 'Architecture') -> tuple[bool, int]:
@@ -76,6 +80,7 @@ class Architecture:
                 'box refinement' if self.with_box_refine else 'shared heads',
                 f'feature levels: {self.num_levels}',
                 f'rows of the query table: {self.num_query_rows}',
+                *([] if self.with_neck_bias else ['no biases in the neck']),
                 *self.parts,
             ]
         )
@@ -101,6 +106,7 @@ def describe(
     two_stage = any(
         name.startswith(('memory_trans_', 'pos_trans_')) for name in state_dict
     )
+    neck = [n for n in state_dict if re.match(r'neck\..*\.conv\.', n)]
     return Architecture(
         backbone=_backbone(state_dict),
         num_query_rows=sum(rows),
@@ -108,6 +114,7 @@ def describe(
         num_levels=1 if levels is None else len(levels),
         as_two_stage=two_stage,
         with_box_refine=with_box_refine,
+        with_neck_bias=not neck or any(n.endswith('bias') for n in neck),
         parts=tuple(
             part
             for start, part in _PARTS.items()

@@ -12,6 +12,7 @@ from project.utils.checkpoint import (
     deta,
     dn_detr,
     h_detr,
+    ours,
     rank_detr,
 )
 from project.utils.checkpoint.architecture import Architecture, describe
@@ -34,6 +35,8 @@ LAYOUTS: tuple[Layout, ...] = (
     deta.DETREX,
     *dn_detr.LAYOUTS,
 )
+# Of weights that have this project's names already.
+OUR_LAYOUTS = (ours.as_converted(LAYOUTS), ours.DINO)
 
 # Operation counters that a profiler may have left among the weights.
 _COUNTERS = ('total_ops', 'total_params')
@@ -103,11 +106,7 @@ def convert_state_dict(
             tensor differ.
     """
     found = _layout_named(layout) if layout else recognise(state_dict)
-    weights = {
-        name: tensor
-        for name, tensor in state_dict.items()
-        if name.rpartition('.')[2] not in _COUNTERS
-    }
+    weights = _without_counters(state_dict)
     aliases, tied = _check_aliases(weights, found)
     mapped, origins = _rename(weights, found, dropped=set(aliases))
     filled = derived_buffers(mapped)
@@ -130,6 +129,44 @@ def convert_state_dict(
         tied=tied,
         source_classes=source_classes,
         num_classes=classes,
+    )
+
+
+def with_our_names(state_dict: Mapping[str, Tensor]) -> ConvertedCheckpoint:
+    """Take weights that have this project's names, for fine-tuning.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): What was trained here, published by
+            HPR's authors or converted before.
+
+    Returns:
+        ConvertedCheckpoint: The same, without second names. Whether they are
+        complete and of the right shapes only a model can tell: see
+        :func:`check_model`.
+
+    Raises:
+        UserError: If two names of one tensor differ, or no tensor is known
+            to count classes.
+    """
+    layout = OUR_LAYOUTS[ours.is_dino(state_dict)]
+    weights = _without_counters(state_dict)
+    aliases, _ = _check_aliases(weights, layout)
+    kept = {k: v for k, v in weights.items() if k not in set(aliases)}
+    num_classes = count_classes(kept, layout.class_tensors)
+    if num_classes is None:
+        raise UserError(
+            'the checkpoint is of no method of this project: none of its '
+            'tensors is known to count classes'
+        )
+    return ConvertedCheckpoint(
+        state_dict=kept,
+        layout=layout,
+        origins={name: name for name in kept},
+        aliases=aliases,
+        filled=(),
+        tied=ours.shared_branches(kept),
+        source_classes=num_classes,
+        num_classes=num_classes,
     )
 
 
@@ -183,7 +220,7 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Layout:
     Raises:
         UserError: If no layout knows more than half of the names.
     """
-    if any(name.startswith('bbox_head.') for name in state_dict):
+    if ours.has_our_names(state_dict):
         raise UserError(
             "the checkpoint has this project's names already: load it as it is"
         )
@@ -253,6 +290,15 @@ def _layout_named(name: str) -> Layout:
             return layout
     known = ', '.join(layout.name for layout in LAYOUTS)
     raise UserError(f'layout is {name!r}; expected one of {known}')
+
+
+def _without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out what a profiler left among the weights."""
+    return {
+        name: tensor
+        for name, tensor in state_dict.items()
+        if name.rpartition('.')[2] not in _COUNTERS
+    }
 
 
 def _check_aliases(

@@ -2,11 +2,13 @@
 """Converts one checkpoint file into another."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.registry import DATASETS
+from torch import Tensor
 
 from project.utils.checkpoint.classes import NUM_COCO_CLASSES
 from project.utils.checkpoint.convert import (
@@ -15,9 +17,11 @@ from project.utils.checkpoint.convert import (
     fitting_configs,
     for_finetuning,
     nearest_config,
+    with_our_names,
 )
 from project.utils.checkpoint.io import read_weights, write_checkpoint
 from project.utils.checkpoint.model_check import check_model, model_layout
+from project.utils.checkpoint.ours import has_our_names
 from project.utils.errors import UserError
 from project.utils.paths import config_path
 
@@ -34,6 +38,8 @@ def convert_file(
 ) -> tuple[ConvertedCheckpoint, tuple[str, ...]]:
     """Convert a checkpoint of another repository, or change nothing.
 
+    One that has this project's names is taken for fine-tuning alone.
+
     Args:
         source (PathLike): The checkpoint.
         target (PathLike): Where to write the weights in mmdet's form.
@@ -42,26 +48,29 @@ def convert_file(
         num_classes (int, optional): Number of classes to fine-tune for. By
             default the classes stay (COCO's category ids become its 80
             classes).
-        overwrite (bool): Whether ``target`` may exist. Defaults to False.
+        overwrite (bool): Whether ``target`` may exist, unless it is
+            ``source``. Defaults to False.
 
     Returns:
         tuple[ConvertedCheckpoint, tuple[str]]: What was written, and the
         configs that it fits.
 
     Raises:
-        UserError: If ``target`` exists, ``source`` cannot be read safely or
-            is of no known layout, or its names and shapes are not exactly
-            those of the model.
+        UserError: If ``target`` exists, ``source`` cannot be read safely, is
+            of no known layout or of use as it is, or its names and shapes
+            are not exactly those of the model.
     """
     target = Path(target)
     if target.is_dir() or (target.exists() and not overwrite):
         way_out = 'name a file' if target.is_dir() else 'give --overwrite'
         raise UserError(f'{target} exists already; {way_out}')
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise UserError(
+            f'{target} is the checkpoint itself; name another file'
+        )
     weights = read_weights(source)
     try:
-        converted = convert_state_dict(weights)
-        if num_classes is not None:
-            converted = for_finetuning(converted, num_classes)
+        converted = _converted(weights, num_classes)
         if config is None:
             configs = _check_shipped(converted)
         else:
@@ -72,6 +81,22 @@ def convert_file(
     meta = _meta(converted, Path(source).name, configs)
     write_checkpoint(dict(state_dict=converted.state_dict, meta=meta), target)
     return converted, configs
+
+
+def _converted(
+    weights: Mapping[str, Tensor], num_classes: int | None
+) -> ConvertedCheckpoint:
+    """Convert weights, for fine-tuning if there is a number of classes."""
+    if num_classes is None:
+        return convert_state_dict(weights)
+    is_ours = has_our_names(weights)
+    converted = (with_our_names if is_ours else convert_state_dict)(weights)
+    if is_ours and num_classes == converted.num_classes:
+        raise UserError(
+            f"the checkpoint has this project's names and {num_classes} "
+            'classes already: load it as it is'
+        )
+    return for_finetuning(converted, num_classes)
 
 
 def _check_shipped(converted: ConvertedCheckpoint) -> tuple[str, ...]:
@@ -99,6 +124,6 @@ def _meta(
         configs=list(configs),
         num_classes=converted.num_classes,
     )
-    if converted.num_classes == NUM_COCO_CLASSES:
+    if converted.num_classes == NUM_COCO_CLASSES and not converted.renewed:
         meta['dataset_meta'] = dict(DATASETS.get('mmdet.CocoDataset').METAINFO)
     return meta

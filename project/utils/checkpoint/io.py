@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from project.utils.compat import mmengine_types
 from project.utils.errors import UserError
 
 # Where the weights may lie inside a checkpoint.
@@ -23,8 +24,9 @@ _OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 _RESAVE = (
     'if you trust where the file comes from, save its weights alone once, '
     'with: python -c "import {modules}; s, d = sys.argv[1:]; '
-    "c = {load}; m = c.get('model', c); torch.save({{'model': {{k: "
-    'torch.as_tensor(v) for k, v in m.items()}}}}, d)" {source} {target} '
+    "c = {load}; m = c.get('model', c.get('state_dict', c)); "
+    "torch.save({{'model': {{k: torch.as_tensor(v) for k, v in m.items()}}}}, "
+    'd)" {source} {target} '
     '(and convert {target})'
 )
 
@@ -34,7 +36,8 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
     Nothing but tensors, plain containers and ``argparse.Namespace`` (in which
     the authors keep their command line) is read, whatever else this process
-    has declared safe for checkpoints of its own.
+    has declared safe for checkpoints of its own. What mmengine saves beside
+    the weights it trains is read in its checkpoints alone.
 
     Args:
         path (str | PathLike): The file.
@@ -105,23 +108,40 @@ def _load(path: Path) -> Any:
             load="pickle.load(open(s, 'rb'), encoding='latin1')",
         )
     try:
-        with _nothing_safe_but(Namespace):
-            # Mapped into memory, the optimizer's state is never read.
-            return torch.load(
-                path,
-                map_location='cpu',
-                weights_only=True,
-                mmap=start.startswith(b'PK\x03\x04'),
-            )
+        return _load_safely(path, Namespace)
     except Exception as error:  # damage shows as an error of any kind
         found = re.search(r'(?:GLOBAL|Unsupported class) (\S+)', str(error))
-        if found:
+        if not found:
+            raise _damaged(path) from error
+        checkpoint = _load_of_mmengine(path)
+        if checkpoint is None:
             raise _unsafe(path, f'holds {found.group(1)}') from error
-        raise _damaged(path) from error
+        return checkpoint
+
+
+def _load_of_mmengine(path: Path) -> Mapping | None:
+    """Load what a training with mmengine saved; None if it is no such file."""
+    try:
+        checkpoint = _load_safely(path, *mmengine_types())
+    except Exception:  # the first error has been told
+        return None
+    is_one = isinstance(checkpoint, Mapping) and 'message_hub' in checkpoint
+    return checkpoint if is_one else None
+
+
+def _load_safely(path: Path, *kinds: Any) -> Any:
+    """Call ``torch.load``, accepting tensors and some other types."""
+    with path.open('rb') as file:
+        is_zip = file.read(4) == b'PK\x03\x04'
+    with _nothing_safe_but(*kinds):
+        # Mapped into memory, the optimizer's state is never read.
+        return torch.load(
+            path, map_location='cpu', weights_only=True, mmap=is_zip
+        )
 
 
 @contextmanager
-def _nothing_safe_but(*kinds: type) -> Iterator[None]:
+def _nothing_safe_but(*kinds: Any) -> Iterator[None]:
     """Narrow what ``torch.load`` accepts to tensors and some other types.
 
     Before torch 2.4 nothing can be added to the tensors.

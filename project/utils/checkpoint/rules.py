@@ -133,7 +133,8 @@ class Layout:
             of classes.
         configs (Mapping[str, Architecture]): For each shipped config that a
             checkpoint of this layout can fit, the architecture it builds.
-        max_per_img (int): Detections per image behind the published AP.
+        max_per_img (int, optional): Detections per image behind the published
+            AP. By default nothing was published, or with various numbers.
     """
 
     name: str
@@ -142,7 +143,7 @@ class Layout:
     aliases: tuple[Alias, ...]
     class_tensors: tuple[ClassTensor, ...]
     configs: Mapping[str, Architecture]
-    max_per_img: int
+    max_per_img: int | None = None
 
     def rule_of(self, name: str) -> Rule | None:
         """Find the rule for a name of the source."""

@@ -14,7 +14,12 @@ from mmengine import Config
 
 from project.engine.runner.checkpoints import check_checkpoint
 from project.engine.runner.resolve import resolve_config
-from project.utils.checkpoint import build_on_meta
+from project.utils.checkpoint import (
+    build_on_meta,
+    convert_state_dict,
+    for_finetuning,
+    with_our_names,
+)
 from project.utils.paths import config_path, tool_path
 from tests.helpers.checkpoints import numbered_weights, read_keys
 
@@ -234,6 +239,77 @@ def test_classes_of_the_config_must_be_asked_for(
     assert 'has 2 classes, the checkpoint 80: give --num-classes 2' in sentence
     convert([*map(str, argv), '--num-classes', '2'])
     assert torch.load(target)['meta']['configs'] == [str(config)]
+
+
+@pytest.fixture(scope='module')
+def ours(weights):
+    """The weights as a training here would save them."""
+    return convert_state_dict(weights).state_dict
+
+
+def test_own_checkpoints_are_taken_for_fine_tuning(
+    convert, capsys, tmp_path, target, ours
+):
+    source = tmp_path / 'epoch_12.pth'
+    torch.save(dict(meta=dict(epoch=12), state_dict=ours), source)
+    convert([str(source), str(target), '--num-classes', '5'])
+    out = capsys.readouterr().out
+    assert "layout     this project's names, DETR or Deformable DETR" in out
+    assert 'tensors    628 mapped, 0 second names dropped, 0 buffers' in out
+    assert f'fits       configs/{R50}' in out
+    assert 'detections' not in out
+    assert 'bbox_head.cls_branches.5.weight: fresh\n' in out
+    assert 'cls_branches.6.bias: rows 0..4 kept (first stage)' in out
+    meta = torch.load(target)['meta']
+    assert meta['converted_from'] == 'epoch_12.pth'
+    assert 'dataset_meta' not in meta
+    cfg = Config.fromfile(config_path(R50))
+    cfg.classes = tuple('abcde')
+    check_checkpoint(str(target), build_on_meta(resolve_config(cfg).model))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ([], 'names already: load it as it is'),
+        (
+            ['--num-classes', '80'],
+            'names and 80 classes already: load it as it is',
+        ),
+        (['--num-classes', '0'], 'expected the number of classes'),
+    ],
+)
+def test_own_checkpoints_for_the_same_classes_are_ready(
+    convert, capsys, tmp_path, target, ours, options, message
+):
+    source = tmp_path / 'epoch_12.pth'
+    torch.save(dict(state_dict=ours), source)
+    assert message in refused(convert, capsys, source, target, *options)
+    assert not target.exists()
+
+
+def test_eighty_new_classes_are_not_those_of_coco(
+    convert, tmp_path, target, ours
+):
+    weights = for_finetuning(with_our_names(ours), 365).state_dict
+    source = tmp_path / 'epoch_12.pth'
+    torch.save(dict(state_dict=weights), source)
+    convert([str(source), str(target), '--num-classes', '80'])
+    assert 'dataset_meta' not in torch.load(target)['meta']
+
+
+@pytest.mark.parametrize('options', [[], ['--num-classes', '5']])
+def test_the_source_is_never_written(
+    convert, capsys, tmp_path, source, options
+):
+    before = source.read_bytes()
+    link = tmp_path / 'link.pth'
+    link.symlink_to(source)
+    for same in (source, link):
+        argv = [source, same, '--overwrite', *options]
+        sentence = refused(convert, capsys, *argv)
+        assert f'{same} is the checkpoint itself' in sentence
+    assert source.read_bytes() == before
 
 
 def test_traceback_on_demand(convert, tmp_path, target):

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 
 from project.utils.checkpoint.io import read_weights, write_checkpoint
-from project.utils.compat import allow_mmengine_checkpoints
+from project.utils.compat import allow_mmengine_checkpoints, mmengine_types
 from project.utils.errors import UserError
 
 WEIGHTS = {
@@ -106,6 +107,33 @@ def test_numpy_arrays_are_refused_with_a_way_out(tmp_path, zipped):
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(before)
     assert_weights(read_weights(run_way_out(str(refusal.value))))
+
+
+@pytest.mark.skipif(not mmengine_types(), reason='torch 2.6 or newer')
+def test_what_mmengine_saves_beside_the_weights_is_no_danger(tmp_path):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    hub = dict(log_scalars={'train/loss': history}, runtime_info={})
+    checkpoint = dict(meta={}, message_hub=hub, state_dict=WEIGHTS)
+    path = saved(tmp_path / 'epoch_1.pth', checkpoint)
+    before = torch.serialization.get_safe_globals()
+    assert_weights(read_weights(path))
+    assert set(torch.serialization.get_safe_globals()) == set(before)
+    # Other code than mmengine has no message hub.
+    del checkpoint['message_hub']
+    path = saved(path, dict(checkpoint, scalars=history))
+    with pytest.raises(UserError, match='HistoryBuffer, not') as refusal:
+        read_weights(path)
+    assert_weights(read_weights(run_way_out(str(refusal.value))))
+
+
+def test_code_beside_what_mmengine_saves_is_not_run(tmp_path):
+    trap = tmp_path / 'sprung'
+    hub = dict(loss=HistoryBuffer([1.0], [1]), trap=Trap(trap))
+    checkpoint = dict(message_hub=hub, state_dict=WEIGHTS)
+    path = saved(tmp_path / 'epoch_1.pth', checkpoint)
+    with pytest.raises(UserError, match='run code'):
+        read_weights(path)
+    assert not trap.exists()
 
 
 def test_plain_pickles_are_refused_with_a_way_out(tmp_path):

@@ -19,6 +19,7 @@ from project.utils.checkpoint import (
     nearest_config,
 )
 from project.utils.checkpoint.architecture import describe
+from project.utils.checkpoint.convert import OUR_LAYOUTS
 from project.utils.errors import UserError
 from project.utils.paths import config_path
 from tests.helpers.checkpoints import (
@@ -30,7 +31,11 @@ from tests.helpers.configs import CONFIGS
 
 R50 = 'h_detr/h-detr_r50_8xb2-12e_coco.py'
 HYBRID = 'h_detr/authors_r50_hybrid_tricks'
-TABLE = {name: arch for x in LAYOUTS for name, arch in x.configs.items()}
+TABLE = {
+    name: arch
+    for x in (*LAYOUTS, *OUR_LAYOUTS)
+    for name, arch in x.configs.items()
+}
 
 
 @cache
@@ -51,6 +56,8 @@ def test_the_table_names_every_shipped_config():
             'anchor_detr',
             'deta',
             'dn_detr',
+            'align_detr',
+            'hpr',
         )
         for path in (CONFIGS / folder).glob('*.py')
     }
