@@ -47,7 +47,9 @@ def pair(name: str) -> tuple[nn.Module, nn.Module]:
     else:
         ours.update(type='HPRDETR', use_dn=True)
         ours.bbox_head.type = 'HPRDETRHead'
+    # No refiners.
     ours.aux_weights = []
+    ours.decoder.bbox_roi_extractor = None
     ours = build_model(ours)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
