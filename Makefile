@@ -22,7 +22,7 @@ demo: setup  ## train, test and draw an H-DETR on synthetic images
 	@$(RUN) tools/demo.py $(ARGS)
 
 test: setup  ## run the whole test suite
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) $(ARGS)
 
 lint: setup  ## check style and common mistakes
 	@$(RUN) -m ruff check .

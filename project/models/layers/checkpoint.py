@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Activation checkpointing without fairscale."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -50,27 +50,34 @@ def _recomputed_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
         forward,
         *args,
         use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _without_statistics(layer)),
+        context_fn=lambda: (nullcontext(), _WithoutStatistics(layer)),
         **kwargs,
     )
 
 
-@contextmanager
-def _without_statistics(layer: nn.Module) -> Iterator[None]:
-    """Keep batch norms from counting a batch that they have counted."""
-    norms = [
-        (module, module.momentum, module.num_batches_tracked)
-        for module in layer.modules()
-        if isinstance(module, _BatchNorm)
-        and module.training
-        and module.track_running_stats
-    ]
-    try:
-        for norm, _, count in norms:
+class _WithoutStatistics:
+    """Keeps batch norms from counting a batch that they have counted.
+
+    It can be entered again: a graph that is kept is recomputed each time.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+        self.norms = []
+
+    def __enter__(self) -> None:
+        self.norms = [
+            (module, module.momentum, module.num_batches_tracked)
+            for module in self.layer.modules()
+            if isinstance(module, _BatchNorm)
+            and module.training
+            and module.track_running_stats
+        ]
+        for norm, _, count in self.norms:
             norm.momentum, norm.num_batches_tracked = 0.0, count.clone()
-        yield
-    finally:
-        for norm, momentum, count in norms:
+
+    def __exit__(self, *error: object) -> None:
+        for norm, momentum, count in self.norms:
             norm.momentum, norm.num_batches_tracked = momentum, count
 
 

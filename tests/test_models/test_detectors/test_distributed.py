@@ -27,8 +27,6 @@ HPR = [
     'hpr-align-detr_r50_8xb2-12e_coco',
     'hpr-ddq_r50_8xb2-88k_coco',
 ]
-# Processes are started once.
-pytestmark = pytest.mark.xdist_group('detectors_on_two_processes')
 TABLE = 'dn_query_generator.label_embedding.weight'
 
 
@@ -43,7 +41,9 @@ class LossOnly(nn.Module):
         return self.detector.loss(*batch)
 
 
-def run_rank(rank: int, folder: str, num_gts: tuple) -> None:
+def run_rank(
+    rank: int, folder: str, configs: list[str], num_gts: tuple
+) -> None:
     """One process: train each config."""
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -53,7 +53,7 @@ def run_rank(rank: int, folder: str, num_gts: tuple) -> None:
         rank=rank,
         timeout=timedelta(seconds=120),
     )
-    for config in (*DN, *HPR):
+    for config in configs:
         results = train(rank, config, num_gts[rank])
         torch.save(results, f'{folder}/{config}.rank{rank}.pth')
     dist.destroy_process_group()
@@ -88,24 +88,27 @@ def train(rank: int, config: str, num_gts: tuple[int, int]) -> dict:
     return dict(losses=values, start=start, weights=detector.state_dict())
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results; the second process has objects, in one of its images."""
-    path = tmp_path_factory.mktemp('ranks')
-    mp.spawn(run_rank, (str(path), ((0, 0), (0, 3))), nprocs=2)
-    return path
+@pytest.mark.parametrize('configs', [DN, HPR], ids=['dn', 'hpr'])
+def test_training(tmp_path: Path, configs: list[str]) -> None:
+    """The second process has objects, in one of its images.
+
+    Processes are slow to start: the same two train all configs.
+    """
+    num_gts = ((0, 0), (0, 3))
+    mp.spawn(run_rank, (str(tmp_path), configs, num_gts), nprocs=2)
+    for config in configs:
+        empty, full = (
+            torch.load(tmp_path / f'{config}.rank{rank}.pth')
+            for rank in (0, 1)
+        )
+        check_ranks_stayed_together(empty, full)
+        if TABLE in full['weights']:
+            check_denoising(empty, full, num_heads=1 if configs == DN else 3)
+        if configs == HPR:
+            check_refiners(full)
 
 
-def results_of(config: str, folder: Path) -> tuple[dict, dict]:
-    """What the process without objects and the one with objects saw."""
-    return tuple(
-        torch.load(folder / f'{config}.rank{rank}.pth') for rank in (0, 1)
-    )
-
-
-@pytest.mark.parametrize('config', [*DN, *HPR])
-def test_ranks_stay_together(folder: Path, config: str) -> None:
-    empty, full = results_of(config, folder)
+def check_ranks_stayed_together(empty: dict, full: dict) -> None:
     assert empty['losses'].keys() == full['losses'].keys()
     torch.testing.assert_close(
         empty['weights'], full['weights'], rtol=0, atol=0
@@ -115,27 +118,20 @@ def test_ranks_stay_together(folder: Path, config: str) -> None:
     assert all(full['losses'][name] > 0 for name in matched)
 
 
-@pytest.mark.parametrize('config', [*DN, *HPR[1:]])
-def test_denoising_trains_where_one_rank_has_objects(
-    folder: Path, config: str
-) -> None:
-    empty, full = results_of(config, folder)
+def check_denoising(empty: dict, full: dict, num_heads: int) -> None:
+    """It trains though one rank has no objects."""
     noised = [name for name in empty['losses'] if 'dn_' in name]
-    assert len(noised) == (6 if config in DN else 18)
+    assert len(noised) == 6 * num_heads
     assert all(empty['losses'][name] == 0 for name in noised)
     assert all(full['losses'][name] > 0 for name in noised)
     assert not full['weights'][TABLE].equal(full['start'][TABLE])
 
 
-@pytest.mark.parametrize('config', HPR)
-def test_refiners_train(folder: Path, config: str) -> None:
-    for results in results_of(config, folder):
-        start, weights = results['start'], results['weights']
-        refiners = [
-            name
-            for name in weights
-            if re.search(r'merger|regional_ca|dy_conv|bbox_head_aux', name)
-        ]
-        assert refiners
-        for name in refiners:
-            assert not weights[name].equal(start[name]), name
+def check_refiners(results: dict) -> None:
+    """All that HPR adds trains."""
+    start, weights = results['start'], results['weights']
+    added = re.compile(r'merger|regional_ca|dy_conv|bbox_head_aux')
+    names = [name for name in weights if added.search(name)]
+    assert names
+    for name in names:
+        assert not weights[name].equal(start[name]), name
