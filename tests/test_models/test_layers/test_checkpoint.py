@@ -108,3 +108,25 @@ def test_a_copy_recomputes_its_own_layers(duplicate):
 def test_refuses_more_layers_than_there_are(num_layers):
     with pytest.raises(ValueError, match=f'num_cp={num_layers}.*0 to 3'):
         checkpoint_layers(build_layers(), num_layers)
+
+
+def test_batch_norms_count_a_batch_once() -> None:
+    """However often it is recomputed, as where a graph is kept."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    recomputed = copy.deepcopy(plain)
+    checkpoint_layers([recomputed], 1)
+    images = torch.randn(2, 3, 8, 8)
+    for model in (plain, recomputed):
+        loss = model(images).square().mean()
+        for _ in range(2):
+            loss.backward(retain_graph=True)
+    torch.testing.assert_close(
+        dict(recomputed.named_buffers()), dict(plain.named_buffers())
+    )
+    assert recomputed[1].num_batches_tracked == 1
+    assert recomputed[1].momentum == plain[1].momentum
+    for ours, expected in zip(
+        recomputed.parameters(), plain.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours.grad, expected.grad)
