@@ -86,6 +86,8 @@ def test_metafile_lists_every_config() -> None:
         for model in models:
             assert model['Name'] == Path(model['Config']).stem
             about = model['Metadata']
+            config = Config.fromfile(CONFIGS.parent / model['Config'])
+            assert about.get('Iterations') == config.train_cfg.get('max_iters')
             names = [f'-{about["Epochs"]}e_']
             if 'Iterations' in about:
                 names.append(f'-{about["Iterations"] / 1000:g}k_')

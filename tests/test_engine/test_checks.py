@@ -150,6 +150,15 @@ def test_an_annotation_lacks_a_key(root: Path, key: str) -> None:
         check_data(config(root), ['test'])
 
 
+@pytest.mark.parametrize(
+    'wrong', [dict(bbox=[]), dict(bbox=None), dict(bbox='1'), dict(area=None)]
+)
+def test_an_annotation_without_numbers(root: Path, wrong: dict) -> None:
+    rewrite(root, lambda content: content['annotations'][0].update(wrong))
+    with pytest.raises(UserError, match=r'expected \[x, y, width, height\]'):
+        check_data(config(root), ['test'])
+
+
 def test_training_needs_annotations_and_testing_does_not(root: Path) -> None:
     rewrite(root, lambda content: content.pop('annotations'))
     check_data(config(root), ('test',))
@@ -327,6 +336,12 @@ def mask_config(root: Path, **options: Any) -> Config:
     return resolve_config(cfg)
 
 
+def test_a_pipeline_of_functions(root: Path) -> None:
+    """A type need be no name; what names nothing here is no transform."""
+    augment = dict(type=dict, policy=dict(type='random'))
+    check_data(branch_config(root, PLAIN, [augment], []), ['train'])
+
+
 @pytest.mark.parametrize('masks', [{}, dict(segmentation=[])])
 def test_masks_that_are_loaded_and_missing(root: Path, masks: dict) -> None:
     rewrite(root, lambda content: content['annotations'][0].update(masks))
@@ -346,7 +361,9 @@ def test_masks_that_are_loaded_and_missing(root: Path, masks: dict) -> None:
         dict(ignore=1),
         dict(area=0),
         dict(bbox=[0, 0, 0.5, 4]),
+        dict(bbox=[-9, 0, 8, 8]),
         dict(category_id=77),
+        dict(image_id=77),
     ],
 )
 def test_masks_that_need_not_be_there(root: Path, change: dict) -> None:

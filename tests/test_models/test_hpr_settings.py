@@ -197,3 +197,38 @@ def test_distinct_queries_by_default() -> None:
         # As it comes from a config that inherits one of mmdet's.
         ddq.dqs_cfg = settings and dict(settings, _scope_='mmdet')
         assert build(ddq).decoder.iou_threshold == 0.8
+
+
+def test_neck_and_backbone_have_two_names_in_ddq() -> None:
+    names = dict(backbone_cp=True, ckpt_backbone=False, neck_cp=True)
+    model = build_model(config('ddq', **names))
+    for part in (model.backbone, model.neck):
+        assert 'forward' in vars(part)
+
+
+def test_a_detector_may_have_no_neck() -> None:
+    changes = dict(
+        neck=None,
+        num_feature_levels=1,
+        decoder__bbox_roi_extractor__featmap_strides=[16],
+        decoder__layer_cfg__cross_attn_cfg__num_levels=1,
+        encoder__layer_cfg__self_attn_cfg__num_levels=1,
+        backbone__depth=18,
+        backbone__norm_cfg__type='BN',
+        backbone__out_indices=[2],
+    )
+    model = build_model(config('dino', **changes)).train()
+    losses = model.loss(*toy_batch())
+    assert sum(losses.values()).isfinite()
+    with pytest.raises(UserError, match=r'needs a model\.neck'):
+        build_model(config('dino', ckpt_neck=True, **changes))
+
+
+def test_points_have_no_regions() -> None:
+    host = 'h_detr/h-detr_r50_one-stage-refine_8xb2-50e_coco.py'
+    fragment = CONFIGS / '_base_' / 'models' / 'proposal_refiner.py'
+    whole = Config(dict(model=toy_model_config(host)))
+    refiners = Config.fromfile(fragment).proposal_refiner.to_dict()
+    whole.merge_from_dict(dict(model=refiners))
+    with pytest.raises(UserError, match='as_two_stage=True'):
+        build_model(whole.model)

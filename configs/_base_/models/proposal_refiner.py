@@ -1,5 +1,6 @@
-# HPR's three refiners. A detector on DINO takes the parts; any other one here
-# becomes one of HPR's by `model = _base_.proposal_refiner`.
+# HPR's three refiners. A detector on DINO takes the parts; another one with a
+# deformable decoder on boxes becomes one of HPR's by
+# `model = _base_.proposal_refiner`.
 aux_weights = [0.5, 0.5]  # of regional cross attention, dynamic convolution
 
 bbox_roi_extractor = dict(

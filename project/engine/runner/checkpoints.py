@@ -13,6 +13,7 @@ import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from project.utils.compat import mmengine_types
 from project.utils.errors import UserError
 
 _CONVERTER = 'tools/model_converters/official_to_mmdet.py'
@@ -228,9 +229,12 @@ def read_checkpoint(path: str) -> Mapping[str, Any]:
 def _load(path: str) -> Any:
     """Load a checkpoint as mmengine will, mapped to memory if it can be."""
     if osp.isfile(path):
+        # Before torch 2.6 neither mmengine nor this package can tell torch
+        # what is safe in a checkpoint of mmengine's.
+        is_safe = bool(mmengine_types())
         try:
             return torch.load(
-                path, map_location='cpu', weights_only=True, mmap=True
+                path, map_location='cpu', weights_only=is_safe, mmap=True
             )
         except RuntimeError:
             pass  # a file older than the zip format, or damaged

@@ -3,8 +3,9 @@
 
 import inspect
 import json
+import math
 import os.path as osp
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +122,7 @@ def _check_branches(cfg: Config) -> None:
     for name, _, transforms in leaf_pipelines(cfg, 'train'):
         makes_branches = any(
             _is_a(_registered_class(part, TRANSFORMS), MultiBranch)
-            for part in nested_dicts(transforms)
+            for part in _nested_transforms(transforms)
         )
         if not makes_branches and _is_a(takes, MultiBranchDataPreprocessor):
             raise UserError(
@@ -141,6 +142,16 @@ def _check_branches(cfg: Config) -> None:
                 'data_preprocessor=dict(...)) with its present settings '
                 'within, as configs/_base_/models/hpr_r50.py does.'
             )
+
+
+def _nested_transforms(transforms: Sequence) -> Iterator[ConfigDict]:
+    """Yield the transforms of a pipeline and those that they wrap."""
+    for part in transforms:
+        if isinstance(part, dict):
+            yield part
+            yield from _nested_transforms(part.get('transforms') or ())
+        elif isinstance(part, (list, tuple)):
+            yield from _nested_transforms(part)
 
 
 def _is_remote(part: ConfigDict) -> bool:
@@ -223,18 +234,45 @@ def _check_annotations(path: str, annotations: Sequence[dict]) -> None:
                 f'{_shortened(annotation)} are its keys; expected '
                 f'{", ".join(_ANNOTATION_KEYS)}.'
             )
+        box, area = annotation['bbox'], annotation['area']
+        if not (_are_numbers(box, 4) and _are_numbers([area], 1)):
+            raise UserError(
+                f'Annotation {annotation["id"]} of {path} has the bbox {box} '
+                f'and the area {area}; expected [x, y, width, height] and a '
+                'number.'
+            )
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    """Tell whether something is a list of so many numbers."""
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(isinstance(value, (int, float)) for value in values)
+    )
 
 
 def _without_mask(content: dict) -> dict[str, Any]:
     """Find annotations without a mask among those that mmdet reads."""
     names = {item['id']: item['name'] for item in content['categories']}
+    images = {image['id']: image for image in content['images']}
     return {
         names.get(annotation['category_id'], ''): annotation['id']
         for annotation in content.get('annotations') or []
         if not (annotation.get('segmentation') or annotation.get('ignore'))
+        and annotation['image_id'] in images
         and annotation['area'] > 0
-        and min(annotation['bbox'][2:]) >= 1
+        and _is_inside(annotation['bbox'], images[annotation['image_id']])
     }
+
+
+def _is_inside(bbox: list[float], image: dict) -> bool:
+    """Tell whether mmdet trains on a box: it is in the image, of a pixel."""
+    x, y, width, height = bbox
+    right = min(x + width, image.get('width', math.inf))
+    bottom = min(y + height, image.get('height', math.inf))
+    is_seen = right > max(x, 0) and bottom > max(y, 0)
+    return is_seen and min(width, height) >= 1
 
 
 def _check_dataset(
@@ -346,7 +384,7 @@ def _registered_class(part: ConfigDict, registry: Registry) -> Any:
     name = part.get('type')
     if inspect.isclass(name):
         return name
-    return registry.get(name) if name else None
+    return registry.get(name) if isinstance(name, str) else None
 
 
 def _is_a(found: Any, parent: type) -> bool:

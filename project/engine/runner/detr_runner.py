@@ -228,11 +228,10 @@ class DETRRunner(Runner):
                 fine_tuning=not self._resume,
                 config=self.cfg.filename,
             )
-        for change in leave_out_replaced(
-            self.cfg, model, loaded_weights(path)
-        ):
-            self.logger.info(change)
-        check_pretrained(self.cfg, model, is_replaced=not in_part)
+        left_out = leave_out_replaced(self.cfg, model, loaded_weights(path))
+        for sentence in left_out.values():
+            self.logger.info(sentence)
+        check_pretrained(self.cfg, model, left_out)
 
     def _check_weights(self) -> None:
         """Raise unless the weights to evaluate are those of the model."""

@@ -2,7 +2,7 @@
 """The files of pretrained weights that parts of a model start from."""
 
 import os.path as osp
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -92,23 +92,25 @@ def correct_file_names(cfg: Config) -> list[str]:
 
 def leave_out_replaced(
     cfg: Config, model: nn.Module, weights: Mapping[str, Tensor]
-) -> list[str]:
+) -> dict[str, str]:
     """Do without pretrained weights that a checkpoint replaces.
 
     Of parts all of whose tensors are in the checkpoint, a file that does not
     exist and an address, which would be downloaded for nothing, are left out
-    of config and model. A file that is there stays.
+    of the model. A file that is there stays, and so does the config, which
+    checkpoints are going to have with them.
 
     Args:
-        cfg (Config): A complete config; is changed.
+        cfg (Config): A complete config.
         model (nn.Module): The model, without wrappers; is changed.
         weights (Mapping[str, Tensor]): What will be loaded into the model.
 
     Returns:
-        list[str]: A sentence for each change.
+        dict[str, str]: For each part, by its name in the config, a sentence
+        for the log.
     """
-    found, changes = shapes(weights), []
-    for name, part, path in list(_parts('model', cfg.get('model'))):
+    found, left_out = shapes(weights), {}
+    for name, _, path in _parts('model', cfg.get('model')):
         module = _submodule(model, name)
         if osp.isfile(path) or module is None:
             continue
@@ -119,12 +121,12 @@ def leave_out_replaced(
             if not key.endswith(OPTIONAL_SUFFIX)
         }
         if expected and expected.items() <= found.items():
-            part.init_cfg = module.init_cfg = None
-            changes.append(
+            module.init_cfg = None
+            left_out[name] = (
                 f'{path}, from which {name} was to start, is not loaded: the '
                 f'checkpoint has all weights of {name}.'
             )
-    return changes
+    return left_out
 
 
 def _exists_only(path: str, not_path: str) -> bool:
@@ -133,7 +135,7 @@ def _exists_only(path: str, not_path: str) -> bool:
 
 
 def check_pretrained(
-    cfg: Config, model: nn.Module, *, is_replaced: bool = False
+    cfg: Config, model: nn.Module, left_out: Container[str] = ()
 ) -> None:
     """Raise unless the files exist and hold weights of their parts.
 
@@ -143,28 +145,25 @@ def check_pretrained(
     Args:
         cfg (Config): The config after :func:`correct_file_names`.
         model (nn.Module): The model, without wrappers.
-        is_replaced (bool): Whether a checkpoint brings all weights anyway,
-            so that the message can say so. Defaults to False.
+        left_out (Container[str]): Names of parts that do without, see
+            :func:`leave_out_replaced`. Defaults to none.
 
     Raises:
         UserError: If a file is missing or has nothing for its part.
     """
     for name, part, path in pretrained_parts(cfg):
+        if name in left_out:
+            continue
         if not osp.isfile(path):
             raise UserError(
                 f'{path}, from which {name} is to start, does not exist; put '
-                f'it there or {_remedy(name, part, is_replaced)}.'
+                f'it there or {_remedy(name, part)}.'
             )
         _check_names(name, part, path, model)
 
 
-def _remedy(name: str, part: ConfigDict, is_replaced: bool) -> str:
+def _remedy(name: str, part: ConfigDict) -> str:
     """Tell the option that does without the file."""
-    if is_replaced:
-        return (
-            f'leave it out with --cfg-options {name}.init_cfg=None, as all '
-            'weights come from a checkpoint'
-        )
     other = 'FILE_OR_ADDRESS'
     imagenet = _IMAGENET.get(part.get('depth'))
     if part.get('type') in ('ResNet', 'DC5ResNet') and imagenet:

@@ -64,8 +64,10 @@ class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
     Raises:
         UserError: If ``look_forward_twice`` is asked for without box
             refinement, more detections than queries times classes, a
-            positional encoding of another width, a selector that is none, or
-            another number of weights than there are auxiliary results.
+            positional encoding of another width, a selector that is none,
+            another number of weights than there are auxiliary results,
+            regions of queries that are points, or a neck to recompute where
+            there is none.
     """
 
     decoder_class = BoxRefinementDecoder
@@ -101,8 +103,11 @@ class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
                     f'{proposal_selector["type"]!r} selects no proposals; '
                     "use 'LevelNMSSelector', or None for the best"
                 )
+        if ckpt_neck and not self.with_neck:
+            raise UserError('model.ckpt_neck=True needs a model.neck')
         checkpoint_layers([self.backbone], int(ckpt_backbone))
-        checkpoint_layers([self.neck], int(ckpt_neck))
+        if ckpt_neck:
+            checkpoint_layers([self.neck], 1)
         self._told_small_input = False
         self._check_detection_count()
         self._init_auxiliary_heads(aux_weights)
@@ -115,6 +120,12 @@ class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
                 f'model.aux_weights={list(aux_weights)} should have one '
                 'weight for each auxiliary result of a decoder layer, '
                 f'{expected} with this model.decoder'
+            )
+        if aux_weights and hasattr(self, 'reference_points_fc'):
+            raise UserError(
+                "model.decoder's layers look at the regions of queries, which "
+                'are points at first: they need as_two_stage=True, or '
+                'anchors, as DN-Deformable-DETR has'
             )
         self.aux_weights = list(aux_weights)
         if aux_weights:

@@ -82,8 +82,8 @@ class HPRDDQDETR(BaseDINO):
         self.iou_threshold = dqs_cfg['iou_threshold']
         self.dense_topk_ratio = dense_topk_ratio
         self.draw_mergers = draw_mergers
-        kwargs.setdefault('ckpt_backbone', backbone_cp)
-        kwargs.setdefault('ckpt_neck', neck_cp)
+        kwargs['ckpt_backbone'] = kwargs.get('ckpt_backbone') or backbone_cp
+        kwargs['ckpt_neck'] = kwargs.get('ckpt_neck') or neck_cp
         super().__init__(
             *args,
             decoder={

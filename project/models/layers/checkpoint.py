@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 
@@ -18,7 +18,7 @@ def checkpoint_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
     What such a layer computes in between is not kept in training but worked
     out again when its gradient is needed: about a third more time for the
     memory of ``num_layers`` layers. Outputs, gradients, random numbers,
-    statistics of batch norms and the names of parameters and submodules stay
+    statistics of torch's norms and the names of parameters and submodules stay
     as they are. mmdet's ``num_cp`` does the same through fairscale, which is
     no longer maintained.
 
@@ -56,7 +56,7 @@ def _recomputed_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
 
 
 class _WithoutStatistics:
-    """Keeps batch norms from counting a batch that they have counted.
+    """Keeps norms from counting a batch that they have counted.
 
     It can be entered again: a graph that is kept is recomputed each time.
     """
@@ -69,7 +69,7 @@ class _WithoutStatistics:
         self.norms = [
             (module, module.momentum, module.num_batches_tracked)
             for module in self.layer.modules()
-            if isinstance(module, _BatchNorm)
+            if isinstance(module, _NormBase)
             and module.training
             and module.track_running_stats
         ]

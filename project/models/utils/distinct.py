@@ -8,7 +8,8 @@ from torch import Tensor
 from .nms import survivors
 from .points import gather_points
 
-# The op's time and memory grow with the square of its boxes.
+# The op's time and memory grow with the square of its boxes. On a GPU one
+# call is worth some; each makes the host wait.
 _BOXES_PER_CALL = 8192
 # A quadrant has room for 20 images before float32 has none for their areas.
 _IMAGES_PER_CALL = 80
@@ -117,8 +118,10 @@ def _stay(boxes: Tensor, iou_threshold: float) -> Tensor:
     Returns:
         Tensor: Has shape (bs, num_boxes).
     """
-    num_images = _BOXES_PER_CALL // boxes.shape[1]
-    num_images = min(max(num_images, 1), _IMAGES_PER_CALL)
+    num_images = 1
+    if boxes.is_cuda:
+        num_images = max(1, _BOXES_PER_CALL // boxes.shape[1])
+    num_images = min(num_images, _IMAGES_PER_CALL)
     return torch.cat(
         [
             survivors(_apart(some).flatten(0, 1), iou_threshold).unflatten(
@@ -142,8 +145,8 @@ def _apart(boxes: Tensor) -> Tensor:
     Returns:
         Tensor: Has the same shape.
     """
-    image = torch.arange(len(boxes))
+    image = torch.arange(len(boxes), device=boxes.device)
     signs = 1 - 2 * torch.stack([image % 2, image // 2 % 2], 1)
-    factors = (signs * 8.0 ** (image // 4)[:, None]).to(boxes)
+    factors = (signs * 8.0 ** (image // 4)[:, None]).to(boxes.dtype)
     corners = boxes.unflatten(-1, (2, 2)) * factors[:, None, None]
     return torch.cat(corners.aminmax(dim=2), -1)

@@ -159,10 +159,6 @@ def check_same_detections(ours: nn.Module, theirs: nn.Module) -> None:
             results = model.eval().predict(batch, samples)
         found.append([sample.pred_instances for sample in results])
     for mine, expected in zip(*found, strict=True):
-        torch.testing.assert_close(
-            mine.scores, expected.scores, rtol=1e-6, atol=0
-        )
-        torch.testing.assert_close(
-            mine.bboxes, expected.bboxes, rtol=0, atol=1e-4
-        )
+        torch.testing.assert_close(mine.scores, expected.scores)
+        torch.testing.assert_close(mine.bboxes, expected.bboxes)
         assert mine.labels.equal(expected.labels)

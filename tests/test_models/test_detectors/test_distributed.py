@@ -102,7 +102,8 @@ def test_training(tmp_path: Path, configs: list[str]) -> None:
             for rank in (0, 1)
         )
         check_ranks_stayed_together(empty, full)
-        if TABLE in full['weights']:
+        assert (TABLE in full['weights']) == (config != HPR[0])
+        if config != HPR[0]:
             check_denoising(empty, full, num_heads=1 if configs == DN else 3)
         if configs == HPR:
             check_refiners(full)

@@ -44,7 +44,8 @@ def test_distinct_boxes() -> None:
 def test_distinct_among_candidates() -> None:
     boxes, scores = crowd(300, 0.02)
     scores += torch.linspace(0, 1e-4, scores.shape[1])  # no ties
-    candidates = torch.rand(scores.shape) < 0.5
+    generator = torch.Generator().manual_seed(1)
+    candidates = torch.rand(scores.shape, generator=generator) < 0.5
     candidates[0] = False
     candidates[0, 7] = True
     stays = distinct_boxes(boxes, scores, 0.7, candidates)
