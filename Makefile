@@ -2,7 +2,7 @@
 #
 #   make PYTHON=python3.12 setup     another Python, 3.11 to 3.13
 #   make test ARGS="-k h_detr -x"    more arguments for pytest or the demo
-#   make test JOBS=8                 more tests at a time, about 1.5 GB each
+#   make test JOBS=8                 more tests at a time, up to 6 GB each
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 JOBS ?= 2
@@ -22,9 +22,7 @@ demo: setup  ## train, test and draw an H-DETR on synthetic images
 	@$(RUN) tools/demo.py $(ARGS)
 
 test: setup  ## run the whole test suite
-	@# Large tensors are mapped, so that what is freed goes back at once.
-	@OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4194304 \
-		$(RUN) -m pytest -n $(JOBS) $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) $(ARGS)
 
 lint: setup  ## check style and common mistakes
 	@$(RUN) -m ruff check .
