@@ -60,7 +60,7 @@ def check_checkpoint(
     *,
     fine_tuning: bool = False,
     config: str | None = None,
-) -> None:
+) -> dict[str, Tensor]:
     """Raise unless a checkpoint holds just the weights of a model.
 
     A tensor that is saved once more, exactly, under a name that the model does
@@ -75,6 +75,9 @@ def check_checkpoint(
         config (str, optional): The file that the model comes from, for the
             message.
 
+    Returns:
+        dict[str, Tensor]: The weights, see :func:`loaded_weights`.
+
     Raises:
         UserError: If it cannot be read, or names or shapes differ.
     """
@@ -83,7 +86,7 @@ def check_checkpoint(
     found = shapes(_without_second_names(weights, expected))
     difference = _Difference.between(found, expected)
     if difference.is_none:
-        return
+        return weights
     head = getattr(model, 'bbox_head', None)
     num_classes = getattr(head, 'num_classes', None)
     other_num_classes = difference.other_num_classes(num_classes)

@@ -218,17 +218,18 @@ class DETRRunner(Runner):
         Pretrained weights that it replaces need not be there.
         """
         model = self._bare_model()
-        in_part = not self._resume and self.cfg.get('load_partially', False)
         if self._resume:
             check_resumable(path)
-        if not in_part:
-            check_checkpoint(
+        if self.cfg.get('load_partially', False) and not self._resume:
+            weights = loaded_weights(path)
+        else:
+            weights = check_checkpoint(
                 path,
                 model,
                 fine_tuning=not self._resume,
                 config=self.cfg.filename,
             )
-        left_out = leave_out_replaced(self.cfg, model, loaded_weights(path))
+        left_out = leave_out_replaced(self.cfg, model, weights)
         for sentence in left_out.values():
             self.logger.info(sentence)
         check_pretrained(self.cfg, model, left_out)
