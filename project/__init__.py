@@ -14,7 +14,14 @@ from typing import Any
 from .utils.environment import can_register
 from .version import __version__
 
-_SUBPACKAGES = ('apis', 'datasets', 'engine', 'evaluation', 'models')
+_SUBPACKAGES = (
+    'apis',
+    'datasets',
+    'engine',
+    'evaluation',
+    'models',
+    'preflight',
+)
 
 __all__ = ['__version__', *_SUBPACKAGES]
 

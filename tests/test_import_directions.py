@@ -41,14 +41,16 @@ ALLOWED = {
         'project.utils',
     },
     'project.datasets': {'project.utils'},
-    'project.engine': {'project.utils'},
+    'project.engine': {'project.preflight', 'project.utils'},
     'project.evaluation': {'project.utils'},
+    'project.preflight': {'project.utils'},
     'project.apis': {'project'},
     'tools': {
         'project.apis',
         'project.datasets',
         'project.engine',
         'project.evaluation',
+        'project.preflight',
         'project.utils',
     },
     # Measures parts of a model one by one, against the tests' reference.

@@ -14,8 +14,8 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from project.engine.runner.checkpoints import check_checkpoint
-from project.engine.runner.checks import check_data, check_model
-from project.engine.runner.resolve import resolve_config
+from project.preflight import check_data, check_model
+from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 
 

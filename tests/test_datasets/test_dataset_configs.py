@@ -17,7 +17,7 @@ from mmengine.optim import build_optim_wrapper
 
 from project.datasets.shapes import ShapesSpec, make_shapes
 from project.datasets.shapes_scene import SHAPE_CLASSES
-from project.engine.runner.resolve import resolve_config
+from project.preflight.variables import resolve_config
 from tests.helpers.configs import CONFIGS, SHARED
 from tests.helpers.toy import build_model
 

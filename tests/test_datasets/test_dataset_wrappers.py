@@ -14,7 +14,8 @@ import project  # noqa: F401  registers the dataset
 from project.datasets.dataset_wrappers import MultiBranchMultiImageMixDataset
 from project.datasets.shapes import ShapesSpec, make_shapes
 from project.datasets.shapes_scene import SHAPE_CLASSES
-from project.engine.runner.resolve import leaf_datasets, resolve_config
+from project.preflight.config_tree import leaf_datasets
+from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
 

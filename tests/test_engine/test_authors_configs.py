@@ -11,10 +11,10 @@ import torch
 from mmengine.config import Config
 
 import project  # noqa: F401  registers everything
-from project.engine.runner import resolve_config
-from project.engine.runner.checks import check_model
 from project.engine.runner.pretrained import correct_file_names
-from project.engine.runner.resolve import leaf_datasets
+from project.preflight import check_model
+from project.preflight.config_tree import leaf_datasets
+from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS, ROOT
 from tests.helpers.toy import build_model, toy_model_config

@@ -11,13 +11,13 @@ from mmengine.model import Sequential
 from mmengine.registry import RUNNERS
 
 from project.engine import DETRRunner
-from project.engine.runner import resolve
 from project.engine.runner.pretrained import (
     check_pretrained,
     correct_file_names,
     leave_out_replaced,
     pretrained_parts,
 )
+from project.preflight import variables
 from project.utils.errors import UserError
 from tests.helpers.training import toy_config
 
@@ -326,11 +326,11 @@ def backends() -> list[dict]:
 def test_tensorboard_stays_where_it_is_installed(
     backends: list[dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolve, 'find_spec', lambda name: object())
+    monkeypatch.setattr(variables, 'find_spec', lambda name: object())
     cfg = Config(dict(visualizer=dict(vis_backends=backends)))
-    assert not resolve.drop_missing_backends(cfg)
+    assert not variables.drop_missing_backends(cfg)
     assert len(cfg.visualizer.vis_backends) == 2
-    assert not resolve.drop_missing_backends(Config({}))
+    assert not variables.drop_missing_backends(Config({}))
 
 
 def test_a_run_goes_without_tensorboard(
@@ -339,7 +339,7 @@ def test_a_run_goes_without_tensorboard(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resolve, 'find_spec', lambda name: None)
+    monkeypatch.setattr(variables, 'find_spec', lambda name: None)
     runner = make_runner(
         tmp_path / 'unread.pth', **{'visualizer.vis_backends': backends}
     )

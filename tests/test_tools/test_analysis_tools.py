@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from project.engine.runner.resolve import resolve_config
+from project.preflight.variables import resolve_config
 from tests.helpers.toy import build_model
 from tests.helpers.training import (
     TOY_CONFIG,

@@ -133,7 +133,7 @@ def test_layers_are_those_of_the_model(toy_data: Path) -> None:
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import DefaultScope
 
-    from project.engine.runner.resolve import resolve_config
+    from project.preflight.variables import resolve_config
 
     config = Config.fromfile(TOY_CONFIG)
     config.data_root = str(toy_data)

@@ -21,7 +21,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from project.apis import add_model_arguments, positive_int, read_config
-from project.engine.runner.resolve import resolve_config
+from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 
 

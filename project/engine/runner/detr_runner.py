@@ -13,7 +13,6 @@ from project.engine.runner.checkpoints import (
     find_last_checkpoint,
     loaded_weights,
 )
-from project.engine.runner.checks import check_data, check_model
 from project.engine.runner.distributed import (
     check_local_device,
     has_accelerator,
@@ -27,7 +26,8 @@ from project.engine.runner.pretrained import (
     correct_file_names,
     leave_out_replaced,
 )
-from project.engine.runner.resolve import (
+from project.preflight import check_data, check_model
+from project.preflight.variables import (
     drop_missing_backends,
     resolve_config,
 )

@@ -13,7 +13,7 @@ from mmdet.apis import init_detector
 from mmengine import Config
 
 from project.engine.runner.checkpoints import check_checkpoint
-from project.engine.runner.resolve import resolve_config
+from project.preflight.variables import resolve_config
 from project.utils.checkpoint import (
     build_on_meta,
     convert_state_dict,

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 from project.engine.runner.checkpoints import check_checkpoint
-from project.engine.runner.resolve import resolve_config
+from project.preflight.variables import resolve_config
 from project.utils.checkpoint import (
     build_on_meta,
     convert_file,

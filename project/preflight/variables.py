@@ -3,16 +3,18 @@
 
 import copy
 import posixpath
-from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import is_seq_of
 
+from project.preflight.config_tree import (
+    SPLITS,
+    leaf_datasets,
+    model_configs,
+)
 from project.utils.errors import UserError
-
-SPLITS = ('train', 'val', 'test')
 
 
 def resolve_config(cfg: Config | dict) -> Config:
@@ -44,107 +46,6 @@ def resolve_config(cfg: Config | dict) -> Config:
         cfg.classes = _class_names(cfg.classes)
         _set_classes(cfg, cfg.classes)
     return cfg
-
-
-def leaf_datasets(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
-    """Walk through wrappers to the datasets that read from the disk.
-
-    Args:
-        cfg (Config): A complete config.
-        split (str): ``train``, ``val`` or ``test``.
-
-    Yields:
-        tuple[str, ConfigDict]: Where the dataset stands in the config, such
-        as ``train_dataloader.dataset.datasets[0]``, and its own config.
-    """
-    for name, dataset, _ in leaf_pipelines(cfg, split):
-        yield name, dataset
-
-
-def leaf_pipelines(
-    cfg: Config, split: str
-) -> Iterator[tuple[str, ConfigDict, list]]:
-    """Tell what becomes of the images of these datasets.
-
-    Args:
-        cfg (Config): A complete config.
-        split (str): ``train``, ``val`` or ``test``.
-
-    Yields:
-        tuple[str, ConfigDict, list]: As :func:`leaf_datasets`, and all
-        transforms in their order, those of the wrappers last.
-    """
-    dataloader = cfg.get(f'{split}_dataloader') or {}
-    if dataloader.get('dataset'):
-        yield from _leaves(f'{split}_dataloader.dataset', dataloader.dataset)
-
-
-def _leaves(
-    name: str, dataset: ConfigDict, transforms: Sequence = ()
-) -> Iterator[tuple[str, ConfigDict, list]]:
-    """Yield ``dataset``, or what it wraps; ``transforms`` come after it."""
-    transforms = [*(dataset.get('pipeline') or ()), *transforms]
-    wrapped = dataset.get('dataset')
-    if isinstance(wrapped, dict):
-        yield from _leaves(f'{name}.dataset', wrapped, transforms)
-    elif 'datasets' in dataset:
-        for index, child in enumerate(dataset.datasets):
-            yield from _leaves(f'{name}.datasets[{index}]', child, transforms)
-    else:
-        yield name, dataset, transforms
-
-
-def evaluators(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
-    """Yield the metrics of a split.
-
-    Args:
-        cfg (Config): A complete config.
-        split (str): ``val`` or ``test``; ``train`` has none.
-
-    Yields:
-        tuple[str, ConfigDict]: Where the metric stands in the config and its
-        own config.
-    """
-    evaluator = cfg.get(f'{split}_evaluator') or []
-    if isinstance(evaluator, dict):
-        yield f'{split}_evaluator', evaluator
-        return
-    for index, metric in enumerate(evaluator):
-        yield f'{split}_evaluator[{index}]', metric
-
-
-def model_configs(cfg: Config) -> Iterator[ConfigDict]:
-    """Yield the parts of the model that may hold a ``num_classes``.
-
-    The backbone is left out: what it counts are the classes of its own
-    pretraining.
-
-    Args:
-        cfg (Config): A complete config.
-
-    Yields:
-        ConfigDict: Each dict inside of ``cfg.model`` and the model itself.
-    """
-    yield from nested_dicts(cfg.get('model'))
-
-
-def nested_dicts(node: Any) -> Iterator[ConfigDict]:
-    """Walk through dicts and lists, but not through backbones.
-
-    Args:
-        node (Any): A part of a config.
-
-    Yields:
-        ConfigDict: Each dict in it, and itself if it is one.
-    """
-    if isinstance(node, dict):
-        yield node
-        for key, child in node.items():
-            if key != 'backbone':
-                yield from nested_dicts(child)
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            yield from nested_dicts(child)
 
 
 def drop_missing_backends(cfg: Config) -> list[str]:

@@ -12,8 +12,8 @@ from mmengine.config import Config
 
 import project  # noqa: F401  registers the datasets
 from project.datasets.shapes_scene import SHAPE_CLASSES
-from project.engine.runner.checks import check_data, check_model
-from project.engine.runner.resolve import resolve_config
+from project.preflight import check_data, check_model
+from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
-from project.engine.runner import resolve_config
-from project.engine.runner.resolve import evaluators, leaf_datasets
+from project.preflight.config_tree import evaluators, leaf_datasets
+from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
 

@@ -1,0 +1,154 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Walks through a config: datasets, metrics and parts of the model."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import Registry
+
+SPLITS = ('train', 'val', 'test')
+
+
+def leaf_datasets(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
+    """Walk through wrappers to the datasets that read from the disk.
+
+    Args:
+        cfg (Config): A complete config.
+        split (str): ``train``, ``val`` or ``test``.
+
+    Yields:
+        tuple[str, ConfigDict]: Where the dataset stands in the config, such
+        as ``train_dataloader.dataset.datasets[0]``, and its own config.
+    """
+    for name, dataset, _ in leaf_pipelines(cfg, split):
+        yield name, dataset
+
+
+def leaf_pipelines(
+    cfg: Config, split: str
+) -> Iterator[tuple[str, ConfigDict, list]]:
+    """Tell what becomes of the images of these datasets.
+
+    Args:
+        cfg (Config): A complete config.
+        split (str): ``train``, ``val`` or ``test``.
+
+    Yields:
+        tuple[str, ConfigDict, list]: As :func:`leaf_datasets`, and all
+        transforms in their order, those of the wrappers last.
+    """
+    dataloader = cfg.get(f'{split}_dataloader') or {}
+    if dataloader.get('dataset'):
+        yield from _leaves(f'{split}_dataloader.dataset', dataloader.dataset)
+
+
+def _leaves(
+    name: str, dataset: ConfigDict, transforms: Sequence = ()
+) -> Iterator[tuple[str, ConfigDict, list]]:
+    """Yield ``dataset``, or what it wraps; ``transforms`` come after it."""
+    transforms = [*(dataset.get('pipeline') or ()), *transforms]
+    wrapped = dataset.get('dataset')
+    if isinstance(wrapped, dict):
+        yield from _leaves(f'{name}.dataset', wrapped, transforms)
+    elif 'datasets' in dataset:
+        for index, child in enumerate(dataset.datasets):
+            yield from _leaves(f'{name}.datasets[{index}]', child, transforms)
+    else:
+        yield name, dataset, transforms
+
+
+def evaluators(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
+    """Yield the metrics of a split.
+
+    Args:
+        cfg (Config): A complete config.
+        split (str): ``val`` or ``test``; ``train`` has none.
+
+    Yields:
+        tuple[str, ConfigDict]: Where the metric stands in the config and its
+        own config.
+    """
+    evaluator = cfg.get(f'{split}_evaluator') or []
+    if isinstance(evaluator, dict):
+        yield f'{split}_evaluator', evaluator
+        return
+    for index, metric in enumerate(evaluator):
+        yield f'{split}_evaluator[{index}]', metric
+
+
+def model_configs(cfg: Config) -> Iterator[ConfigDict]:
+    """Yield the parts of the model that may hold a ``num_classes``.
+
+    The backbone is left out: what it counts are the classes of its own
+    pretraining.
+
+    Args:
+        cfg (Config): A complete config.
+
+    Yields:
+        ConfigDict: Each dict inside of ``cfg.model`` and the model itself.
+    """
+    yield from nested_dicts(cfg.get('model'))
+
+
+def nested_dicts(node: Any) -> Iterator[ConfigDict]:
+    """Walk through dicts and lists, but not through backbones.
+
+    Args:
+        node (Any): A part of a config.
+
+    Yields:
+        ConfigDict: Each dict in it, and itself if it is one.
+    """
+    if isinstance(node, dict):
+        yield node
+        for key, child in node.items():
+            if key != 'backbone':
+                yield from nested_dicts(child)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            yield from nested_dicts(child)
+
+
+def nested_transforms(transforms: Sequence) -> Iterator[ConfigDict]:
+    """Yield the transforms of a pipeline and those that they wrap."""
+    for part in transforms:
+        if isinstance(part, dict):
+            yield part
+            yield from nested_transforms(part.get('transforms') or ())
+        elif isinstance(part, (list, tuple)):
+            yield from nested_transforms(part)
+
+
+def is_remote(part: ConfigDict) -> bool:
+    """Tell whether a dataset or metric reads through a storage backend."""
+    paths = (part.get('data_root'), part.get('ann_file'))
+    return part.get('backend_args') is not None or any(
+        '://' in (path or '') for path in paths
+    )
+
+
+def registered_class(part: ConfigDict, registry: Registry) -> Any:
+    """Look up the class of a part, None if it is not registered."""
+    name = part.get('type')
+    if inspect.isclass(name):
+        return name
+    return registry.get(name) if isinstance(name, str) else None
+
+
+def is_a(found: Any, parent: type) -> bool:
+    """Tell whether what was looked up is a class of this kind."""
+    return inspect.isclass(found) and issubclass(found, parent)
+
+
+def dataset_classes(dataset: ConfigDict) -> tuple[str, ...] | None:
+    """Return the classes that a dataset will have, None if unknown."""
+    metainfo = dataset.get('metainfo') or {}
+    dataset_class = registered_class(dataset, DATASETS)
+    default = getattr(dataset_class, 'METAINFO', {})
+    classes = metainfo.get('classes', default.get('classes'))
+    # A string would be a file of names, which the dataset itself reads.
+    return tuple(classes) if isinstance(classes, (list, tuple)) else None

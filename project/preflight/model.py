@@ -1,0 +1,103 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Parts of a config that contradict each other, before anything is built."""
+
+from mmdet.datasets.transforms import MultiBranch
+from mmdet.models.data_preprocessors import (
+    DetDataPreprocessor,
+    MultiBranchDataPreprocessor,
+)
+from mmdet.registry import MODELS, TRANSFORMS
+from mmengine.config import Config, ConfigDict
+
+from project.preflight.config_tree import (
+    SPLITS,
+    dataset_classes,
+    is_a,
+    leaf_datasets,
+    leaf_pipelines,
+    model_configs,
+    nested_transforms,
+    registered_class,
+)
+from project.utils.errors import UserError
+
+
+def check_model(cfg: Config) -> None:
+    """Compare the numbers of the model with each other and with the data.
+
+    Args:
+        cfg (Config): A config after ``resolve_config``.
+
+    Raises:
+        UserError: If the model counts other classes than a dataset, or is
+            asked for more detections than it has queries times classes.
+    """
+    for split in SPLITS:
+        for name, dataset in leaf_datasets(cfg, split):
+            _check_num_classes(cfg, name, dataset)
+    _check_num_detections(cfg)
+
+
+def _check_num_classes(cfg: Config, name: str, dataset: ConfigDict) -> None:
+    """Raise if a part of the model counts other classes than ``dataset``."""
+    classes = dataset_classes(dataset)
+    if classes is None:
+        return
+    for part in model_configs(cfg):
+        num_classes = part.get('num_classes', len(classes))
+        if num_classes != len(classes):
+            raise UserError(
+                f'{part.get("type", "The model")} has num_classes='
+                f'{num_classes}, but {name} has {len(classes)} classes; set '
+                'classes=(...) in the config and both follow.'
+            )
+
+
+def _check_num_detections(cfg: Config) -> None:
+    """Raise if more detections are asked for than there are scores."""
+    model = cfg.model
+    while 'module' in model:  # test-time augmentation wraps the model
+        model = model.module
+    max_per_img = (model.get('test_cfg') or {}).get('max_per_img')
+    num_queries = model.get('num_queries')
+    if num_queries is not None:  # which may have several patterns each
+        num_queries *= max(model.get('num_patterns') or 1, 1)
+    num_classes = (model.get('bbox_head') or {}).get('num_classes')
+    if None in (max_per_img, num_queries, num_classes):
+        return
+    if max_per_img > num_queries * num_classes:
+        raise UserError(
+            f'model.test_cfg.max_per_img={max_per_img} asks for more '
+            f'detections than {num_queries} queries times {num_classes} '
+            f'classes can give; set it to {num_queries * num_classes} or less.'
+        )
+
+
+def check_branches(cfg: Config) -> None:
+    """Raise unless the model takes what the training pipelines make."""
+    model = cfg.get('model') or {}
+    preprocessor = model.get('data_preprocessor') or {}
+    takes = registered_class(preprocessor, MODELS)
+    for name, _, transforms in leaf_pipelines(cfg, 'train'):
+        makes_branches = any(
+            is_a(registered_class(part, TRANSFORMS), MultiBranch)
+            for part in nested_transforms(transforms)
+        )
+        if not makes_branches and is_a(takes, MultiBranchDataPreprocessor):
+            raise UserError(
+                'model.data_preprocessor, a MultiBranchDataPreprocessor, '
+                'takes images in branches (weak, strong), but the pipeline '
+                f'of {name} has no MultiBranch to make them: inherit '
+                'configs/_base_/datasets/coco_detection_re_aug.py, or set '
+                'model.data_preprocessor to the data_preprocessor that it has '
+                'within.'
+            )
+        if makes_branches and is_a(takes, DetDataPreprocessor):
+            raise UserError(
+                f'The pipeline of {name} has a MultiBranch, but '
+                f'model.data_preprocessor, a {takes.__name__}, takes no '
+                'branches: set it to '
+                "dict(type='MultiBranchDataPreprocessor', "
+                'data_preprocessor=dict(...)) with its present settings '
+                'within, as configs/_base_/models/hpr_r50.py does.'
+            )
