@@ -13,6 +13,7 @@ import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from project.utils.checkpoint.archive import check_intact
 from project.utils.compat import mmengine_types
 from project.utils.errors import UserError
 
@@ -209,6 +210,8 @@ def read_checkpoint(path: str) -> Mapping[str, Any]:
     """
     if '://' not in path and not osp.isfile(path):
         raise UserError(f'The checkpoint {path} does not exist.')
+    if osp.isfile(path):
+        check_intact(path)
     try:
         checkpoint = _load(path)
     except pickle.UnpicklingError as error:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from project.utils.checkpoint.archive import check_intact
 from project.utils.compat import mmengine_types
 from project.utils.errors import UserError
 
@@ -107,6 +108,7 @@ def _load(path: Path) -> Any:
             modules='pickle, sys, torch',
             load="pickle.load(open(s, 'rb'), encoding='latin1')",
         )
+    check_intact(path)
     try:
         return _load_safely(path, Namespace)
     except Exception as error:  # damage shows as an error of any kind
