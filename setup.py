@@ -10,7 +10,14 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 SHIPPED = ('configs', 'tools')
 # What only a checkout can run.
-LEFT_OUT = ('__pycache__', 'setup', 'demo.py', 'benchmark_*.py')
+LEFT_OUT = (
+    '__pycache__',
+    'setup',
+    'demo.py',
+    'benchmark_*.py',
+    '_benchmarking.py',
+    '_set_prediction.py',
+)
 
 
 class BuildWithConfigs(build_py):

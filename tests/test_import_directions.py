@@ -44,6 +44,7 @@ ALLOWED = {
     'project.engine': {'project.preflight', 'project.utils'},
     'project.evaluation': {'project.utils'},
     'project.preflight': {'project.utils'},
+    'project.visualization': {'project.evaluation', 'project.utils'},
     'project.apis': {'project'},
     'tools': {
         'project.apis',
@@ -52,12 +53,14 @@ ALLOWED = {
         'project.evaluation',
         'project.preflight',
         'project.utils',
+        'project.visualization',
     },
     # Measures parts of a model one by one, against the tests' reference.
-    'tools.analysis_tools.benchmark_set_prediction': {
+    'tools.analysis_tools._set_prediction': {
         'project',
         'tests.helpers',
     },
+    'tools.analysis_tools.benchmark_set_prediction': {'tests.helpers'},
     'tools.analysis_tools.benchmark_hpr_decoder': {'tests.helpers'},
     'configs': set(),
 }

@@ -1,14 +1,4 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-from .detectors import (
-    add_model_arguments,
-    load_detector,
-    positive_int,
-    read_config,
-)
+from .detectors import default_device, load_detector, read_config
 
-__all__ = [
-    'add_model_arguments',
-    'load_detector',
-    'positive_int',
-    'read_config',
-]
+__all__ = ['default_device', 'load_detector', 'read_config']

@@ -8,7 +8,6 @@ import uuid
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import pytest
 from mmengine.config import Config
@@ -152,6 +151,7 @@ def load_tool(name: str) -> ModuleType:
     path = ROOT / 'tools' / f'{name}.py'
     spec = importlib.util.spec_from_file_location(f'tool_{name}', path)
     module = importlib.util.module_from_spec(spec)
-    with mock.patch.object(sys, 'path', [str(path.parent), *sys.path]):
-        spec.loader.exec_module(module)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # as a script finds its neighbours
+    spec.loader.exec_module(module)
     return module

@@ -7,13 +7,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
+from project.evaluation.f1 import Boxes, best_threshold
 from project.preflight.variables import resolve_config
+from project.visualization.detection_sheet import (
+    Example,
+    detect_examples,
+    draw_sheet,
+)
+from project.visualization.training_curves import read_curves
 from tests.helpers.toy import build_model
 from tests.helpers.training import (
     TOY_CONFIG,
@@ -44,7 +54,7 @@ def test_curves_share_the_iterations_as_axis(tmp_path: Path) -> None:
     entries = [loss(10, 5.0), loss(20, 4.0), mean_ap(1, 0.1), loss(30, 3.0)]
     write_log(tmp_path, '20260101_000000', [*entries, mean_ap(2, 0.2)])
 
-    curves = plot_training.read_curves(tmp_path)
+    curves = read_curves(tmp_path)
     assert curves.losses == [(10, 5.0), (20, 4.0), (30, 3.0)]
     assert curves.metrics['coco/bbox_mAP'] == [(20, 0.1), (30, 0.2)]
 
@@ -56,7 +66,7 @@ def test_a_resumed_run_goes_on_where_it_started(tmp_path: Path) -> None:
     second = [loss(30, 3.0), mean_ap(2, 0.2)]
     write_log(tmp_path, '20260103_000000', second)
 
-    curves = plot_training.read_curves(tmp_path)
+    curves = read_curves(tmp_path)
     assert curves.losses == [(10, 5.0), (20, 4.0), (30, 3.0)]
     assert curves.metrics['coco/bbox_mAP'] == [(20, 0.1), (30, 0.2)]
 
@@ -65,7 +75,7 @@ def test_a_run_from_the_start_replaces_all(tmp_path: Path) -> None:
     write_log(tmp_path, '20260101_000000', [loss(10, 5.0), mean_ap(1, 0.1)])
     write_log(tmp_path, '20260102_000000', [loss(10, 7.0)])
 
-    curves = plot_training.read_curves(tmp_path)
+    curves = read_curves(tmp_path)
     assert curves.losses == [(10, 7.0)]
     assert curves.metrics['coco/bbox_mAP'] == []
 
@@ -145,17 +155,15 @@ def test_examples_hold_truth_and_likely_detections(
     toy_data: Path, tmp_path: Path
 ) -> None:
     dataset = toy_dataset(toy_data, tmp_path)
-    examples = detection_sheet.detect_examples(
+    examples, score_thr, f1 = detect_examples(
         FixedDetector(), dataset, num_images=3, score_thr=0.3
     )
+    assert (score_thr, f1) == (0.3, None)
     assert len(examples) == 3
     coco = json.loads((toy_data / 'annotations/val.json').read_text())
     for example, index in zip(examples, (0, 2, 4), strict=True):
         info = coco['images'][index]
-        assert example.image.shape == (info['height'], info['width'], 3)
-        path = toy_data / 'val' / info['file_name']
-        bgr = cv2.imread(str(path))
-        np.testing.assert_array_equal(example.image, bgr[..., ::-1])
+        assert example.path == str(toy_data / 'val' / info['file_name'])
         annotations = [
             a for a in coco['annotations'] if a['image_id'] == info['id']
         ]
@@ -170,11 +178,77 @@ def test_examples_hold_truth_and_likely_detections(
 
 def test_no_more_examples_than_images(toy_data: Path, tmp_path: Path) -> None:
     dataset = toy_dataset(toy_data, tmp_path)
-    examples = detection_sheet.detect_examples(
+    examples, _, _ = detect_examples(
         FixedDetector(), dataset, num_images=99, score_thr=1.0
     )
     assert len(examples) == 5
     assert all(len(e.detections.labels) == 0 for e in examples)
+
+
+def boxes(*rows: tuple, scored: bool = True) -> Boxes:
+    """Boxes (x1, y1, x2, y2, label, score)."""
+    table = np.array(rows, dtype=float).reshape(-1, 6 if scored else 5)
+    scores = table[:, 5] if scored else None
+    return Boxes(table[:, :4], table[:, 4].astype(int), scores)
+
+
+def test_the_threshold_is_where_f1_is_highest() -> None:
+    """Sorted: a hit, a duplicate of it, a hit, then only misses."""
+    first = (
+        boxes(
+            (0, 0, 10, 10, 0, 0.9),
+            (0, 0, 10, 9, 0, 0.8),
+            (50, 50, 60, 60, 0, 0.3),
+        ),
+        boxes((0, 0, 10, 10, 0), scored=False),
+    )
+    second = (
+        boxes((20, 20, 40, 40, 2, 0.6), (20, 20, 40, 40, 1, 0.2)),
+        boxes((20, 20, 40, 41, 2), (0, 0, 5, 5, 1), scored=False),
+    )
+    # Kept down to 0.9: 2/4; 0.8: 2/5; 0.6: 4/6; 0.3: 4/7; 0.2: 4/8.
+    score, f1 = best_threshold([first, second])
+    assert score == pytest.approx(0.6)
+    assert f1 == pytest.approx(4 / 6)
+
+
+def test_equal_scores_are_kept_together() -> None:
+    detections = boxes((0, 0, 10, 10, 0, 0.5), (50, 50, 60, 60, 0, 0.5))
+    truth = boxes((0, 0, 10, 10, 0), scored=False)
+    assert best_threshold([(detections, truth)]) == (0.5, pytest.approx(2 / 3))
+
+
+def test_without_a_hit_half_is_the_threshold() -> None:
+    nothing = boxes(), boxes((0, 0, 10, 10, 0), scored=False)
+    missed = boxes((0, 0, 10, 10, 0, 0.9)), boxes(scored=False)
+    assert best_threshold([nothing]) == (0.5, 0.0)
+    assert best_threshold([missed]) == (0.5, 0.0)
+
+
+def test_labels_stand_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four boxes that share a corner, each with a label of its own place."""
+    path = tmp_path / 'grey.png'
+    cv2.imwrite(str(path), np.full((100, 100, 3), 128, np.uint8))
+    truth = boxes(
+        *((40, 40, 60 + 5 * i, 60 + 5 * i, i) for i in range(4)), scored=False
+    )
+    extents = []
+    save = Figure.savefig
+
+    def measure(figure: Figure, *args, **kwargs) -> None:
+        panel = figure.findobj(Axes)[0]
+        extents.extend(text.get_window_extent() for text in panel.texts)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, 'savefig', measure)
+    example = Example(path=str(path), truth=truth, detections=boxes())
+    draw_sheet([example], ['one', 'two', 'three', 'four'], path, 'a title')
+    assert len(extents) == 4
+    for index, extent in enumerate(extents):
+        for other in extents[:index]:
+            assert Bbox.intersection(extent, other) is None
 
 
 @pytest.fixture(scope='module')

@@ -7,6 +7,7 @@ import pytest
 from tests.helpers.training import TOY_CONFIG, load_tool
 
 benchmark = load_tool('analysis_tools/benchmark_inference')
+benchmarking = load_tool('analysis_tools/_benchmarking')
 
 
 def test_table(capsys: pytest.CaptureFixture) -> None:
@@ -23,7 +24,7 @@ def test_table(capsys: pytest.CaptureFixture) -> None:
 def test_variants_run_in_turn() -> None:
     calls: list[str] = []
     variants = {name: lambda name=name: calls.append(name) for name in 'ab'}
-    seconds = benchmark.time_in_turn(variants, 2, lambda: None)
+    seconds = benchmarking.time_in_turn(variants, 2, lambda: None)
     assert ''.join(calls) == 'ababab'
     assert [len(times) for times in seconds.values()] == [2, 2]
 

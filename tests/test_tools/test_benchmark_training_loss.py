@@ -9,6 +9,7 @@ from tests.helpers.toy import build_model, toy_batch, toy_model_config
 from tests.helpers.training import TOY_CONFIG, load_tool
 
 benchmark = load_tool('analysis_tools/benchmark_training_loss')
+benchmarking = load_tool('analysis_tools/_benchmarking')
 R50 = 'deta/deta_r50_5scale_8xb2-12e_coco.py'
 
 
@@ -33,10 +34,12 @@ def test_gradients_are_those_of_the_losses() -> None:
     """The step that is timed is a step of the training."""
     config = toy_model_config(R50)
     plain, timed = build_model(config).train(), build_model(config).train()
-    timer = benchmark.TimedCriterion(timed.bbox_head.criterion, lambda: None)
+    timer = benchmarking.TimedCriterion(
+        timed.bbox_head.criterion, lambda: None
+    )
     timed.bbox_head.criterion = timer
     for model in (plain, timed):
-        benchmark.train_step(model, *toy_batch())
+        benchmarking.train_step(model, *toy_batch())
     assert len(timer.seconds) == 1
     for name, parameter in plain.named_parameters():
         if parameter.requires_grad:

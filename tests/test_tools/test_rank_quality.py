@@ -10,6 +10,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from project.evaluation.layer_ranking import predict_layers
+from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS, ROOT
 from tests.helpers.toy import build_model
 from tests.helpers.training import TOY_CONFIG, load_tool
@@ -141,9 +143,7 @@ def test_layers_are_those_of_the_model(toy_data: Path) -> None:
     model = build_model(config.model).eval()
     with DefaultScope.overwrite_default_scope('mmdet'):
         dataset = DATASETS.build(config.test_dataloader.dataset)
-    scores, _ = rank_quality.predict_layers(
-        model, pseudo_collate([dataset[0]])
-    )
+    scores, _ = predict_layers(model, pseudo_collate([dataset[0]]))
     assert scores.shape == (2, 10, 7)
     with torch.no_grad():
         (sample,) = model.test_step(pseudo_collate([dataset[0]]))
@@ -161,8 +161,8 @@ def test_detectors_without_layers_are_named() -> None:
         def forward(self, inputs: dict, mode: str) -> tuple:
             return (torch.zeros(1), torch.zeros(1))
 
-    with pytest.raises(rank_quality.UserError, match='Faster gives no pred'):
-        rank_quality.predict_layers(Faster(), {})
+    with pytest.raises(UserError, match='Faster gives no pred'):
+        predict_layers(Faster(), {})
 
 
 def test_a_set_without_objects_is_told(toy_data: Path, tmp_path: Path) -> None:

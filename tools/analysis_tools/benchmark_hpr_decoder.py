@@ -15,15 +15,6 @@ from pathlib import Path
 from statistics import median
 from time import process_time
 
-import torch
-from torch.profiler import ProfilerActivity, profile
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from mmengine.registry import DefaultScope
-
-from tests.helpers.refiner_batch import RefinerBatch, decoders
-
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -41,6 +32,8 @@ def parse_args() -> argparse.Namespace:
 
 def peak_memory(step: Callable[[], object]) -> float:
     """Most that is allocated at once while a step runs, in MiB."""
+    from torch.profiler import ProfilerActivity, profile
+
     with profile(
         activities=[ProfilerActivity.CPU], profile_memory=True
     ) as profiler:
@@ -56,6 +49,12 @@ def peak_memory(step: Callable[[], object]) -> float:
 def main() -> None:
     """Run the benchmark and print a table."""
     args = parse_args()
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    import torch
+    from mmengine.registry import DefaultScope
+
+    from tests.helpers.refiner_batch import RefinerBatch, decoders
+
     torch.set_num_threads(args.threads)
     with DefaultScope.overwrite_default_scope('mmdet'):
         decoder, plain, branches = decoders(args.layers)

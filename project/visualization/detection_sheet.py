@@ -1,0 +1,277 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""A sheet of test images: what is there beside what is detected."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from mmengine.dataset import BaseDataset, pseudo_collate
+from torch import nn
+
+from project.evaluation.f1 import Boxes, best_threshold
+
+COLORS = (
+    '#e6194b', '#0082c8', '#3cb44b', '#f58231', '#911eb4', '#00a5a5',
+    '#f032e6', '#b8860b', '#5a5aff', '#8b4513', '#708090', '#c71585',
+)  # fmt: skip
+"""Colours of the classes, one after the other."""
+
+_HEADER, _PAIR_WIDTH, _PAIR_HEIGHT = 0.55, 5.0, 2.65  # inches
+_PAIR_MARGINS = dict(left=0.04, right=0.96, bottom=0.02, top=0.9, wspace=0.03)
+_DPI = 110
+_MAX_FOR_F1 = 200  # images
+_LITTLE = 0.02  # of a label may be hidden
+
+
+@dataclass
+class Example:
+    """One image of the sheet.
+
+    Attributes:
+        path: Where the image lies.
+        truth: Ground truth.
+        detections: What the model found.
+    """
+
+    path: str
+    truth: Boxes
+    detections: Boxes
+
+    def above(self, score_thr: float) -> 'Example':
+        """Leave out detections below a score."""
+        kept = self.detections.scores >= score_thr
+        return replace(self, detections=self.detections.masked(kept))
+
+
+def draw_detections(
+    model: nn.Module,
+    dataset: BaseDataset,
+    path: Path | str,
+    title: str,
+    num_images: int = 12,
+    score_thr: float | None = None,
+) -> None:
+    """Draw the detections of images spread evenly over a dataset.
+
+    Args:
+        model: A detector in evaluation mode.
+        dataset: A dataset with its test pipeline.
+        path: Picture to write; its ending tells the format.
+        title: Line above the sheet, before the threshold.
+        num_images: How many images; all if there are fewer.
+        score_thr: Detections below this score are left out. By default the
+            score at which F1 is highest, over up to 200 images.
+    """
+    examples, threshold, f1 = detect_examples(
+        model, dataset, num_images, score_thr
+    )
+    title += f': detections with a score of {threshold:.2f} or more'
+    if f1 is not None:
+        title += f', where F1 is highest ({f1:.2f})'
+    draw_sheet(examples, dataset.metainfo['classes'], path, title)
+
+
+def detect_examples(
+    model: nn.Module,
+    dataset: BaseDataset,
+    num_images: int,
+    score_thr: float | None = None,
+) -> tuple[list[Example], float, float | None]:
+    """Run a detector on images spread evenly over a dataset.
+
+    Args:
+        model: A detector in evaluation mode.
+        dataset: A dataset with its test pipeline.
+        num_images: How many images; all if there are fewer.
+        score_thr: Detections below this score are left out. By default the
+            score at which F1 is highest, over up to 200 images.
+
+    Returns:
+        The images in the order of the dataset, the lowest score kept, and
+        the F1 score there; None where ``score_thr`` was given.
+    """
+    picked = looked_at = _spread(num_images, len(dataset))
+    if score_thr is None:
+        looked_at = {*picked, *_spread(_MAX_FOR_F1, len(dataset))}
+    found = {i: _detect_one(model, dataset, i) for i in sorted(looked_at)}
+    f1 = None
+    if score_thr is None:
+        pairs = [(x.detections, x.truth) for x in found.values()]
+        score_thr, f1 = best_threshold(pairs)
+    return [found[i].above(score_thr) for i in picked], score_thr, f1
+
+
+def _spread(number: int, size: int) -> list[int]:
+    """Indices of up to ``number`` of ``size`` things, evenly spread."""
+    picked = np.linspace(0, size - 1, min(number, size))
+    return picked.round().astype(int).tolist()
+
+
+def _detect_one(model: nn.Module, dataset: BaseDataset, index: int) -> Example:
+    """Run a detector on one image; all detections are kept."""
+    info = dataset.get_data_info(index)
+    with torch.no_grad():
+        sample = model.test_step(pseudo_collate([dataset[index]]))[0]
+    found = sample.pred_instances.cpu().numpy()
+    truth = [i for i in info['instances'] if not i['ignore_flag']]
+    return Example(
+        path=info['img_path'],
+        truth=Boxes(
+            np.reshape([i['bbox'] for i in truth], (-1, 4)),
+            np.array([i['bbox_label'] for i in truth], dtype=int),
+        ),
+        detections=Boxes(found.bboxes, found.labels, found.scores),
+    )
+
+
+def draw_sheet(
+    examples: Sequence[Example],
+    classes: Sequence[str],
+    path: Path | str,
+    title: str,
+    num_columns: int = 3,
+) -> None:
+    """Write a picture of pairs: ground truth left, detections right.
+
+    Args:
+        examples: What to draw.
+        classes: Names of the classes.
+        path: Picture to write; its ending tells the format.
+        title: Line above the sheet.
+        num_columns: Pairs side by side.
+    """
+    num_columns = min(num_columns, len(examples))
+    num_rows = -(-len(examples) // num_columns)
+    heights = (_HEADER, num_rows * _PAIR_HEIGHT)
+    figure = Figure(figsize=(num_columns * _PAIR_WIDTH, sum(heights)))
+    FigureCanvasAgg(figure)  # measures the labels
+    header, body = figure.subfigures(2, 1, height_ratios=heights)
+    header.text(0.04 / num_columns, 0.3, title, fontsize=13, fontweight='bold')
+    pairs = body.subfigures(num_rows, num_columns, squeeze=False)
+    for pair, example in zip(pairs.flat, examples, strict=False):
+        axes = pair.subplots(1, 2, gridspec_kw=_PAIR_MARGINS)
+        image = mmcv.imread(example.path, channel_order='rgb')
+        for axis, boxes, name in zip(
+            axes,
+            (example.truth, example.detections),
+            ('ground truth', 'detections'),
+            strict=True,
+        ):
+            axis.set_title(name, loc='left', fontsize=8, color='#5b6470')
+            _draw_image(axis, image)
+            _draw_boxes(axis, boxes, classes)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _draw_image(axis: Axes, image: np.ndarray) -> None:
+    """Show an image in the middle of a square."""
+    height, width = image.shape[:2]
+    axis.imshow(image, interpolation='lanczos', extent=(0, width, height, 0))
+    half = max(height, width) / 2
+    axis.set_xlim(width / 2 - half, width / 2 + half)
+    axis.set_ylim(height / 2 + half, height / 2 - half)
+    axis.set(xticks=(), yticks=(), facecolor='#eceff2')
+    axis.spines[:].set_visible(False)
+
+
+def _draw_boxes(axis: Axes, boxes: Boxes, classes: Sequence[str]) -> None:
+    """Draw named boxes; low scores lie below high ones."""
+    order = np.arange(len(boxes.labels))
+    if boxes.scores is not None:
+        order = np.argsort(boxes.scores)
+    for rank, index in enumerate(order):
+        x1, y1, x2, y2 = boxes.bboxes[index]
+        axis.add_patch(
+            Rectangle(
+                (x1, y1),
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                edgecolor=_color(boxes.labels[index]),
+                linewidth=1.4,
+                path_effects=[withStroke(linewidth=2.4, foreground='white')],
+                zorder=2 + rank / len(order),
+            )
+        )
+    placed: list[Bbox] = []
+    for index in order[::-1]:  # the best score has the first choice
+        label = classes[boxes.labels[index]]
+        if boxes.scores is not None:
+            label += f' {boxes.scores[index]:.2f}'
+        color = _color(boxes.labels[index])
+        _draw_label(axis, boxes.bboxes[index], label, color, placed)
+
+
+def _color(label: int) -> str:
+    """The colour of a class."""
+    return COLORS[label % len(COLORS)]
+
+
+def _draw_label(
+    axis: Axes, box: np.ndarray, label: str, color: str, placed: list[Bbox]
+) -> None:
+    """Write a label at the edge of its box where it hides no other.
+
+    Args:
+        axis: The panel.
+        box: (x1, y1, x2, y2).
+        label: What to write.
+        color: Of its background.
+        placed: Where labels stand already, in pixels of the figure; this
+            one is added.
+    """
+    text = axis.text(
+        0,
+        0,
+        label,
+        fontsize=6.5,
+        color='white',
+        bbox=dict(facecolor=color, alpha=0.9, pad=1, linewidth=0),
+        zorder=4,
+    )
+    x1, y1, x2, y2 = box
+    # Outside of the box above and below, then inside, then along its sides.
+    places = [
+        *product((x1, x2), ((y1, 'bottom'), (y2, 'top'))),
+        *product((x1, x2), ((y1, 'top'), (y2, 'bottom'))),
+        *product((x1, x2), (((y1 + y2) / 2, 'center'),)),
+    ]
+    costs = []
+    for x, (y, side) in places:
+        extent = _placed(text, x, y, 'left' if x == x1 else 'right', side)
+        panel = axis.get_window_extent()
+        outside = _area(extent) - _overlap(extent, panel)
+        hidden = sum(_overlap(extent, other) for other in placed)
+        costs.append(outside + hidden)
+        if costs[-1] <= _LITTLE * _area(extent):
+            break
+    x, (y, side) = places[int(np.argmin(costs))]
+    placed.append(_placed(text, x, y, 'left' if x == x1 else 'right', side))
+
+
+def _placed(text: Text, x: float, y: float, ha: str, va: str) -> Bbox:
+    """Move a label and measure it, in pixels of the figure."""
+    text.set(x=x, y=y, ha=ha, va=va)
+    return text.get_window_extent()
+
+
+def _area(box: Bbox) -> float:
+    """Area in pixels."""
+    return box.width * box.height
+
+
+def _overlap(box: Bbox, other: Bbox) -> float:
+    """Area in pixels that two boxes share."""
+    shared = Bbox.intersection(box, other)
+    return _area(shared) if shared else 0.0

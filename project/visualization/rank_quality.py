@@ -1,0 +1,94 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Rank correlation by layer, and precision and duplicates by rank."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from project.evaluation import RankQuality
+from project.utils.errors import UserError
+
+
+def check_format(path: Path) -> None:
+    """Raise unless a picture can be written under that name.
+
+    Args:
+        path: Picture to write.
+
+    Raises:
+        UserError: If its ending names no format of pictures.
+    """
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.removeprefix('.') not in formats:
+        raise UserError(
+            f'--out {path} should end in .png or another format of '
+            f'pictures: {", ".join(sorted(formats))}.'
+        )
+
+
+def draw(layers: Sequence[RankQuality], path: Path, title: str) -> None:
+    """Draw correlation by layer, and precision and duplicates by rank.
+
+    Args:
+        layers: Of each decoder layer.
+        path: Picture to write; its ending tells the format.
+        title: Line above the panels.
+    """
+    figure = Figure(figsize=(15, 4.6), layout='constrained')
+    figure.suptitle(title, x=0.01, ha='left', fontsize=13, fontweight='bold')
+    left, middle, right = figure.subplots(1, 3)
+    _draw_correlations(left, layers)
+    ranks = np.arange(1, layers[0].max_rank + 1)
+    colors = colormaps['viridis'](np.linspace(0.9, 0.1, len(layers)))
+    middle.plot(
+        ranks,
+        layers[0].best_precision(),
+        '--',
+        color='#888888',
+        label='all objects first',
+    )
+    for index, (layer, color) in enumerate(
+        zip(layers, colors, strict=True), 1
+    ):
+        name = f'layer {index}'
+        middle.plot(ranks, layer.precision(), color=color, label=name)
+        right.plot(ranks, layer.duplicates(), color=color, label=name)
+    middle.set_title('Precision of the top k', loc='left')
+    middle.set_ylim(0, 1)
+    right.set_title('Duplicates for each object in the top k', loc='left')
+    right.set_ylim(bottom=0)
+    for axis in (middle, right):
+        axis.set_xscale('log')
+        axis.set_xlabel('k')
+    for axis in (left, middle, right):
+        axis.spines[['top', 'right']].set_visible(False)
+        axis.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_correlations(axis: Axes, layers: Sequence[RankQuality]) -> None:
+    """Draw rank correlation against the depth of the layer."""
+    depth = np.arange(1, len(layers) + 1)
+    for name, values, color in (
+        ('all queries', [x.correlation for x in layers], '#12507b'),
+        (
+            f'queries on an object (IoU {layers[0].iou_thr:g})',
+            [x.close_correlation for x in layers],
+            '#d98032',
+        ),
+        (
+            'hits, one for each object',
+            [x.hit_correlation for x in layers],
+            '#4f8a3c',
+        ),
+    ):
+        axis.plot(depth, values, 'o-', label=name, color=color)
+    axis.set_title("Spearman's correlation of score and IoU", loc='left')
+    axis.set_xlabel('decoder layer')
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,270 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Loss and AP over the course of a training, or AP of several."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from project.utils.errors import UserError
+
+METRICS = {
+    'coco/bbox_mAP_50': ('AP at IoU 0.5', '#d98032', 'bottom'),
+    'coco/bbox_mAP': ('AP', '#12507b', 'top'),
+}
+"""What the right panel shows, by the name of the metric: its label, its colour
+and on which side of the curve's end the label stands. The second is never
+above the first, so that the labels keep apart."""
+
+_RUN_COLORS = ('#12507b', '#d98032', '#3f8f5b', '#a23b52', '#7a5ea8')
+_SMOOTHING = 0.06  # share of the curve that a running mean spans
+_GREY = '#5b6470'
+_STYLE = {
+    'font.size': 10,
+    'axes.edgecolor': '#b8bec6',
+    'axes.labelcolor': _GREY,
+    'axes.grid': True,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'grid.color': '#e8ebee',
+    'xtick.color': _GREY,
+    'ytick.color': _GREY,
+}
+
+
+@dataclass
+class TrainingCurves:
+    """What a training logged.
+
+    Attributes:
+        losses: Iteration and total loss of every log entry.
+        metrics: Iteration and value of every evaluation, by metric.
+    """
+
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+
+def read_curves(work_dir: Path | str) -> TrainingCurves:
+    """Read the logs of all runs in a work dir, the older ones first.
+
+    A run that was resumed replaces what the one before logged after that
+    point; a run that started anew replaces all of it.
+
+    Args:
+        work_dir: Work dir of tools/train.py.
+
+    Returns:
+        The curves, with iterations as their common axis.
+
+    Raises:
+        UserError: If there is no log of a training.
+    """
+    curves = TrainingCurves()
+    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        lines = path.read_text(encoding='utf-8').splitlines()
+        entries = [json.loads(line) for line in lines]
+        trained = [entry for entry in entries if 'loss' in entry]
+        if trained:
+            _drop_after(curves, _last_step_before(curves, trained[0]['step']))
+            _append(curves, entries)
+    if not curves.losses:
+        raise UserError(
+            f'{work_dir} has no log of a training; expected '
+            'TIMESTAMP/vis_data/scalars.json in it, as train.py writes it.'
+        )
+    return curves
+
+
+def _last_step_before(curves: TrainingCurves, step: int) -> int:
+    """The last logged iteration before ``step``, 0 without one."""
+    return max((s for s, _ in curves.losses if s < step), default=0)
+
+
+def _drop_after(curves: TrainingCurves, step: int) -> None:
+    """Forget what was logged after an iteration."""
+    series = [curves.losses, *curves.metrics.values()]
+    for points in series:
+        points[:] = [point for point in points if point[0] <= step]
+
+
+def _append(curves: TrainingCurves, entries: Sequence[dict]) -> None:
+    """Add the entries of one run.
+
+    An evaluation counts epochs or iterations, as the training loop does;
+    its place in the log is the same for both.
+    """
+    step = 0
+    for entry in entries:
+        if 'loss' in entry:
+            step = entry['step']
+            curves.losses.append((step, entry['loss']))
+        for name in METRICS:
+            if name in entry:
+                points = curves.metrics.setdefault(name, [])
+                points.append((step, entry[name]))
+
+
+def draw_curves(curves: TrainingCurves, path: Path | str, title: str) -> None:
+    """Write a picture with the loss on the left and AP on the right.
+
+    Args:
+        curves: What to draw.
+        path: Picture to write; its ending tells the format.
+        title: Line above the panels.
+    """
+    with rc_context(_STYLE):
+        num_panels = 2 if curves.metrics else 1
+        figure = Figure(figsize=(5.6 * num_panels, 4.2))
+        axes = figure.subplots(1, num_panels, squeeze=False)
+        figure.suptitle(title, x=0.02, ha='left', fontweight='bold')
+        _draw_losses(axes[0, 0], curves.losses)
+        if curves.metrics:
+            _draw_metrics(axes[0, 1], curves.metrics)
+        for axis in axes[0]:
+            axis.set_xlabel('iteration')
+            axis.set_xlim(left=0)
+            axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        figure.tight_layout(w_pad=3)
+        figure.savefig(path, dpi=130)
+
+
+def _draw_losses(axis: Axes, losses: Sequence[tuple[int, float]]) -> None:
+    """Draw the total loss, faint, and its running mean over it."""
+    steps, values = np.array(losses).T
+    axis.set_title('total loss', loc='left', color=_GREY)
+    axis.plot(steps, values, color='#c3cad2', linewidth=1)
+    half = max(1, round(_SMOOTHING * len(values) / 2))
+    means = [
+        values[max(0, i - half) : i + half + 1].mean()
+        for i in range(len(values))
+    ]
+    axis.plot(steps, means, color='#12507b', linewidth=2)
+    axis.annotate(
+        f'{means[-1]:.2f}',
+        (steps[-1], means[-1]),
+        xytext=(0, 8),
+        textcoords='offset points',
+        ha='center',
+        color='#12507b',
+    )
+    axis.set_ylim(bottom=0)
+
+
+def _draw_metrics(
+    axis: Axes, metrics: dict[str, list[tuple[int, float]]]
+) -> None:
+    """Draw AP at the evaluations, each curve with its name at its end."""
+    axis.set_title(
+        'detection on the validation split', loc='left', color=_GREY
+    )
+    for name, (label, color, side) in METRICS.items():
+        if name not in metrics:
+            continue
+        steps, values = np.array(metrics[name]).T
+        axis.plot(steps, values, 'o-', color=color, linewidth=2, markersize=4)
+        axis.annotate(
+            f'{label}  {values[-1]:.3f}',
+            (steps[-1], values[-1]),
+            xytext=(9, 0),
+            textcoords='offset points',
+            va=side,
+            color=color,
+            annotation_clip=False,
+        )
+    axis.set_ylim(bottom=0)
+
+
+def draw_comparison(
+    runs: Mapping[str, TrainingCurves], path: Path | str, title: str
+) -> None:
+    """Write a picture with the AP of several trainings, a panel a metric.
+
+    Losses are left out: trainings that differ in them cannot be compared
+    by their sum.
+
+    Args:
+        runs: What to draw, by the name of each training.
+        path: Picture to write; its ending tells the format.
+        title: Line above the panels.
+
+    Raises:
+        UserError: If none of them was evaluated.
+    """
+    names = [m for m in METRICS if any(m in x.metrics for x in runs.values())]
+    if not names:
+        raise UserError(
+            f'{", ".join(runs)} hold no evaluation to compare; expected '
+            f'{" or ".join(METRICS)} in the logs'
+        )
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(5.6 * len(names), 4.2))
+        axes = figure.subplots(1, len(names), squeeze=False)[0]
+        figure.suptitle(title, x=0.02, ha='left', fontweight='bold')
+        for axis, name in zip(axes, names, strict=True):
+            axis.set_title(METRICS[name][0], loc='left', color=_GREY)
+            _draw_runs(axis, {k: x.metrics.get(name) for k, x in runs.items()})
+        axes[0].legend(frameon=False)
+        figure.tight_layout(w_pad=3)
+        figure.savefig(path, dpi=130)
+
+
+def _draw_runs(
+    axis: Axes, runs: Mapping[str, list[tuple[int, float]] | None]
+) -> None:
+    """Draw one metric of each training."""
+    for index, (label, points) in enumerate(runs.items()):
+        if not points:
+            continue
+        color = _RUN_COLORS[index % len(_RUN_COLORS)]
+        axis.plot(
+            *np.array(points).T,
+            'o-',
+            color=color,
+            label=label,
+            linewidth=2,
+            markersize=4,
+        )
+        axis.annotate(
+            f'{points[-1][1]:.3f}',
+            points[-1],
+            xytext=(0, 6),
+            textcoords='offset points',
+            ha='center',
+            color=color,
+        )
+    axis.set_xlabel('iteration')
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def draw_trainings(
+    work_dirs: Sequence[Path], path: Path | str, title: str
+) -> None:
+    """Draw the curves of one training, or compare those of several.
+
+    Args:
+        work_dirs: Work dirs of tools/train.py.
+        path: Picture to write; its ending tells the format.
+        title: Line above the panels.
+
+    Raises:
+        UserError: If one has no log, or two of them have the same name.
+    """
+    runs = {folder.name: read_curves(folder) for folder in work_dirs}
+    if len(runs) < len(work_dirs):
+        raise UserError(
+            'the work dirs have one name twice; it is what tells their '
+            'curves apart'
+        )
+    if len(runs) == 1:
+        draw_curves(*runs.values(), path, title)
+    else:
+        draw_comparison(runs, path, title)

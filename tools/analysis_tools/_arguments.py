@@ -1,0 +1,100 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""What the command lines of the analysis tools share.
+
+Nothing heavy is imported at the top: ``--help`` and a mistake on the command
+line are answered at once, not after the seconds that importing torch takes.
+"""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from mmengine.config import DictAction
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every tool that runs a model.
+
+    Args:
+        parser (argparse.ArgumentParser): Gets ``--device`` and
+            ``--cfg-options``.
+    """
+    parser.add_argument(
+        '--device',
+        help='where models run (default: cuda where there is a GPU, else cpu)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of each config',
+    )
+
+
+def add_benchmark_arguments(
+    parser: argparse.ArgumentParser, shape: tuple[int, int], repeats: int
+) -> None:
+    """Add the options of a benchmark of several detectors.
+
+    Args:
+        parser: Gets the options.
+        shape: Default size (h, w) of the images.
+        repeats: How often each detector runs by default.
+    """
+    parser.add_argument(
+        'configs',
+        nargs='+',
+        help='config files; ratios are to the first, so the first once more '
+        'shows the noise',
+    )
+    parser.add_argument(
+        '--shape',
+        type=positive_int,
+        nargs=2,
+        default=shape,
+        metavar=('H', 'W'),
+        help='size of the images in pixels',
+    )
+    parser.add_argument(
+        '--repeats',
+        type=positive_int,
+        default=repeats,
+        help='runs of each detector',
+    )
+    parser.add_argument(
+        '--threads',
+        type=positive_int,
+        default=1,
+        help='CPU threads of torch',
+    )
+    add_model_arguments(parser)
+
+
+def positive_int(text: str) -> int:
+    """Read a number of a command line, for ``argparse``.
+
+    Args:
+        text (str): What was typed.
+
+    Returns:
+        int: The number.
+
+    Raises:
+        ArgumentTypeError: If it is no whole number above 0.
+    """
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is no number above 0')
+    return int(text)
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Tell a mistake of the user in one sentence and exit with status 1."""
+    from project.utils.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f'Error: {error}')

@@ -1,0 +1,196 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""What the benchmarks run and how they measure it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from statistics import median
+from time import perf_counter
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from project.preflight.variables import resolve_config
+
+
+def build_detector(config: Config, device: str) -> nn.Module:
+    """Build the detector of a config, with random weights.
+
+    Args:
+        config: A config with a model.
+        device: Where it is to run.
+
+    Returns:
+        The detector in evaluation mode.
+    """
+    config = resolve_config(config)
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    config.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    return model.to(device).eval()
+
+
+def random_image(
+    shape: tuple[int, int], device: str
+) -> tuple[Tensor, list[DetDataSample]]:
+    """Make one image without padding, as the preprocessor hands it on.
+
+    Args:
+        shape: (h, w) in pixels.
+        device: Where it is to lie.
+
+    Returns:
+        The batch, of shape (1, 3, h, w), and its data sample.
+    """
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, *shape, generator=generator)
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=shape,
+            ori_shape=shape,
+            batch_input_shape=shape,
+            pad_shape=shape,
+            scale_factor=(1.0, 1.0),
+        )
+    )
+    return image.to(device), [sample]
+
+
+def time_in_turn(
+    variants: dict[str, Callable[[], object]],
+    repeats: int,
+    wait: Callable[[], object],
+) -> dict[str, list[float]]:
+    """Run all variants in turn, once to warm up and then ``repeats`` times.
+
+    Args:
+        variants: What to run, by name.
+        repeats: How often.
+        wait: Called before the clock is read.
+
+    Returns:
+        Seconds of each run.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(repeats + 1):
+        for name, run in variants.items():
+            wait()
+            start = perf_counter()
+            run()
+            wait()
+            seconds[name].append(perf_counter() - start)
+    return {name: times[1:] for name, times in seconds.items()}
+
+
+@torch.no_grad()
+def detect(
+    model: nn.Module, batch: Tensor, samples: list[DetDataSample]
+) -> None:
+    """Detect objects, post-processing included."""
+    model.predict(batch, samples)
+
+
+def waiting_for(device: str) -> Callable[[], object]:
+    """Give what waits until a device has done its work."""
+    if device.startswith('cuda'):
+        return partial(torch.cuda.synchronize, device)
+    return lambda: None
+
+
+def median_ratio(seconds: Sequence[float], others: Sequence[float]) -> float:
+    """Ratio of runs; those of one turn are neighbours, also in noise."""
+    return median(a / b for a, b in zip(seconds, others, strict=True))
+
+
+class TimedCriterion:
+    """A head's criterion, timed forward and backward.
+
+    The predictions are cut from their graph, and the gradients that reach
+    them are sent on through a loss that has these gradients.
+
+    Args:
+        criterion: Matches prediction sets with targets and gives losses.
+        wait: Called before the clock is read.
+    """
+
+    def __init__(
+        self, criterion: Callable, wait: Callable[[], object]
+    ) -> None:
+        self.criterion = criterion
+        self.wait = wait
+        self.seconds: list[float] = []
+
+    def __call__(self, sets: Sequence, targets: object) -> dict[str, Tensor]:
+        """Compute the losses; the one returned has their gradients."""
+        outputs = [t for s in sets for t in (s.cls_scores, s.bbox_preds)]
+        leaves = [t.detach().requires_grad_() for t in outputs]
+        cut = [
+            replace(s, cls_scores=scores, bbox_preds=boxes)
+            for s, scores, boxes in zip(
+                sets, leaves[::2], leaves[1::2], strict=True
+            )
+        ]
+        self.wait()
+        start = perf_counter()
+        sum(self.criterion(cut, targets).values()).backward()
+        self.wait()
+        self.seconds.append(perf_counter() - start)
+        carried = (
+            (tensor * leaf.grad).sum()
+            for tensor, leaf in zip(outputs, leaves, strict=True)
+        )
+        return dict(loss=sum(carried))
+
+
+def random_batch(
+    shape: tuple[int, int],
+    batch_size: int,
+    num_gts: int,
+    num_classes: int,
+    device: str,
+) -> tuple[Tensor, list[DetDataSample]]:
+    """Make images without padding, with random objects.
+
+    Args:
+        shape: (h, w) in pixels.
+        batch_size: How many images.
+        num_gts: Objects of each image.
+        num_classes: Of the objects.
+        device: Where the batch is to lie.
+
+    Returns:
+        The batch, of shape (bs, 3, h, w), and its data samples.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch_size, 3, *shape, generator=generator)
+    size = torch.tensor(shape[::-1])
+    samples = []
+    for _ in range(batch_size):
+        center, extent = torch.rand(2, num_gts, 2, generator=generator)
+        extent = extent * 0.4 + 0.05
+        low, high = (center - extent / 2).clamp(0), center + extent / 2
+        boxes = torch.cat([low * size, high.clamp(max=1) * size], 1)
+        sample = DetDataSample(
+            metainfo=dict(img_shape=shape, batch_input_shape=shape)
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=boxes,
+            labels=torch.randint(num_classes, (num_gts,), generator=generator),
+        )
+        samples.append(sample.to(device))
+    return images.to(device), samples
+
+
+def train_step(
+    model: nn.Module, batch: Tensor, samples: list[DetDataSample]
+) -> None:
+    """Compute the losses and all gradients."""
+    model.zero_grad()
+    sum(model.loss(batch, samples).values()).backward()
