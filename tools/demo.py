@@ -13,14 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from project.datasets.shapes import ShapesSpec, make_shapes
-from project.utils.errors import UserError
-
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = Path('configs/demo/h-detr_r18_2xb2-10e_shapes.py')
-SPEC = ShapesSpec(train=1000, val=150, size=160, seed=0)
+SPEC = dict(train=1000, val=150, size=160, seed=0)
 BATCH_SIZE = 4
 
 MIN_AP = 0.5
@@ -98,9 +93,12 @@ def keep_earlier_results(work_dir: Path) -> None:
 
 def prepare_data(root: Path) -> None:
     """Make the dataset unless it is there."""
-    heading(f'1/4 data: {SPEC.train} + {SPEC.val} images in {root}')
+    heading(f'1/4 data: {SPEC["train"]} + {SPEC["val"]} images in {root}')
+    from project.datasets.shapes import ShapesSpec, make_shapes
+    from project.utils.errors import UserError
+
     try:
-        made = make_shapes(root, SPEC)
+        made = make_shapes(root, ShapesSpec(**SPEC))
     except UserError as error:
         sys.exit(f'Error: {error}')
     print('written' if made else 'there already', flush=True)
@@ -109,6 +107,8 @@ def prepare_data(root: Path) -> None:
 def train(work_dir: Path, options: Sequence[str]) -> None:
     """Train on a GPU, or in two processes where there is none."""
     heading(f'2/4 training into {work_dir}')
+    import torch
+
     processes = 1 if torch.cuda.is_available() else 2
     batch_size = BATCH_SIZE // processes
     run(

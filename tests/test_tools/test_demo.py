@@ -8,14 +8,14 @@ from typing import Any
 
 import cv2
 import pytest
+import torch
 from mmengine.config import Config
 
-from project.datasets.shapes import ShapesSpec
 from tests.helpers.configs import ROOT
 from tests.helpers.training import load_tool
 
 demo = load_tool('demo')
-TINY = ShapesSpec(train=8, val=4, size=64)
+TINY = dict(train=8, val=4, size=64, seed=0)
 
 
 def test_the_recipe_is_what_the_config_says() -> None:
@@ -25,7 +25,7 @@ def test_the_recipe_is_what_the_config_says() -> None:
     assert config.train_dataloader.batch_size == int(batch)
     assert config.randomness.seed is not None
     assert config.model.backbone.get('init_cfg') is None
-    assert (demo.SPEC.size, demo.SPEC.size) == config.scale
+    assert (demo.SPEC['size'], demo.SPEC['size']) == config.scale
     assert Path(config.data_root) == demo.parse_args([]).data_root
 
 
@@ -103,7 +103,7 @@ def test_the_batch_is_the_same_with_and_without_gpu(
     with_gpu: bool,
     processes: int,
 ) -> None:
-    monkeypatch.setattr(demo.torch.cuda, 'is_available', lambda: with_gpu)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: with_gpu)
     demo.main(paths(tmp_path))
     train = steps.commands[0]
     assert train[:3] == ['./dist_train.sh', str(demo.CONFIG), str(processes)]
@@ -141,7 +141,7 @@ def test_the_demo_runs_from_end_to_end(tmp_path: Path) -> None:
     """One epoch on few images; `make demo` itself takes minutes."""
     script = (
         'import sys; sys.path.insert(0, "tools"); import demo\n'
-        'demo.SPEC = demo.ShapesSpec(train=16, val=4, size=64)\n'
+        'demo.SPEC.update(train=16, val=4, size=64)\n'
         'demo.main(sys.argv[1:])'
     )
     options = ['--cfg-options', 'train_cfg.max_epochs=1']

@@ -5,9 +5,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from project.datasets.shapes import ShapesSpec, make_shapes
-from project.utils.errors import UserError
-
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -46,11 +43,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the dataset that the command line asks for and say so."""
     args = parse_args(argv)
+    from project.datasets.shapes import ShapesSpec, make_shapes
+    from project.utils.errors import UserError
+
     try:
         spec = ShapesSpec(args.train, args.val, args.size, args.seed)
         made = make_shapes(args.out, spec)
     except UserError as error:
-        sys.exit(f'error: {error}')
+        sys.exit(f'Error: {error}')
     print(
         f'{args.out}: {spec.train} training and {spec.val} validation images '
         f'{"written" if made else "are there already"}'

@@ -4,10 +4,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from project.utils.checkpoint import ConvertedCheckpoint, convert_file
-from project.utils.checkpoint.classes import NUM_COCO_IDS
-from project.utils.errors import UserError
+if TYPE_CHECKING:
+    from project.utils.checkpoint import ConvertedCheckpoint
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,8 +43,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def report(converted: ConvertedCheckpoint, configs: Sequence[str]) -> str:
+def report(converted: 'ConvertedCheckpoint', configs: Sequence[str]) -> str:
     """Say what was done, one line each."""
+    from project.utils.checkpoint.classes import NUM_COCO_IDS
+
     layout, classes = converted.layout, str(converted.source_classes)
     if converted.source_classes == NUM_COCO_IDS:
         classes += ' category ids of COCO -> its 80 classes'
@@ -71,6 +73,9 @@ def report(converted: ConvertedCheckpoint, configs: Sequence[str]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert the checkpoint that the command line names."""
     args = parse_args(argv)
+    from project.utils.checkpoint import convert_file
+    from project.utils.errors import UserError
+
     try:
         converted, configs = convert_file(
             args.source,
