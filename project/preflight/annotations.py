@@ -2,133 +2,256 @@
 """What the checks need of COCO annotation files."""
 
 import json
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
+from project.preflight import cache
+from project.preflight.coco_json import (
+    Records,
+    load_coco_json,
+    mask_states,
+)
 from project.utils.errors import UserError
 
-_NUM_NAMES_SHOWN = 5
-_ANNOTATION_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'area')
+_LARGE = 4 * 2**20
+"""Bytes of a file that is worth keeping: smaller ones are read at once."""
+_SAMPLE_SIZE = 50
+_TEXTS = ('names', 'category_names')
+_JSON = (
+    *('image_ids', 'category_ids', 'annotation_ids'),
+    *('unlisted', 'sample'),
+)
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """What the checks need of a COCO json.
+    """A COCO json by columns.
 
     Attributes:
         path (str): Where it lies.
-        categories (tuple[str, ...]): Names in the order of the file.
-        first_image (str | None): ``file_name`` of the first image.
-        with_annotations (bool): Whether there is any annotation.
-        without_mask (dict[str, Any]): The id of an annotation without a mask
-            of each category that has one.
+        image_ids (list): Of the images.
+        names (list[str]): ``file_name`` of each image; empty where it has
+            none.
+        sizes (ndarray): (width, height) of each image as the file says,
+            shape (num_images, 2); NaN where it has none.
+        category_ids (list): In the order of the file.
+        category_names (list[str]): In the order of the file.
+        annotation_ids (list): Of the annotations.
+        boxes (ndarray): (x, y, width, height) of each annotation, float64,
+            shape (num, 4).
+        areas (ndarray): Their areas, shape (num,).
+        images (ndarray): Position of the image of each annotation, int64,
+            shape (num,); -1 where it is not listed.
+        categories (ndarray): Position of its category; -1 where it is not
+            listed.
+        crowds (ndarray): ``iscrowd`` of each annotation; 2 where it is
+            missing or null.
+        ignored (ndarray): ``ignore`` of each annotation; 2 where it is
+            missing or null.
+        masks (ndarray): State of the mask of each annotation, see
+            :func:`mask_states`.
+        unlisted (dict[str, str]): Under ``image_id`` and ``category_id`` how
+            the first value is written that is not listed.
+        sample (dict): A COCO json of the first images, with their
+            annotations.
     """
 
     path: str
-    categories: tuple[str, ...]
-    first_image: str | None
-    with_annotations: bool
-    without_mask: dict[str, Any]
+    image_ids: list
+    names: list[str]
+    sizes: np.ndarray
+    category_ids: list
+    category_names: list[str]
+    annotation_ids: list
+    boxes: np.ndarray
+    areas: np.ndarray
+    images: np.ndarray
+    categories: np.ndarray
+    crowds: np.ndarray
+    ignored: np.ndarray
+    masks: np.ndarray
+    unlisted: dict[str, str]
+    sample: dict
 
     @classmethod
     def read(cls, path: str) -> 'AnnotationFile':
-        """Read a file.
+        """Read a file, or what an earlier start has kept of it.
 
         Args:
             path (str): An existing file.
 
         Returns:
-            AnnotationFile: Its summary.
+            AnnotationFile: Its columns.
 
         Raises:
-            UserError: If it is no COCO json, has no categories, or an
-                annotation lacks what mmdet and pycocotools read.
+            UserError: If it is no COCO json, has no categories or images, or
+                lacks what mmdet and pycocotools read.
         """
         try:
-            with open(path, encoding='utf-8') as file:
-                content = json.load(file)
-        except ValueError as error:  # neither json nor even text
+            key, size = cache.file_key(path), os.path.getsize(path)
+        except OSError as error:
             raise UserError(
-                f'The annotation file {path} is not a COCO json: {error}.'
+                f'The annotation file {path} cannot be read: {error.strerror}.'
             ) from error
-        if not isinstance(content, dict) or 'images' not in content:
-            raise UserError(
-                f'The annotation file {path} is not a COCO json: expected an '
-                "object with 'images', 'annotations' and 'categories'."
-            )
-        categories = content.get('categories')
-        if not categories:
-            raise UserError(
-                f"The annotation file {path} has no 'categories'; expected a "
-                "list such as [{'id': 1, 'name': 'cat'}]."
-            )
-        _check_annotations(path, content.get('annotations') or [])
-        images = content['images']
-        return cls(
-            path=path,
-            categories=tuple(category['name'] for category in categories),
-            first_image=images[0]['file_name'] if images else None,
-            with_annotations=bool(content.get('annotations')),
-            without_mask=_without_mask(content),
+        kept = cache.load('annotations', key) if size >= _LARGE else None
+        if kept is not None:
+            return cls(path=path, **_unpacked(kept))
+        content = load_coco_json(path)
+        read = cls(path=path, **_columns(path, content))
+        if size >= _LARGE:
+            cache.store('annotations', key, _packed(read))
+        return read
+
+    def place(self, index: int) -> str:
+        """Name an annotation.
+
+        Args:
+            index (int): Its position.
+
+        Returns:
+            str: Such as ``annotation 7 (annotations[3])``.
+        """
+        return (
+            f'annotation {self.annotation_ids[index]} (annotations[{index}])'
         )
 
 
-def _check_annotations(path: str, annotations: Sequence[dict]) -> None:
-    """Raise if an annotation lacks one of the keys that are read."""
-    for annotation in annotations:
-        missing = [key for key in _ANNOTATION_KEYS if key not in annotation]
-        if missing:
-            raise UserError(
-                f"An annotation of {path} has no '{missing[0]}': "
-                f'{shortened(annotation)} are its keys; expected '
-                f'{", ".join(_ANNOTATION_KEYS)}.'
+def _columns(path: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Read the lists of a file by column."""
+    images = Records(path, 'images', content['images'])
+    categories = Records(path, 'categories', content['categories'])
+    annotations = Records(path, 'annotations', content['annotations'])
+    if not images.records:
+        raise UserError(f'The annotation file {path} lists no images.')
+    image_ids, category_ids = images.unique_ids(), categories.unique_ids()
+    of_image = _positions(annotations.ids('image_id', 'an image'), image_ids)
+    of_category = _positions(
+        annotations.ids('category_id', 'a category'), category_ids
+    )
+    sizes = _sizes(images)
+    boxes = annotations.numbers('bbox', '[x, y, width, height]', width=4)
+    _refuse_endless(annotations, boxes)
+    return dict(
+        image_ids=image_ids,
+        names=_names(images),
+        sizes=sizes,
+        category_ids=category_ids,
+        category_names=list(map(str, categories.ids('name'))),
+        annotation_ids=annotations.unique_ids(),
+        boxes=boxes.reshape(-1, 4),
+        areas=annotations.numbers(
+            'area', '[x, y, width, height] as bbox and a number as area'
+        ),
+        images=of_image,
+        categories=of_category,
+        crowds=annotations.flags('iscrowd'),
+        ignored=annotations.flags('ignore'),
+        masks=mask_states(
+            annotations.records,
+            lambda index: (
+                tuple(sizes[of_image[index]]) if of_image[index] >= 0 else None
+            ),
+        ),
+        unlisted={
+            key: _first_unlisted(annotations.values(key), positions)
+            for key, positions in (
+                ('image_id', of_image),
+                ('category_id', of_category),
             )
-        box, area = annotation['bbox'], annotation['area']
-        if not (_are_numbers(box, 4) and _are_numbers([area], 1)):
-            raise UserError(
-                f'Annotation {annotation["id"]} of {path} has the bbox {box} '
-                f'and the area {area}; expected [x, y, width, height] and a '
-                'number.'
-            )
-
-
-def _are_numbers(values: Any, count: int) -> bool:
-    """Tell whether something is a list of so many numbers."""
-    return (
-        isinstance(values, list)
-        and len(values) == count
-        and all(isinstance(value, (int, float)) for value in values)
+        },
+        sample=_sample(content, of_image),
     )
 
 
-def _without_mask(content: dict) -> dict[str, Any]:
-    """Find annotations without a mask among those that mmdet reads."""
-    names = {item['id']: item['name'] for item in content['categories']}
-    images = {image['id']: image for image in content['images']}
-    return {
-        names.get(annotation['category_id'], ''): annotation['id']
-        for annotation in content.get('annotations') or []
-        if not (annotation.get('segmentation') or annotation.get('ignore'))
-        and annotation['image_id'] in images
-        and annotation['area'] > 0
-        and _is_inside(annotation['bbox'], images[annotation['image_id']])
-    }
+def _first_unlisted(ids: list, positions: np.ndarray) -> str:
+    """Write the first id that is not listed as json does."""
+    found = np.flatnonzero(positions < 0)
+    return json.dumps(ids[found[0]]) if len(found) else ''
 
 
-def _is_inside(bbox: list[float], image: dict) -> bool:
-    """Tell whether mmdet trains on a box: it is in the image, of a pixel."""
-    x, y, width, height = bbox
-    right = min(x + width, image.get('width', math.inf))
-    bottom = min(y + height, image.get('height', math.inf))
-    is_seen = right > max(x, 0) and bottom > max(y, 0)
-    return is_seen and min(width, height) >= 1
+def _positions(ids: list, known: list) -> np.ndarray:
+    """Look ids up in a list of them; -1 for those that are not there."""
+    position = {value: index for index, value in enumerate(known)}
+    return np.array([position.get(value, -1) for value in ids], np.int64)
 
 
-def shortened(names: Iterable[str]) -> str:
-    """List the first few names."""
-    names = list(names)
-    shown = ', '.join(map(repr, names[:_NUM_NAMES_SHOWN]))
-    more = len(names) - _NUM_NAMES_SHOWN
-    return f'{shown} and {more} more' if more > 0 else shown
+def _names(images: Records) -> list[str]:
+    """Read the names of the files, which some formats do without."""
+    names = [record.get('file_name', '') for record in images.records]
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or '\0' in name:
+            raise UserError(
+                f'{images.place(index)} of the annotation file '
+                f'{images.path} has the file_name {name!r}; expected the '
+                'path of a file.'
+            )
+    return names
+
+
+def _refuse_endless(annotations: Records, boxes: np.ndarray) -> None:
+    """Raise if a number is infinite, which mmdet lets through."""
+    endless = np.flatnonzero(np.isinf(boxes).any(-1))
+    if len(endless):
+        index = endless[0]
+        raise UserError(
+            f'Annotation {annotations.records[index]["id"]} of '
+            f'{annotations.path} has the bbox {boxes[index].tolist()} (in '
+            f'{annotations.place(index)}); expected [x, y, width, height] in '
+            'pixels.'
+        )
+
+
+def _sizes(images: Records) -> np.ndarray:
+    """Read width and height of the images."""
+    columns = [
+        images.numbers(key, 'a number of pixels')
+        for key in ('width', 'height')
+    ]
+    sizes = np.stack(columns, axis=1)
+    wrong = np.flatnonzero(~(np.isfinite(sizes) & (sizes > 0)).all(1))
+    if len(wrong):
+        width, height = sizes[wrong[0]]
+        raise UserError(
+            f'{images.place(wrong[0])} of the annotation file {images.path} '
+            f'has the width {width:g} and the height {height:g}; expected '
+            'numbers of pixels.'
+        )
+    return sizes
+
+
+def _sample(content: dict[str, Any], of_image: np.ndarray) -> dict:
+    """Take the first images and what belongs to them."""
+    num_images = min(_SAMPLE_SIZE, len(content['images']))
+    belongs = np.flatnonzero((of_image >= 0) & (of_image < num_images))
+    return dict(
+        images=content['images'][:num_images],
+        annotations=[content['annotations'][index] for index in belongs],
+        categories=content['categories'],
+    )
+
+
+def _packed(read: AnnotationFile) -> dict[str, np.ndarray]:
+    """Turn the columns into arrays without objects."""
+    packed = {}
+    for field in fields(read):
+        value = getattr(read, field.name)
+        if field.name in _TEXTS:
+            value = cache.pack_texts(value)
+        elif field.name in _JSON:
+            value = cache.pack_texts([json.dumps(value)])
+        if field.name != 'path':
+            packed[field.name] = value
+    return packed
+
+
+def _unpacked(packed: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Undo :func:`_packed`."""
+    columns: dict[str, Any] = dict(packed)
+    for name in _TEXTS:
+        columns[name] = cache.unpack_texts(columns[name])
+    for name in _JSON:
+        columns[name] = json.loads(cache.unpack_texts(columns[name])[0])
+    return columns

@@ -1,30 +1,42 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Mistakes in the data of a config, found before anything is loaded."""
 
+import logging
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from mmdet.datasets import CocoDataset
+from mmdet.datasets import CocoDataset, XMLDataset
+from mmdet.datasets.api_wrappers import COCO, COCOPanoptic
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 
-from project.preflight.annotations import AnnotationFile, shortened
+from project.preflight.annotations import AnnotationFile
+from project.preflight.coco_data import look_at_coco
 from project.preflight.config_tree import (
     dataset_classes,
     evaluators,
+    is_a,
     is_remote,
     leaf_pipelines,
-    nested_dicts,
     registered_class,
 )
+from project.preflight.evaluation import compares_boxes, judge_evaluation
+from project.preflight.image_checks import judge_images
 from project.preflight.model import check_branches
+from project.preflight.report import DatasetReport
+from project.preflight.training_boxes import judge_training_sets
+from project.preflight.voc import look_at_voc
 from project.utils.errors import UserError
 
 
 def check_data(cfg: Config, splits: Sequence[str]) -> None:
     """Look for what the dataloaders and evaluators are going to read.
 
-    Files on remote storage are not looked for.
+    What is left out of a training is told in one line for each dataset. Files
+    on remote storage are not looked for. What was read of large files is kept
+    in the user's cache folder, by their path, size and time of change.
 
     Args:
         cfg (Config): A config after ``resolve_config``.
@@ -32,116 +44,144 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
             going to be used.
 
     Raises:
-        UserError: If a root, annotation file or image folder is missing, an
-            annotation file does not fit its dataset or lacks masks that are
-            loaded, or the model does not take the branches of its images.
+        UserError: If a root, annotation file or image is missing or broken,
+            an annotation file does not fit its dataset, images or metric, or
+            lacks masks that are loaded, next to nothing is left to train on,
+            or the model does not take the branches of its images.
     """
     if 'train' in splits:
         check_branches(cfg)
-    read: dict[str, AnnotationFile] = {}
+    told = set()
+    for report in look_at_data(cfg, splits):
+        for finding in report.findings:
+            if finding.is_fatal:
+                raise UserError(finding.sentence)
+            if finding.sentence not in told:
+                told.add(finding.sentence)
+                print_log(finding.sentence, 'current', logging.WARNING)
+
+
+def look_at_data(
+    cfg: Config, splits: Sequence[str]
+) -> Iterator[DatasetReport]:
+    """Look at each dataset of a config on its own.
+
+    Args:
+        cfg (Config): A config after ``resolve_config``.
+        splits (Sequence[str]): Which of ``train``, ``val`` and ``test``.
+
+    Yields:
+        DatasetReport: What was seen and found of one. The first training set
+        comes again at the end if something is wrong with all of them.
+    """
+    files = _Files()
     for split in splits:
+        reports = []
         for name, dataset, transforms in leaf_pipelines(cfg, split):
-            if not is_remote(dataset):
-                _check_dataset(name, dataset, transforms, split, read)
-        for name, metric in evaluators(cfg, split):
-            path = metric.get('ann_file')
-            if path and not is_remote(metric) and not osp.isfile(path):
-                raise UserError(
-                    f'The annotation file {path} of {name} does not exist.'
-                )
+            report = _blank_report(cfg, split, name, dataset, transforms)
+            _look(report, files)
+            reports.append(report)
+            if report is not None and split == 'train':
+                yield report
+        if split == 'train':
+            told = len(reports[0].findings) if reports else 0
+            judge_training_sets(reports)
+            if reports and len(reports[0].findings) > told:
+                yield reports[0]
+            continue
+        _look_at_metrics(cfg, split, reports, files)
+        yield from reports
 
 
-def _check_dataset(
+class _Files:
+    """The annotation files that have been read."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, AnnotationFile] = {}
+
+    def read(self, path: str) -> AnnotationFile:
+        """Read a file, once."""
+        if path not in self._read:
+            self._read[path] = AnnotationFile.read(path)
+        return self._read[path]
+
+
+def _blank_report(
+    cfg: Config,
+    split: str,
     name: str,
     dataset: ConfigDict,
     transforms: Sequence,
-    split: str,
-    read: dict[str, AnnotationFile],
-) -> None:
-    """Check one dataset; ``read`` keeps the files that were read."""
+) -> DatasetReport:
+    """Say which dataset it is, without looking at it."""
     root = dataset.get('data_root') or ''
-    if root and not osp.isdir(root):
-        raise UserError(
-            f'The data root {root} of {name} does not exist; say where the '
-            'dataset lies with --cfg-options data_root=FOLDER.'
-        )
-    dataset_class = registered_class(dataset, DATASETS)
-    if dataset_class is None or not issubclass(dataset_class, CocoDataset):
-        return
-    path = osp.join(root, dataset.get('ann_file') or '')
-    if not osp.isfile(path):
-        raise UserError(
-            f'The annotation file {path} of {name} does not exist.'
-        )
-    if path not in read:
-        read[path] = AnnotationFile.read(path)
-    if split == 'train' and not read[path].with_annotations:
-        raise UserError(
-            f'The annotation file {path} of {name} has no annotations to '
-            'train on.'
-        )
-    _check_images(name, dataset, read[path])
-    # Other loaders number the labels in their own ways.
-    if dataset_class.load_data_list is CocoDataset.load_data_list:
-        _check_classes(dataset, read[path])
-        if any(part.get('with_mask') for part in nested_dicts(transforms)):
-            _check_masks(name, dataset, read[path])
-
-
-def _check_images(
-    name: str, dataset: ConfigDict, annotations: AnnotationFile
-) -> None:
-    """Raise if the first image is not in the image folder."""
-    folder = osp.join(
-        dataset.get('data_root') or '',
-        (dataset.get('data_prefix') or {}).get('img') or '',
-    )
-    if not osp.isdir(folder):
-        raise UserError(f'The image folder {folder} of {name} does not exist.')
-    first_image = annotations.first_image
-    if first_image and not osp.isfile(osp.join(folder, first_image)):
-        raise UserError(
-            f'The image {first_image}, which {annotations.path} names, is not '
-            f'in the image folder {folder} of {name}.'
-        )
-
-
-def _check_classes(dataset: ConfigDict, annotations: AnnotationFile) -> None:
-    """Raise if the labels would not mean the classes of the dataset.
-
-    mmdet numbers the labels by the order of those categories of the file
-    that are among the classes. A class that is missing or stands elsewhere
-    shifts the meaning of all labels after it without a word.
-    """
-    classes = dataset_classes(dataset) or ()
-    present = tuple(n for n in annotations.categories if n in classes)
-    if present == classes:
-        return
-    missing = [name for name in classes if name not in present]
-    if missing:
-        raise UserError(
-            f'{annotations.path} has {len(present)} of the {len(classes)} '
-            f'classes of the config ({shortened(missing)} missing); set '
-            'classes to names of its categories: '
-            f'{shortened(annotations.categories)}.'
-        )
-    raise UserError(
-        f'The classes of the config are not in the order of the categories '
-        f'of {annotations.path}, by which the labels are numbered; write '
-        f'classes={present}.'
+    prefix = (dataset.get('data_prefix') or {}).get('img') or ''
+    return DatasetReport(
+        name=name,
+        split=split,
+        config=dataset,
+        dataset_class=registered_class(dataset, DATASETS),
+        transforms=transforms,
+        classes=dataset_classes(dataset) or (),
+        source=osp.join(root, dataset.get('ann_file') or ''),
+        folder=osp.join(root, prefix),
+        max_broken=cfg.get('max_broken_images') or 0,
     )
 
 
-def _check_masks(
-    name: str, dataset: ConfigDict, annotations: AnnotationFile
-) -> None:
-    """Raise if an annotation of one of the classes has no mask."""
-    for class_name in dataset_classes(dataset) or ():
-        if class_name in annotations.without_mask:
+def _look(report: DatasetReport, files: _Files) -> None:
+    """Look at one dataset; what cannot be read is a finding as well."""
+    if is_remote(report.config):
+        return
+    try:
+        root = report.config.get('data_root') or ''
+        if root and not osp.isdir(root):
             raise UserError(
-                f'Annotation {annotations.without_mask[class_name]} of '
-                f'{annotations.path}, a {class_name!r}, has no '
-                f"'segmentation', but the pipeline of {name} loads masks "
-                '(with_mask=True); expected polygons or RLE in each '
-                'annotation, or a pipeline without masks.'
+                f'The data root {root} of {report.name} does not exist; say '
+                'where the dataset lies with --cfg-options data_root=FOLDER.'
             )
+        if is_a(report.dataset_class, XMLDataset):
+            look_at_voc(report)
+        elif _reads_coco(report.dataset_class):
+            look_at_coco(report, files.read)
+        if report.images is not None:
+            judge_images(report)
+    except UserError as error:
+        report.refuse(str(error))
+
+
+def _reads_coco(dataset_class: Any) -> bool:
+    """Tell whether a dataset reads boxes of a COCO json."""
+    if not is_a(dataset_class, CocoDataset):
+        return False
+    api = dataset_class.COCOAPI
+    return is_a(api, COCO) and not is_a(api, COCOPanoptic)
+
+
+def _look_at_metrics(
+    cfg: Config, split: str, reports: list[DatasetReport], files: _Files
+) -> None:
+    """Judge the annotation files of the metrics of a split."""
+    for name, metric in evaluators(cfg, split):
+        path = metric.get('ann_file')
+        if not path or is_remote(metric) or not reports:
+            continue
+        report = reports[0]
+        if not osp.isfile(path):
+            report.refuse(
+                f'The annotation file {path} of {name} does not exist.'
+            )
+        elif compares_boxes(metric) and len(reports) == 1 and report.classes:
+            _judge_metric(report, name, metric, files)
+
+
+def _judge_metric(
+    report: DatasetReport, name: str, metric: ConfigDict, files: _Files
+) -> None:
+    """Judge the annotation file of a metric, if it can be read."""
+    try:
+        file = files.read(metric.ann_file)
+    except UserError as error:
+        report.refuse(str(error))
+        return
+    judge_evaluation(report, name, metric, file)

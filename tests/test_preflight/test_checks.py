@@ -342,6 +342,12 @@ def test_a_pipeline_of_functions(root: Path) -> None:
     check_data(branch_config(root, PLAIN, [augment], []), ['train'])
 
 
+def add_masked(content: dict) -> None:
+    """Have the other class something to train on, with a mask."""
+    more = dict(id=9, category_id=3, segmentation=[[0, 0, 4, 0, 4, 4]])
+    content['annotations'].append(dict(content['annotations'][0], **more))
+
+
 @pytest.mark.parametrize('masks', [{}, dict(segmentation=[])])
 def test_masks_that_are_loaded_and_missing(root: Path, masks: dict) -> None:
     rewrite(root, lambda content: content['annotations'][0].update(masks))
@@ -367,11 +373,13 @@ def test_masks_that_are_loaded_and_missing(root: Path, masks: dict) -> None:
     ],
 )
 def test_masks_that_need_not_be_there(root: Path, change: dict) -> None:
+    rewrite(root, add_masked)
     rewrite(root, lambda content: content['annotations'][0].update(change))
     check_data(mask_config(root), ['train'])
 
 
 def test_masks_of_other_classes_need_not_be_there(root: Path) -> None:
+    rewrite(root, add_masked)
     check_data(mask_config(root, classes=('cat',)), ['train'])
 
 

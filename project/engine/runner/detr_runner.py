@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_distributed
+from mmengine.evaluator import Evaluator
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS
@@ -21,6 +22,7 @@ from project.engine.runner.distributed import (
     raise_together,
     set_rank_variables,
 )
+from project.engine.runner.ground_truth import complete_annotations
 from project.engine.runner.pretrained import (
     check_pretrained,
     correct_file_names,
@@ -119,6 +121,19 @@ class DETRRunner(Runner):
                 device_ids=None,
             )
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
+        """Build the metrics, for annotations without ``iscrowd`` as well.
+
+        Args:
+            evaluator (dict | list | Evaluator): As in mmengine.
+
+        Returns:
+            Evaluator: The evaluator.
+        """
+        built = super().build_evaluator(evaluator)
+        complete_annotations(built)
+        return built
 
     def train(self) -> nn.Module:
         """Check, then train.

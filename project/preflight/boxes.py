@@ -1,0 +1,262 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Counts which boxes of a file a dataset trains on, and why not the others."""
+
+import contextlib
+import io
+import json
+import math
+import os.path as osp
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from mmdet.registry import DATASETS
+
+from project.preflight.annotations import AnnotationFile
+
+UNLISTED_IMAGE = 'of images that are not listed'
+UNLISTED_CATEGORY = 'of categories that are not listed'
+NOT_FINITE = 'NaN'
+NO_SIDE = 'without a width or height'
+OUTSIDE = 'outside their image'
+NO_AREA = 'with an area of 0'
+THIN = 'under a pixel wide or high'
+IGNORED = "marked 'ignore'"
+CROWD = 'crowds'
+
+# An annotation for each reason, on an image of 64 x 64 pixels.
+_PLAIN = dict(bbox=[8, 8, 20, 20], area=400, iscrowd=0)
+_PROBES: dict[str, dict] = {
+    NOT_FINITE: dict(bbox=[8, math.nan, 20, 20]),
+    NO_SIDE: dict(bbox=[8, 8, 0, 20]),
+    OUTSIDE: dict(bbox=[99, 8, 20, 20]),
+    NO_AREA: dict(area=0),
+    THIN: dict(bbox=[8, 8, 0.5, 20]),
+    IGNORED: dict(ignore=1),
+    CROWD: dict(iscrowd=1),
+}
+_PROBE_SIDE = 64
+# Boxes that count as they are where no class is asked, as in evaluation.
+_SMALL, _LARGE = 32**2, 96**2
+
+
+def ask_class(dataset: Mapping[str, Any], content: dict) -> list[dict] | None:
+    """Have the class of a dataset load annotations of ours.
+
+    What a class makes of file names and of boxes is its own affair; this
+    sees it without reading the whole dataset.
+
+    Args:
+        dataset (Mapping): Config of the dataset.
+        content (dict): A COCO json.
+
+    Returns:
+        list[dict] | None: What it makes of each image; None if it cannot
+        load them.
+    """
+    config = dict(dataset, pipeline=[], lazy_init=True)
+    config.pop('indices', None)
+    with tempfile.TemporaryDirectory() as folder:
+        config['ann_file'] = osp.join(folder, 'annotations.json')
+        with open(config['ann_file'], 'w', encoding='utf-8') as file:
+            json.dump(content, file)
+        # pycocotools tells of its progress.
+        with contextlib.redirect_stdout(io.StringIO()):
+            try:
+                return DATASETS.build(config).load_data_list()
+            except Exception:  # of a class that nobody here knows
+                return None
+
+
+def left_out_reasons(
+    dataset: Mapping[str, Any], file: AnnotationFile, classes: Sequence[str]
+) -> set[str] | None:
+    """Ask the class of a dataset which boxes it leaves out.
+
+    Args:
+        dataset (Mapping): Config of the dataset.
+        file (AnnotationFile): Its annotations.
+        classes (Sequence[str]): Its classes.
+
+    Returns:
+        set[str] | None: The reasons why it leaves a box out; None if that
+        cannot be known.
+    """
+    known = [
+        index
+        for index, name in enumerate(file.category_names)
+        if name in classes
+    ]
+    if not known:
+        return None
+    names = [None, *_PROBES]
+    image = dict(
+        file.sample['images'][0], width=_PROBE_SIDE, height=_PROBE_SIDE
+    )
+    content = dict(
+        images=[dict(image, id=index) for index in range(len(names))],
+        annotations=[
+            dict(
+                _PLAIN,
+                **dict(id=index + 1, image_id=index),
+                category_id=file.category_ids[known[0]],
+            )
+            | _PROBES.get(name or '', {})
+            for index, name in enumerate(names)
+        ],
+        categories=file.sample['categories'],
+    )
+    answers = ask_class(dataset, content)
+    if answers is None:
+        return None
+    kept = {
+        names[answer['img_id']]
+        for answer in answers
+        if any(not i.get('ignore_flag') for i in answer['instances'])
+    }
+    return set(_PROBES) - kept if None in kept else None
+
+
+@dataclass
+class BoxCount:
+    """What becomes of the boxes of a file.
+
+    Attributes:
+        total (int): Boxes of the classes, and those of unknown ones.
+        left_out (dict[str, int]): How many are left out for which reason.
+        first (dict[str, int]): Position of the first of each.
+        kept (ndarray): Whether a box counts, of all of the file.
+        labels (ndarray): Class of each box; -1 if it is of none.
+        reaching_out (int): Boxes that leave their image by over a pixel.
+        as_fractions (bool): Whether all boxes lie within a pixel.
+        as_corners (bool): Whether boxes that leave their images would all fit
+            as (x1, y1, x2, y2).
+    """
+
+    total: int
+    kept: np.ndarray
+    labels: np.ndarray
+    left_out: dict[str, int] = field(default_factory=dict)
+    first: dict[str, int] = field(default_factory=dict)
+    reaching_out: int = 0
+    as_fractions: bool = False
+    as_corners: bool = False
+
+    @property
+    def num_kept(self) -> int:
+        """How many boxes count."""
+        return int(self.kept.sum())
+
+    @property
+    def num_candidates(self) -> int:
+        """How many would count if nothing were wrong with any of them."""
+        no_fault = (UNLISTED_IMAGE, CROWD)
+        return self.total - sum(self.left_out.get(key, 0) for key in no_fault)
+
+    @property
+    def faults(self) -> int:
+        """How many are left out for another reason than being crowds."""
+        return sum(self.left_out.values()) - self.left_out.get(CROWD, 0)
+
+    def told(self) -> str:
+        """Say what is left out, with numbers."""
+        parts = sorted(self.left_out.items(), key=lambda item: -item[1])
+        reasons = ', '.join(f'{count:,} {reason}' for reason, count in parts)
+        left_out = sum(self.left_out.values())
+        return f'{left_out:,} of {self.total:,} boxes are left out: {reasons}'
+
+
+def count_boxes(
+    file: AnnotationFile, classes: Sequence[str], reasons: set[str]
+) -> BoxCount:
+    """Count the boxes that are left out.
+
+    Args:
+        file (AnnotationFile): The annotations.
+        classes (Sequence[str]): The classes that are detected.
+        reasons (set[str]): Why a box is left out; those that have no image
+            or category always are.
+
+    Returns:
+        BoxCount: What becomes of them.
+    """
+    label_of = {name: index for index, name in enumerate(classes)}
+    to_label = np.array(
+        [label_of.get(name, -1) for name in file.category_names] + [-1]
+    )
+    labels = to_label[file.categories]
+    left = (labels >= 0) | (file.categories < 0)
+    count = BoxCount(total=int(left.sum()), kept=left, labels=labels)
+    _look_for_other_formats(count, file, left & (file.images >= 0))
+    for reason, applies in _faults(file).items():
+        found = left & applies
+        always = reason in (UNLISTED_IMAGE, UNLISTED_CATEGORY)
+        if not found.any() or not (always or reason in reasons):
+            continue
+        count.left_out[reason] = int(found.sum())
+        count.first[reason] = int(found.argmax())
+        left = left & ~found
+    count.kept = left
+    return count
+
+
+def _faults(file: AnnotationFile) -> dict[str, np.ndarray]:
+    """Tell for each reason to which annotations it applies."""
+    x, y, width, height = file.boxes.T
+    # Those without an image get some size.
+    image_width, image_height = file.sizes[file.images].T
+    with np.errstate(invalid='ignore'):
+        seen = np.minimum(x + width, image_width) > np.maximum(x, 0)
+        seen &= np.minimum(y + height, image_height) > np.maximum(y, 0)
+        return {
+            UNLISTED_IMAGE: file.images < 0,
+            UNLISTED_CATEGORY: file.categories < 0,
+            NOT_FINITE: ~np.isfinite(file.boxes).all(1),
+            NO_SIDE: (width <= 0) | (height <= 0),
+            OUTSIDE: ~seen,
+            NO_AREA: file.areas <= 0,
+            THIN: (width < 1) | (height < 1),
+            IGNORED: file.ignored == 1,
+            CROWD: file.crowds == 1,
+        }
+
+
+def _look_for_other_formats(
+    count: BoxCount, file: AnnotationFile, chosen: np.ndarray
+) -> None:
+    """See whether boxes are fractions of their image, or two corners."""
+    chosen = chosen & np.isfinite(file.boxes).all(1)
+    chosen &= (file.boxes[:, 2:] > 0).all(1)
+    if not chosen.any():
+        return
+    boxes, sizes = file.boxes[chosen], file.sizes[file.images[chosen]]
+    ends = boxes[:, :2] + boxes[:, 2:]
+    # A centre may be given where the corner belongs.
+    count.as_fractions = bool(
+        (boxes <= 1).all()
+        and (boxes >= 0).all()
+        and (boxes % 1 > 0).any()
+        and (sizes > 2).all()
+    )
+    out = ((ends > sizes + 1) | (boxes[:, :2] < -1)).any(1)
+    count.reaching_out = int(out.sum())
+    fits = (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= sizes + 1)
+    count.as_corners = bool(out.any() and fits.all())
+
+
+def size_counts(file: AnnotationFile, chosen: np.ndarray) -> tuple[int, ...]:
+    """Count boxes by COCO's sizes.
+
+    Args:
+        file (AnnotationFile): The annotations.
+        chosen (ndarray): Which of them, shape (num,).
+
+    Returns:
+        tuple[int, int, int]: Small (up to 32^2 pixels), medium and large
+        (from 96^2 pixels).
+    """
+    areas = file.areas[chosen]
+    small, large = (areas < _SMALL).sum(), (areas > _LARGE).sum()
+    return int(small), int(len(areas) - small - large), int(large)

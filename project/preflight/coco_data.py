@@ -1,0 +1,177 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Looks at datasets that read a COCO json."""
+
+import os.path as osp
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import numpy as np
+from mmdet.datasets import CocoDataset, LVISV05Dataset, LVISV1Dataset
+
+from project.preflight.annotations import AnnotationFile
+from project.preflight.boxes import ask_class, count_boxes, left_out_reasons
+from project.preflight.coco_json import shortened
+from project.preflight.config_tree import is_a, nested_dicts
+from project.preflight.image_files import look_at_images
+from project.preflight.layouts import recognised
+from project.preflight.masks import mask_problem
+from project.preflight.report import DatasetReport
+from project.preflight.training_boxes import (
+    judge_images_left,
+    judge_training_boxes,
+)
+from project.utils.errors import UserError
+
+
+def look_at_coco(
+    report: DatasetReport, read: Callable[[str], AnnotationFile]
+) -> None:
+    """Read the annotations of a ``CocoDataset`` and judge them.
+
+    Args:
+        report (DatasetReport): Gets what is found.
+        read (Callable): Reads an annotation file.
+
+    Raises:
+        UserError: If files are missing, cannot be read or do not fit the
+            classes.
+    """
+    path = report.source
+    if not osp.isfile(path):
+        hint = recognised(report.config.get('data_root') or osp.dirname(path))
+        raise UserError(
+            f'The annotation file {path} of {report.name} does not exist'
+            f'{hint}.'
+        )
+    report.file = read(path)
+    if not osp.isdir(report.folder):
+        raise UserError(
+            f'The image folder {report.folder} of {report.name} does not '
+            'exist.'
+        )
+    # Other loaders number the labels in their own ways.
+    if _is_plain(report):
+        _check_classes(report)
+    _count(report)
+    _find_images(report)
+
+
+def _is_plain(report: DatasetReport) -> bool:
+    """Tell whether a dataset numbers labels and names images as mmdet's."""
+    found = report.dataset_class.load_data_list
+    return found is CocoDataset.load_data_list
+
+
+def _check_classes(report: DatasetReport) -> None:
+    """Raise if the labels would not mean the classes of the dataset.
+
+    mmdet numbers the labels by the order of those categories of the file
+    that are among the classes. A class that is missing or stands elsewhere
+    shifts the meaning of all labels after it without a word.
+    """
+    file, classes = report.file, report.classes
+    present = tuple(n for n in file.category_names if n in classes)
+    if present == classes:
+        return
+    missing = [name for name in classes if name not in present]
+    if missing:
+        raise UserError(
+            f'{file.path} has {len(set(present))} of the {len(classes)} '
+            f'classes of the config ({shortened(missing)} missing); set '
+            'classes to names of its categories: '
+            f'{shortened(file.category_names)}.'
+        )
+    twice = next((n for n in present if present.count(n) > 1), None)
+    if twice is not None:
+        ids = [
+            index
+            for index, name in zip(
+                file.category_ids, file.category_names, strict=True
+            )
+            if name == twice
+        ]
+        raise UserError(
+            f'{file.path} has {len(ids)} categories of the name {twice!r} '
+            f'(ids {", ".join(map(str, ids))}), and each would be a class; '
+            'expected different names: give its annotations one category_id, '
+            'or one of the categories another name.'
+        )
+    raise UserError(
+        f'The classes of the config are not in the order of the categories '
+        f'of {file.path}, by which the labels are numbered; write '
+        f'classes={present}.'
+    )
+
+
+def _count(report: DatasetReport) -> None:
+    """Count the boxes and judge what is left in training."""
+    file = report.file
+    if not report.classes:
+        return  # they stand in a file
+    reasons = left_out_reasons(report.config, file, report.classes)
+    if reasons is None:
+        if is_a(report.dataset_class, (LVISV05Dataset, LVISV1Dataset)):
+            _tell_lvis(report)
+        return
+    report.count = count_boxes(file, report.classes, reasons)
+    if report.split != 'train':
+        return
+    judge_training_boxes(report)
+    judge_images_left(report)
+    parts = nested_dicts(report.transforms)
+    if any(part.get('with_mask') for part in parts):
+        problem = mask_problem(
+            file,
+            report.count.kept,
+            report.classes,
+            f'the pipeline of {report.name} loads masks (with_mask=True)',
+        )
+        if problem:
+            report.refuse(problem)
+
+
+def _tell_lvis(report: DatasetReport) -> None:
+    """Name the package that LVIS needs."""
+    if find_spec('lvis') is None:
+        report.warn(
+            f'{report.dataset_class.__name__} of {report.name} needs the '
+            'package lvis, which is not installed: pip install lvis.'
+        )
+
+
+def _find_images(report: DatasetReport) -> None:
+    """Look at all images, or a sample where their names are not plain."""
+    file = report.file
+    sample = file.sample['images']
+    answers = ask_class(report.config, file.sample)
+    if answers is None:
+        if _is_plain(report):
+            _check_named(file)
+        return
+    plain = [
+        osp.join(report.folder, image.get('file_name', '')) for image in sample
+    ]
+    found = [answer['img_path'] for answer in answers]
+    if set(found) == set(plain):
+        _check_named(file)
+        report.names, report.sizes = file.names, file.sizes
+        paths = [osp.join(report.folder, name) for name in file.names]
+        report.every_image = True
+    else:
+        report.names = [osp.relpath(path, report.folder) for path in found]
+        report.sizes = np.array(
+            [(answer['width'], answer['height']) for answer in answers]
+        )
+        paths = found
+    report.images = look_at_images(paths)
+
+
+def _check_named(file: AnnotationFile) -> None:
+    """Raise if an image has no name where the class needs it."""
+    if '' in file.names:
+        index = file.names.index('')
+        raise UserError(
+            f"One of the images of {file.path} has no 'file_name' (in "
+            f'images[{index}]); expected the path of its file in the image '
+            'folder.'
+        )

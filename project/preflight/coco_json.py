@@ -1,0 +1,333 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Reads COCO annotation files; says in one sentence why one cannot be read."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from project.utils.errors import UserError
+
+_NUM_NAMES_SHOWN = 5
+ANNOTATION_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'area')
+_LISTS = ('images', 'annotations', 'categories')
+
+
+def load_coco_json(path: str) -> dict[str, Any]:
+    """Read a file and check its three lists.
+
+    Args:
+        path (str): An existing file.
+
+    Returns:
+        dict: With lists of dicts as ``images``, ``annotations`` (empty if the
+        file has none, as for a test set) and ``categories``.
+
+    Raises:
+        UserError: If it cannot be read or is no COCO json.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except OSError as error:
+        raise UserError(
+            f'The annotation file {path} cannot be read: {error.strerror}.'
+        ) from error
+    # Neither json nor even text, or nested without end.
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f'The annotation file {path} is not a COCO json: {error}.'
+        ) from error
+    if not isinstance(content, dict) or 'images' not in content:
+        raise UserError(
+            f'The annotation file {path} is not a COCO json: expected an '
+            "object with 'images', 'annotations' and 'categories'."
+        )
+    content.setdefault('annotations', [])
+    if not content.get('categories'):
+        raise UserError(
+            f"The annotation file {path} has no 'categories'; expected a "
+            "list such as [{'id': 1, 'name': 'cat'}]."
+        )
+    for name in _LISTS:
+        _check_list(path, name, content[name])
+    return {name: content[name] for name in _LISTS}
+
+
+def _check_list(path: str, name: str, records: Any) -> None:
+    """Raise unless something is a list of objects."""
+    if not isinstance(records, list):
+        raise UserError(
+            f'{name!r} of the annotation file {path} is '
+            f'{_described(records)}; expected a list of objects.'
+        )
+    for index, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise UserError(
+                f'{name}[{index}] of the annotation file {path} is '
+                f'{_described(record)}; expected an object such as '
+                f'{_EXAMPLES[name]}.'
+            )
+
+
+_EXAMPLES = dict(
+    images="{'id': 1, 'file_name': '1.jpg', 'width': 640, 'height': 480}",
+    annotations="{'id': 1, 'image_id': 1, 'category_id': 1, "
+    "'bbox': [x, y, width, height], 'area': 9, 'iscrowd': 0}",
+    categories="{'id': 1, 'name': 'cat'}",
+)
+
+
+def _described(value: Any) -> str:
+    """Say what a value is, in json's words."""
+    if value is None:
+        return 'null'
+    kinds = {dict: 'an object', list: 'a list'}
+    return kinds.get(type(value)) or shortened_text(repr(value))
+
+
+def shortened_text(text: str, length: int = 60) -> str:
+    """Cut a long text."""
+    return text if len(text) <= length else f'{text[:length]}...'
+
+
+def shortened(names: Iterable[Any]) -> str:
+    """List the first few names."""
+    names = list(names)
+    shown = ', '.join(map(repr, names[:_NUM_NAMES_SHOWN]))
+    more = len(names) - _NUM_NAMES_SHOWN
+    return f'{shown} and {more} more' if more > 0 else shown
+
+
+class Records:
+    """One of the lists of a file, read by column.
+
+    Args:
+        path (str): The file.
+        name (str): Which list.
+        records (list[dict]): Its objects.
+    """
+
+    def __init__(self, path: str, name: str, records: list[dict]) -> None:
+        self.path = path
+        self.name = name
+        self.records = records
+
+    def values(self, key: str) -> list:
+        """Read a key that each object must have.
+
+        Raises:
+            UserError: If one lacks it.
+        """
+        try:
+            return [record[key] for record in self.records]
+        except KeyError:
+            index = next(
+                i for i, record in enumerate(self.records) if key not in record
+            )
+            found = self.records[index]
+        needed = ANNOTATION_KEYS
+        if self.name != 'annotations':
+            needed = tuple(
+                part.split("'")[1] for part in _EXAMPLES[self.name].split(',')
+            )
+        noun = 'An annotation' if self.name == 'annotations' else 'One'
+        raise UserError(
+            f"{noun} of {self._whose()} has no '{key}': {shortened(found)} "
+            f'are its keys (in {self.place(index)}); expected '
+            f'{", ".join(needed)}.'
+        )
+
+    def _whose(self) -> str:
+        if self.name == 'annotations':
+            return self.path
+        return f'the {self.name} of {self.path}'
+
+    def place(self, index: int) -> str:
+        """Tell where in the file an object stands."""
+        return f'{self.name}[{index}]'
+
+    def ids(self, key: str, named: str = '') -> list:
+        """Read a key whose values name things: numbers or texts.
+
+        Args:
+            key (str): Which key.
+            named (str): What it names, for the sentence.
+
+        Raises:
+            UserError: If one is neither.
+        """
+        values = self.values(key)
+        for index, value in enumerate(values):
+            if type(value) is int or type(value) is str:
+                continue
+            if isinstance(value, float) and math.isfinite(value):
+                continue
+            raise UserError(
+                f'{self.place(index)} of the annotation file {self.path} has '
+                f"the '{key}' {_described(value)}; expected the number"
+                f'{f" of {named}" if named else ""}.'
+            )
+        return values
+
+    def unique_ids(self) -> list:
+        """Read the ids, which must differ.
+
+        Raises:
+            UserError: If two are the same.
+        """
+        ids = self.ids('id')
+        if len(set(ids)) == len(ids):
+            return ids
+        seen: dict[Any, int] = {}
+        num_twice = len(ids) - len(set(ids))
+        for index, value in enumerate(ids):
+            first = seen.setdefault(value, index)
+            if first != index:
+                break
+        raise UserError(
+            f'{self.place(first)} and {self.place(index)} of the annotation '
+            f'file {self.path} have the same id {value!r}'
+            f'{_more(num_twice - 1, "other")}; expected an id of its own for '
+            f'each of the {self.name}.'
+        )
+
+    def numbers(self, key: str, expected: str, width: int = 1) -> np.ndarray:
+        """Read a key whose values are numbers.
+
+        Args:
+            key (str): Which key.
+            expected (str): What they should be, for the sentence.
+            width (int): Length of each list of numbers. 1 stands for plain
+                numbers. Defaults to 1.
+
+        Returns:
+            ndarray: float64, shape (num,) or (num, width).
+
+        Raises:
+            UserError: If one is something else.
+        """
+        values = self.values(key)
+        shape = (len(values),) if width == 1 else (len(values), width)
+        try:
+            numbers = np.array(values)
+        except (ValueError, OverflowError):  # of different lengths
+            numbers = np.array(None)
+        if numbers.dtype.kind in 'iuf' and numbers.shape == shape:
+            return numbers.astype(np.float64)
+        for index, value in enumerate(values):
+            if not _are_numbers([value] if width == 1 else value, width):
+                raise self._no_numbers(index, key, expected)
+        try:
+            return np.array(values, dtype=np.float64).reshape(shape)
+        except OverflowError as error:
+            raise UserError(
+                f'The {key} of one of {self.name} of {self.path} has more '
+                'digits than a number can have.'
+            ) from error
+
+    def _no_numbers(self, index: int, key: str, expected: str) -> UserError:
+        record = self.records[index]
+        value = shortened_text(repr(record[key]))
+        if self.name == 'annotations':
+            return UserError(
+                f'Annotation {record.get("id")} of {self.path} has the {key} '
+                f'{value} (in {self.place(index)}); expected {expected}.'
+            )
+        return UserError(
+            f'{self.place(index)} of the annotation file {self.path} has the '
+            f'{key} {value}; expected {expected}.'
+        )
+
+    def flags(self, key: str) -> np.ndarray:
+        """Read a key that may be missing and is 0 or 1.
+
+        Returns:
+            ndarray: int8, shape (num,); 2 where it is missing or null.
+
+        Raises:
+            UserError: If one is something else, such as a text: '0' would
+                count as true.
+        """
+        values = [record.get(key) for record in self.records]
+        for index, value in enumerate(values):
+            if value is not None and not isinstance(value, (int, float)):
+                raise self._no_numbers(index, key, '0 or 1')
+        return np.array(
+            [2 if value is None else bool(value) for value in values],
+            dtype=np.int8,
+        )
+
+
+def _more(count: int, what: str) -> str:
+    """Say that there are more, if there are."""
+    return f' (and {count:,} {what}{"s" * (count > 1)})' if count else ''
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    """Tell whether something is a list of so many numbers."""
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(isinstance(value, (int, float)) for value in values)
+    )
+
+
+NO_MASK, MASK, BROKEN_MASK = 0, 1, 2
+
+
+def mask_states(
+    annotations: Sequence[dict],
+    sizes: Callable[[int], tuple[float, float] | None],
+) -> np.ndarray:
+    """Tell which annotations have a mask that can be drawn.
+
+    Drawing coordinates that are no numbers ends the process without a word.
+
+    Args:
+        annotations (Sequence[dict]): Of a file.
+        sizes (Callable): Gives (width, height) of the image of an annotation
+            by its position, None where it has none.
+
+    Returns:
+        ndarray: int8, shape (num,): no mask (0), a mask (1), a broken one
+        (2).
+    """
+    states = np.zeros(len(annotations), dtype=np.int8)
+    for index, annotation in enumerate(annotations):
+        mask = annotation.get('segmentation')
+        if not mask:
+            continue
+        fits = (
+            _are_polygons(mask)
+            if isinstance(mask, list)
+            else _is_rle(mask, sizes(index))
+        )
+        states[index] = MASK if fits else BROKEN_MASK
+    return states
+
+
+def _are_polygons(polygons: list) -> bool:
+    """Tell whether all coordinates are finite numbers."""
+    try:
+        return all(math.isfinite(sum(polygon)) for polygon in polygons)
+    except (TypeError, OverflowError):
+        return False
+
+
+def _is_rle(mask: Any, size: tuple[float, float] | None) -> bool:
+    """Tell whether a run-length encoded mask has the size of its image."""
+    if not isinstance(mask, dict):
+        return False
+    counts, found = mask.get('counts'), mask.get('size')
+    if not isinstance(counts, (str, list)) or not _are_numbers(found, 2):
+        return False
+    if size is not None and tuple(found[::-1]) != tuple(size):
+        return False
+    if isinstance(counts, str):
+        return bool(counts)
+    return all(type(run) is int and run >= 0 for run in counts) and (
+        sum(counts) == found[0] * found[1]
+    )

@@ -1,0 +1,165 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Judges the files of images: whether they can be read, and their sizes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from mmdet.registry import TRANSFORMS
+
+from project.preflight.config_tree import (
+    is_a,
+    nested_transforms,
+    registered_class,
+)
+from project.preflight.image_files import CUT_OFF, MISSING
+from project.preflight.report import DatasetReport
+
+_MANY = 0.05
+"""Share of images whose size contradicts the annotations that is no chance."""
+_UNTURNED = ('unchanged', 'color_ignore_orientation',
+             'grayscale_ignore_orientation')  # fmt: skip
+
+
+def judge_images(report: DatasetReport) -> None:
+    """Tell which images are missing, broken or of another size.
+
+    Args:
+        report (DatasetReport): With images; gets what is found.
+    """
+    images = report.images
+    missing = images.with_fault(MISSING)
+    if missing:
+        first, share = missing[0], _share(len(missing), report)
+        _judge(
+            report,
+            len(missing),
+            f'The image {report.names[first]}, which {report.source} names, '
+            f'is not in the image folder {report.folder} of {report.name}'
+            f'{f" ({share} are missing)" if len(missing) > 1 else ""}',
+        )
+        return
+    cut_off = images.with_fault(CUT_OFF)
+    broken = sorted(set(images.with_fault()) - set(cut_off))
+    if broken:
+        first = broken[0]
+        _judge(
+            report,
+            len(broken),
+            f'The image {images.paths[first]} of {report.name} is '
+            f'{images.fault(first)}'
+            f'{_others(len(broken), report, "cannot be read")}',
+        )
+    if cut_off:
+        report.warn(
+            f'The image {images.paths[cut_off[0]]} of {report.name} is cut '
+            'off, and its lower rows will be grey'
+            f'{_others(len(cut_off), report, "are cut off")}.'
+        )
+    if report.sizes is not None:
+        _judge_sizes(report)
+
+
+def _judge(report: DatasetReport, count: int, sentence: str) -> None:
+    """Refuse, unless a training may skip as many images."""
+    if report.split != 'train':
+        report.refuse(f'{sentence}.')
+    elif count <= report.max_broken:
+        report.warn(f'{sentence}; the training skips what it cannot read.')
+    else:
+        report.refuse(
+            f'{sentence}; put it there, take it out of the annotations, or '
+            f'train without with --cfg-options max_broken_images={count}.'
+        )
+
+
+def _share(count: int, report: DatasetReport) -> str:
+    return f'{count:,} of {int(report.images.seen.sum()):,} images'
+
+
+def _others(count: int, report: DatasetReport, what: str) -> str:
+    return f' ({_share(count, report)} {what})' if count > 1 else ''
+
+
+def is_turned(transforms: Sequence) -> bool:
+    """Tell whether images are rotated as their EXIF data asks for.
+
+    Args:
+        transforms (Sequence): Of a pipeline.
+
+    Returns:
+        bool: False if one of them loads the stored pixels.
+    """
+    for part in nested_transforms(transforms):
+        if is_a(registered_class(part, TRANSFORMS), LoadImageFromFile):
+            backend = part.get('imdecode_backend')
+            return not (
+                part.get('color_type') in _UNTURNED or backend == 'turbojpeg'
+            )
+    return True
+
+
+def _judge_sizes(report: DatasetReport) -> None:
+    """Compare the sizes of the annotations with those of the pixels."""
+    images = report.images
+    turned = is_turned(report.transforms)
+    shown = images.shown_sizes if turned else images.sizes
+    readable = images.seen & (images.sizes > 0).all(1)
+    differs = readable & (shown != report.sizes).any(1)
+    if not differs.any():
+        return
+    swapped = differs & (shown[:, ::-1] == report.sizes).all(1)
+    by_exif = swapped & (images.turns >= 5) & turned
+    scaled = differs & ~swapped & _is_scaled(shown, report.sizes)
+    kinds = (
+        (by_exif, 'stored, but EXIF data turns the image by 90 degrees when '
+         'it is loaded, unlike its boxes'),
+        (swapped & ~by_exif, 'with width and height exchanged'),
+        (scaled, 'of another resolution'),
+        (differs & ~swapped & ~scaled, 'of another image'),
+    )  # fmt: skip
+    for chosen, what in kinds:
+        _tell_sizes(report, shown, np.flatnonzero(chosen), what)
+
+
+def _tell_sizes(
+    report: DatasetReport, shown: np.ndarray, chosen: np.ndarray, what: str
+) -> None:
+    """Tell of images whose sizes differ in one way."""
+    if not len(chosen):
+        return
+    first = chosen[0]
+    width, height = report.sizes[first]
+    sentence = (
+        f'{report.source} says that {report.names[first]} is {width:g} x '
+        f'{height:g}, but the image is loaded as {shown[first][0]} x '
+        f'{shown[first][1]}: a size {what} '
+        f'({_share(len(chosen), report)} of {report.name}); expected width '
+        'and height, and boxes, of the image as it is loaded.'
+    )
+    seen = int(report.images.seen.sum())
+    can_tell = 'another image' not in what or _loses_boxes(report, chosen)
+    if can_tell and len(chosen) >= _MANY * seen:
+        report.refuse(sentence)
+    else:
+        report.warn(sentence)
+
+
+def _loses_boxes(report: DatasetReport, chosen: np.ndarray) -> bool:
+    """Tell whether boxes of these images leave the pixels that there are."""
+    file = report.file
+    if file is None or not report.every_image:
+        return False
+    of_these = np.isin(file.images, chosen) & (file.images >= 0)
+    ends = file.boxes[of_these, :2] + file.boxes[of_these, 2:]
+    shown = report.images.shown_sizes[file.images[of_these]]
+    return bool((ends > shown + 1).any())
+
+
+def _is_scaled(shown: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Tell whether two sizes differ by a factor, up to a pixel."""
+    factor = sizes[:, 0] / np.maximum(shown[:, 0], 1)
+    error = np.abs(sizes[:, 1] - shown[:, 1] * factor)
+    # A pixel more or less is no other resolution.
+    near = (np.abs(sizes - shown) <= 2).all(1)
+    return (error <= np.maximum(factor, 1) + 0.5) & ~near

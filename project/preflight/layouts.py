@@ -1,0 +1,65 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Recognises datasets of other formats, to say what to do with them."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+_MAX_LOOKED_AT = 2000
+"""Files and folders that are looked at, of which a dataset may have many."""
+_MAX_NAMED = 3
+
+
+def recognised(root: str) -> str:
+    """Say what a data root holds instead of the annotations.
+
+    Args:
+        root (str): A folder, which may not exist.
+
+    Returns:
+        str: The end of a sentence, such as ``; DIR looks like ...``; empty if
+        nothing is recognised.
+    """
+    folder = Path(root or '.')
+    if not folder.is_dir():
+        return ''
+    if _is_yolo(folder):
+        return (
+            f'; {root} looks like a YOLO dataset (data.yaml, labels/*.txt): '
+            'make COCO annotations of it with python '
+            'tools/dataset_converters/yolo_to_coco.py'
+        )
+    if _is_voc(folder):
+        return (
+            f'; {root} looks like a Pascal VOC dataset (Annotations/*.xml): '
+            'set the type of the dataset to XMLDataset as docs/data.md shows'
+        )
+    found = [str(path.relative_to(folder)) for path in _some(folder, '.json')]
+    if found:
+        names = ', '.join(found[:_MAX_NAMED])
+        more = ', ...' if len(found) > _MAX_NAMED else ''
+        return f'; the json files of {root} are {names}{more}'
+    return ''
+
+
+def _is_yolo(folder: Path) -> bool:
+    """Labels of a text file for each image, classes in a yaml file."""
+    labels = [folder / 'labels', *folder.glob('*/labels')]
+    return any(path.is_dir() for path in labels) and (
+        any(folder.glob('*.yaml'))
+        or any(next(_some(path, '.txt'), None) for path in labels)
+    )
+
+
+def _is_voc(folder: Path) -> bool:
+    """Annotations of an xml file for each image."""
+    places = ('Annotations', 'VOC*/Annotations', 'VOCdevkit/*/Annotations')
+    found = itertools.chain(*(folder.glob(place) for place in places))
+    return any(next(_some(path, '.xml'), None) for path in found)
+
+
+def _some(folder: Path, ending: str) -> Iterator[Path]:
+    """Yield files of an ending among the first that are found."""
+    if folder.is_dir():
+        entries = itertools.islice(folder.rglob('*'), _MAX_LOOKED_AT)
+        yield from (path for path in entries if path.suffix == ending)

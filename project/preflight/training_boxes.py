@@ -1,0 +1,157 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Judges what would be left of a dataset to train on."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from project.preflight import boxes
+from project.preflight.coco_json import shortened_text
+from project.preflight.report import DatasetReport
+
+_NEXT_TO_NOTHING = 0.05
+"""Share of the boxes that must be left, crowds not counted."""
+_MANY_REACH_OUT = 0.2
+_EXPECTED = {
+    boxes.UNLISTED_IMAGE: "expected the 'id' of one of its images",
+    boxes.UNLISTED_CATEGORY: "expected the 'id' of one of its categories",
+    boxes.CROWD: "expected 'iscrowd': 0 for single objects",
+    boxes.IGNORED: "expected 'ignore': 0 for objects to train on",
+    boxes.NO_AREA: "expected 'area' in pixels, such as width times height",
+}
+_EXPECTED_BOX = 'expected [x, y, width, height] in pixels of its image'
+
+
+def judge_training_boxes(report: DatasetReport) -> None:
+    """Tell which boxes are left out, and refuse a dataset of no others.
+
+    Args:
+        report (DatasetReport): With a count; gets what is found.
+    """
+    count, where = report.count, f'{report.source} ({report.name})'
+    if not count.total:
+        return
+    if count.as_fractions:
+        report.refuse(
+            f'All boxes of {where} lie between 0 and 1, such as '
+            f'{_example(report, int(count.kept.argmax()))}: they seem to be '
+            f'fractions of their images; {_EXPECTED_BOX}.'
+        )
+        return
+    told = f'{count.told()} (in {where})'
+    usable = count.num_kept / max(count.num_candidates, 1)
+    if not count.num_kept or usable < _NEXT_TO_NOTHING:
+        left = count.num_kept or 'nothing'
+        report.refuse(
+            f'{told}, so {left} would be left to train on: {_worst(report)}.'
+        )
+        return
+    if count.faults:
+        report.warn(f'{told}: {_worst(report)}.')
+    _judge_corners(report, where)
+
+
+def _worst(report: DatasetReport) -> str:
+    """Give an example of what is wrong most often."""
+    left_out = dict(report.count.left_out)
+    if len(left_out) > 1:  # crowds are usual
+        left_out.pop(boxes.CROWD, None)
+    reason = max(left_out, key=left_out.get)
+    expected = _EXPECTED.get(reason, _EXPECTED_BOX)
+    example = _example(report, report.count.first[reason], reason)
+    return f'{example}; {expected}'
+
+
+def _example(report: DatasetReport, index: int, reason: str = '') -> str:
+    """Describe an annotation by what is wrong with it."""
+    file = report.file
+    if reason == boxes.UNLISTED_IMAGE:
+        index = int((file.images < 0).argmax())
+    if reason == boxes.UNLISTED_CATEGORY:
+        index = int((file.categories < 0).argmax())
+    place = f'{file.place(index)} has '
+    if reason == boxes.UNLISTED_IMAGE:
+        return f'{place}the image_id {file.unlisted["image_id"]}'
+    if reason == boxes.UNLISTED_CATEGORY:
+        return f'{place}the category_id {file.unlisted["category_id"]}'
+    if reason == boxes.NO_AREA:
+        return f'{place}the area {file.areas[index]:g}'
+    if reason in (boxes.CROWD, boxes.IGNORED):
+        key = 'iscrowd' if reason == boxes.CROWD else 'ignore'
+        return f'{place}{key!r}: 1'
+    box = ', '.join(f'{value:g}' for value in file.boxes[index])
+    text = f'{place}the bbox [{box}]'
+    if reason == boxes.OUTSIDE:
+        width, height = file.sizes[file.images[index]]
+        text += f' in an image of {width:g} x {height:g}'
+    return shortened_text(text, 160)
+
+
+def _judge_corners(report: DatasetReport, where: str) -> None:
+    """Tell of boxes that leave their images."""
+    count = report.count
+    share = count.reaching_out / max(count.num_candidates, 1)
+    if share < _MANY_REACH_OUT:
+        return
+    corners = (
+        ', and all would fit as [x1, y1, x2, y2]' if count.as_corners else ''
+    )
+    sentence = (
+        f'{count.reaching_out:,} of {count.total:,} boxes of {where} reach '
+        f'out of their images{corners}; expected [x, y, width, height] in '
+        'pixels.'
+    )
+    # Few boxes may fit by chance, many do not.
+    if count.as_corners and count.num_kept >= 20:
+        report.refuse(sentence)
+    else:
+        report.warn(sentence)
+
+
+def judge_images_left(report: DatasetReport) -> None:
+    """Refuse a dataset whose ``filter_cfg`` leaves no image.
+
+    Args:
+        report (DatasetReport): With a count; gets what is found.
+    """
+    filter_cfg = report.config.get('filter_cfg') or {}
+    file = report.file
+    left = file.sizes.min(1) >= filter_cfg.get('min_size', 0)
+    if filter_cfg.get('filter_empty_gt', False):
+        with_class = report.count.labels >= 0
+        chosen = file.images[with_class & (file.images >= 0)]
+        has_boxes = np.zeros(len(left), bool)
+        has_boxes[chosen] = True
+        left &= has_boxes
+    if not left.any():
+        report.refuse(
+            f'None of the {len(left):,} images of {report.source} is left: '
+            f'the filter_cfg of {report.name} leaves out images without '
+            'objects of the classes (filter_empty_gt) or smaller than '
+            f'min_size; it is {dict(filter_cfg)}.'
+        )
+
+
+def judge_training_sets(reports: Iterable[DatasetReport]) -> None:
+    """Refuse training sets that have no box among them.
+
+    Backgrounds alone are fine beside a dataset with objects.
+
+    Args:
+        reports (Iterable[DatasetReport]): Of all training sets; the first
+            one gets what is found.
+    """
+    reports = list(reports)
+    # Of a dataset without a count nothing is known.
+    if not reports or any(
+        report.count is None or report.count.num_kept for report in reports
+    ):
+        return
+    first = reports[0]
+    if any(finding.is_fatal for r in reports for finding in r.findings):
+        return
+    first.refuse(
+        f'The annotation file {first.source} of {first.name} has no '
+        'annotations to train on'
+        + (', nor has another training set.' if len(reports) > 1 else '.')
+    )

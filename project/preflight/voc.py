@@ -1,0 +1,185 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Looks through the annotations of datasets in Pascal VOC's format."""
+
+import difflib
+import os.path as osp
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from project.preflight.coco_json import shortened
+from project.preflight.image_files import look_at_images
+from project.preflight.report import DatasetReport
+from project.utils.errors import UserError
+
+_BUDGET = 20.0  # seconds for the files of one dataset
+_CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
+
+
+@dataclass
+class VocAnnotations:
+    """What the files of a dataset say.
+
+    Attributes:
+        num_files (int): How many were read.
+        names (Counter): Objects by the name of their class.
+        num_kept (int): Objects of the classes that are not difficult.
+        flat (int): Of these, those without an area.
+        sizes (list): (width, height) of each image; NaN where it is not
+            said.
+    """
+
+    num_files: int = 0
+    names: Counter = field(default_factory=Counter)
+    num_kept: int = 0
+    flat: int = 0
+    sizes: list[tuple[float, float]] = field(default_factory=list)
+
+
+def look_at_voc(report: DatasetReport) -> None:
+    """Read the annotations of an ``XMLDataset`` and judge them.
+
+    Args:
+        report (DatasetReport): Gets what is found.
+
+    Raises:
+        UserError: If a file is missing or cannot be read.
+    """
+    config = report.config
+    prefix = (config.get('data_prefix') or {}).get('sub_data_root')
+    if prefix is None:
+        return  # it lies where only its owner knows
+    root = osp.join(config.get('data_root') or '', prefix)
+    ids = _read_list(report)
+    images = config.get('img_subdir', 'JPEGImages')
+    report.folder = osp.join(root, images)
+    report.names = [f'{name}.jpg' for name in ids]
+    folder = osp.join(root, config.get('ann_subdir', 'Annotations'))
+    found = _read_files(report, folder, ids)
+    report.sizes = np.array(found.sizes).reshape(-1, 2)
+    report.names = report.names[: found.num_files]
+    report.images = look_at_images(
+        [osp.join(report.folder, name) for name in report.names]
+    )
+    unsaid = np.isnan(report.sizes)
+    shown = report.images.shown_sizes
+    report.sizes = np.where(unsaid, shown, report.sizes)
+    _judge_names(report, found)
+
+
+def _read_list(report: DatasetReport) -> list[str]:
+    """Read which images are in the set."""
+    path = report.source
+    try:
+        with open(path, encoding='utf-8') as file:
+            ids = [line.rstrip('\n\r') for line in file]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f'The list of images {path} of {report.name} cannot be read: '
+            f'{getattr(error, "strerror", None) or error}; expected a text '
+            'file with the name of an image, without its ending, in each '
+            'line.'
+        ) from error
+    if not ids:
+        raise UserError(
+            f'The list of images {path} of {report.name} is empty.'
+        )
+    return ids
+
+
+def _read_files(
+    report: DatasetReport, folder: str, ids: list[str]
+) -> VocAnnotations:
+    """Read the files, as many as there is time for."""
+    found, deadline = VocAnnotations(), time.monotonic() + _BUDGET
+    for name in ids:
+        path = osp.join(folder, f'{name}.xml')
+        try:
+            _read_file(path, report, found)
+        except OSError as error:
+            raise UserError(
+                f'The annotation file {path}, which {report.source} lists, '
+                f'cannot be read: {error.strerror}.'
+            ) from error
+        except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
+            raise UserError(
+                f'The annotation file {path} is not in the format of Pascal '
+                f'VOC ({error}); expected size/width, size/height, and '
+                'object/name and object/bndbox/xmin to ymax for each object.'
+            ) from error
+        found.num_files += 1
+        if time.monotonic() > deadline:
+            break
+    return found
+
+
+def _read_file(
+    path: str, report: DatasetReport, found: VocAnnotations
+) -> None:
+    """Read one file as ``XMLDataset`` does."""
+    root = ET.parse(path).getroot()
+    size = root.find('size')
+    found.sizes.append(
+        (np.nan, np.nan)
+        if size is None
+        else (int(size.find('width').text), int(size.find('height').text))
+    )
+    for item in root.findall('object'):
+        name = item.find('name').text
+        found.names[name] += 1
+        box = [
+            int(float(item.find('bndbox').find(corner).text))
+            for corner in _CORNERS
+        ]
+        difficult = item.find('difficult')
+        if name not in report.classes or (
+            difficult is not None and int(difficult.text)
+        ):
+            continue
+        found.num_kept += 1
+        found.flat += box[2] <= box[0] or box[3] <= box[1]
+
+
+def _judge_names(report: DatasetReport, found: VocAnnotations) -> None:
+    """Compare the names of the objects with the classes."""
+    names, where = found.names, f'{report.source} ({report.name})'
+    strange = [name for name in names if name not in report.classes]
+    absent = [name for name in report.classes if name not in names]
+    total = sum(names.values())
+    alike = {
+        name: close[0]
+        for name in absent
+        if (close := difflib.get_close_matches(name, map(str, strange), 1))
+    }
+    if alike:
+        pairs = ', '.join(f'{b!r} for {a!r}' for a, b in alike.items())
+        report.refuse(
+            f'No object of {where} is of the class '
+            f'{shortened(alike)}; did you mean {pairs}? The names there are '
+            f'{shortened(names)}.'
+        )
+    elif report.split == 'train' and not found.num_kept:
+        report.refuse(
+            f'None of the {total:,} objects of {where} is left to train on: '
+            f'their names are {shortened(names)}, and classes are '
+            f'{shortened(report.classes)}; difficult ones do not count.'
+        )
+    elif absent:
+        report.warn(
+            f'No object of {where} is of the class {shortened(absent)}.'
+        )
+    if strange and not alike:
+        count = sum(names[name] for name in strange)
+        report.warn(
+            f'{count:,} of {total:,} boxes are left out: of '
+            f'{shortened(strange)}, which are not among the classes (in '
+            f'{where}).'
+        )
+    if found.flat:
+        report.warn(
+            f'{found.flat:,} of {total:,} boxes of {where} have no width or '
+            'height; expected xmin below xmax and ymin below ymax.'
+        )
