@@ -2,8 +2,9 @@
 """Strong DETRs for MMDetection 3.x.
 
 Importing this package makes its detectors, heads, losses, assigners and
-runner known to mmdet, which imports them when it first looks something up; a
-config does so by::
+runner known to mmdet, which imports them when it first looks something up,
+and has configs of this package resolved when they are read (see
+``preflight/reading.py``); a config does so by::
 
     custom_imports = dict(imports=['project'], allow_failed_imports=False)
 """
@@ -37,6 +38,7 @@ if can_register():
     import mmdet.registry
     import mmengine.registry
 
+    from .preflight.reading import resolve_when_read
     from .utils.compat import allow_mmengine_checkpoints
     from .utils.registration import add_location
 
@@ -52,3 +54,4 @@ if can_register():
         (mmdet.registry.DATASETS,), 'project.datasets.dataset_wrappers'
     )
     allow_mmengine_checkpoints()
+    resolve_when_read()

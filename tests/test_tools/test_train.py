@@ -84,7 +84,7 @@ def test_resume_from_a_missing_file(config: Any) -> None:
 def test_options_of_the_config(config: Any) -> None:
     cfg = config('--cfg-options', 'data_root=x', 'classes=a,b')
     assert cfg.data_root == 'x'
-    assert cfg.classes == ['a', 'b']
+    assert cfg.classes == ('a', 'b')  # in force at once
 
 
 def test_an_option_that_the_config_cannot_take(config: Any) -> None:

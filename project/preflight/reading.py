@@ -1,0 +1,113 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Resolves a config of this package wherever it is read.
+
+mmdet's tools, ``DetInferencer``, ``init_detector`` and a plain ``Runner`` all
+take a ``mmengine.Config`` as it was read. ``data_root`` and ``classes`` have
+to hold in it by then, or they would build another model than was trained and
+read other data. This module is the one place of the package that reaches into
+mmengine's ``Config``, and does so for configs of this package alone: those
+with ``runner_type = 'DETRRunner'``, or without a ``runner_type`` and with
+``project`` among their ``custom_imports``. All others pass through untouched.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+
+from project.preflight.variables import SETTERS, resolve_config
+
+_RUNNER = 'DETRRunner'
+_MARK = '_resolves_variables'
+
+
+def resolve_when_read() -> None:
+    """Have configs of this package resolved when they are made or changed.
+
+    ``Config.fromfile``, ``Config.fromstring`` and ``Config(...)`` give a
+    config in which the variables hold, see :func:`resolve_config`; setting
+    one of them later, by ``merge_from_dict`` as ``--cfg-options`` does or by
+    assignment, carries it on at once. The first config that imports the
+    package is made after its import, and is resolved, too. Calling this again
+    changes nothing.
+    """
+    for name, change in (
+        ('__init__', _init),
+        ('merge_from_dict', _merge),
+        ('__setattr__', _set),
+        ('__setitem__', _set),
+    ):
+        original = getattr(Config, name)
+        if not hasattr(original, _MARK):
+            setattr(Config, name, _wrapped(original, change))
+
+
+def is_ours(content: Any) -> bool:
+    """Tell whether a config leaves its variables to this package.
+
+    Args:
+        content (Config | dict): A config.
+
+    Returns:
+        bool: Whether it names this package's runner or one derived from it,
+        or imports the package and names no runner.
+    """
+    runner = content.get('runner_type')
+    if runner is None:
+        imports = (content.get('custom_imports') or {}).get('imports') or ()
+        return 'project' in (
+            [imports] if isinstance(imports, str) else imports
+        )
+    if isinstance(runner, str):
+        name = runner.rpartition('.')[-1]
+        if name == _RUNNER:
+            return True
+        # Not `get`, which would import all of mmengine for the plain one.
+        runner = RUNNERS.module_dict.get(name)
+    mro = getattr(runner, '__mro__', ())
+    return any(parent.__name__ == _RUNNER for parent in mro)
+
+
+def _wrapped(original: Callable, change: Callable) -> Callable:
+    """Make a method that looks like the original one and calls ``change``."""
+
+    @functools.wraps(original)
+    def method(self: Config, *args: Any, **kwargs: Any) -> Any:
+        return change(self, original, *args, **kwargs)
+
+    setattr(method, _MARK, True)
+    return method
+
+
+def _init(self: Config, original: Callable, *args: Any, **kwargs: Any) -> None:
+    original(self, *args, **kwargs)
+    if is_ours(self) and any(self.get(name) is not None for name in SETTERS):
+        # The dict that was given may be somebody else's.
+        content = resolve_config(self)._cfg_dict
+        object.__setattr__(self, '_cfg_dict', content)
+
+
+def _merge(
+    self: Config,
+    original: Callable,
+    options: dict,
+    *args: Any,
+    **kwargs: Any,
+) -> None:
+    others = {k: v for k, v in options.items() if k not in SETTERS}
+    if len(others) == len(options) or not is_ours({**self, **others}):
+        return original(self, options, *args, **kwargs)
+    for name, value in options.items():
+        if name in SETTERS:
+            setattr(self, name, value)
+    # What is set at its own place has the last word.
+    return original(self, others, *args, **kwargs)
+
+
+def _set(self: Config, original: Callable, name: str, value: Any) -> None:
+    if name in SETTERS and is_ours(self):
+        SETTERS[name](self._cfg_dict, value)
+    else:
+        original(self, name, value)
