@@ -41,7 +41,11 @@ ALLOWED = {
         'project.utils',
     },
     'project.datasets': {'project.utils'},
-    'project.engine': {'project.preflight', 'project.utils'},
+    'project.engine': {
+        'project.datasets',
+        'project.preflight',
+        'project.utils',
+    },
     'project.evaluation': {'project.utils'},
     'project.preflight': {'project.utils'},
     'project.visualization': {'project.evaluation', 'project.utils'},

@@ -116,6 +116,7 @@ def _blank_report(
     """Say which dataset it is, without looking at it."""
     root = dataset.get('data_root') or ''
     prefix = (dataset.get('data_prefix') or {}).get('img') or ''
+    max_broken = cfg.get('max_broken_images')
     return DatasetReport(
         name=name,
         split=split,
@@ -125,7 +126,8 @@ def _blank_report(
         classes=dataset_classes(dataset) or (),
         source=osp.join(root, dataset.get('ann_file') or ''),
         folder=osp.join(root, prefix),
-        max_broken=cfg.get('max_broken_images') or 0,
+        # What is no number the dataloader refuses.
+        max_broken=max_broken if isinstance(max_broken, int) else 0,
     )
 
 

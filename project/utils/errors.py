@@ -10,7 +10,18 @@ class UserError(ValueError):
     The sentence names the file, key or value at fault and what was expected.
     The command line tools print it without a traceback and exit with status
     1; ``--traceback`` shows where it was raised.
+
+    Args:
+        message (str): The sentence. Of what a worker of a dataloader raised,
+            to which torch adds the worker's traceback, the sentence is left.
     """
+
+    def __init__(self, message: str = '') -> None:
+        before, name, sentence = str(message).rpartition(
+            f'{UserError.__module__}.UserError: '
+        )
+        is_of_worker = name and before.startswith('Caught ')
+        super().__init__(sentence.strip() if is_of_worker else message)
 
 
 def check_keys(

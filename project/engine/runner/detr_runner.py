@@ -7,7 +7,9 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
+from project.datasets.broken_images import name_broken_images
 from project.engine.runner.checkpoints import (
     check_checkpoint,
     check_resumable,
@@ -121,6 +123,28 @@ class DETRRunner(Runner):
                 device_ids=None,
             )
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_dataloader(
+        self,
+        dataloader: DataLoader | dict,
+        seed: int | None = None,
+        diff_rank_seed: bool = False,
+    ) -> DataLoader:
+        """Build a dataloader that names the images that it cannot read.
+
+        Args:
+            dataloader (DataLoader | dict): As in mmengine.
+            seed (int | None): As in mmengine. Defaults to None.
+            diff_rank_seed (bool): As in mmengine. Defaults to False.
+
+        Returns:
+            DataLoader: The dataloader. In training it skips as many images
+            as ``max_broken_images`` of the config says.
+        """
+        built = super().build_dataloader(dataloader, seed, diff_rank_seed)
+        max_broken = self.cfg.get('max_broken_images') or 0
+        name_broken_images(built.dataset, max_broken)
+        return built
 
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
         """Build the metrics, for annotations without ``iscrowd`` as well.

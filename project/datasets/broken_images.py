@@ -1,0 +1,174 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Names the images that cannot be read, and does without some of them."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmcv.transforms import LoadImageFromFile
+from mmengine.logging import print_log
+from torch.utils.data import Dataset, get_worker_info
+
+from project.utils.errors import UserError
+
+_NUM_SLOTS = 128
+"""Workers that write to places of their own; more of them share these."""
+
+
+def name_broken_images(dataset: Dataset, max_broken: int = 0) -> None:
+    """Have a dataset name each image that it cannot read.
+
+    In training so many of them are skipped: another image takes the place of
+    each, as where a transform of mmdet gives nothing. Testing needs them all.
+
+    Args:
+        dataset (Dataset): Its pipelines are changed, and those of what it
+            wraps.
+        max_broken (int): How many different images may be skipped by all
+            workers of a process. Defaults to 0.
+
+    Raises:
+        UserError: If the number is none.
+    """
+    if type(max_broken) is not int or max_broken < 0:
+        raise UserError(
+            f'max_broken_images is {max_broken!r}; expected the number of '
+            'images that a training may skip, 0 or more.'
+        )
+    tally = _Tally(max_broken)
+    for leaf in _leaves(dataset):
+        pipeline = getattr(leaf, 'pipeline', None)
+        allowed = None if getattr(leaf, 'test_mode', False) else tally
+        _replace_loaders(pipeline, allowed)
+
+
+def _leaves(dataset: Any) -> Iterator[Any]:
+    """Yield what reads from the disk behind wrappers."""
+    wrapped = getattr(dataset, 'dataset', None)
+    if hasattr(wrapped, '__getitem__'):  # some wrappers are no Dataset
+        yield from _leaves(wrapped)
+        return
+    children = getattr(dataset, 'datasets', None)
+    if isinstance(children, (list, tuple)):
+        for child in children:
+            yield from _leaves(child)
+        return
+    yield dataset
+
+
+def _replace_loaders(pipeline: Any, tally: '_Tally | None') -> None:
+    """Put a :class:`NamingLoader` around each loader of a pipeline."""
+    transforms = getattr(pipeline, 'transforms', None)
+    if not isinstance(transforms, list):
+        return
+    for index, transform in enumerate(transforms):
+        if isinstance(transform, LoadImageFromFile):
+            transforms[index] = NamingLoader(transform, tally)
+        else:
+            _replace_loaders(transform, tally)
+
+
+class NamingLoader:
+    """Loads an image; says which one if it cannot.
+
+    Args:
+        load (LoadImageFromFile): What reads it.
+        tally (_Tally | None): Counts the images that are skipped; None if
+            none may be.
+    """
+
+    def __init__(
+        self, load: LoadImageFromFile, tally: '_Tally | None' = None
+    ) -> None:
+        self.load = load
+        self.tally = tally
+
+    def __call__(self, results: dict) -> dict | None:
+        """Load an image.
+
+        Args:
+            results (dict): With ``img_path``.
+
+        Returns:
+            dict | None: With ``img``; None if the image is skipped.
+
+        Raises:
+            UserError: If it cannot be read and no more may be skipped.
+        """
+        try:
+            return self.load(results)
+        except Exception as error:
+            path, reason = results.get('img_path'), _reason(error)
+            count = self.tally.add(str(path)) if self.tally else 0
+            allowed = self.tally.limit if self.tally else 0
+            if count > allowed or self.tally is None:
+                others = f' after {allowed} others' if allowed else ''
+                raise UserError(
+                    f'The image {path} cannot be read{others}: {reason}. '
+                    + self._remedy(allowed)
+                ) from error
+        print_log(
+            f'Skipped the image {path}, which cannot be read: {reason} '
+            f'({count} of at most {allowed}).',
+            'current',
+            logging.WARNING,
+        )
+        return None
+
+    def _remedy(self, allowed: int) -> str:
+        if self.tally is None:
+            return 'Put it there or take it out of the annotations.'
+        return (
+            'Put it there, take it out of the annotations, or let the '
+            'training skip more with max_broken_images in the config (it is '
+            f'{allowed}).'
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.load)
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line what went wrong."""
+    text = ' '.join(str(error).split()).rstrip('.')
+    return text or type(error).__name__
+
+
+class _Tally:
+    """Counts different images over all workers, and after they have gone.
+
+    Each worker writes hashes of the paths to its own row of shared memory,
+    so that none gets lost.
+
+    Args:
+        limit (int): How many may be skipped.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._rows = torch.zeros(_NUM_SLOTS, limit + 1, dtype=torch.int64)
+        if limit:
+            self._rows.share_memory_()
+
+    def add(self, path: str) -> int:
+        """Count an image.
+
+        Args:
+            path (str): Where it lies.
+
+        Returns:
+            int: How many different ones there are now.
+        """
+        worker = get_worker_info()
+        row = self._rows[(worker.id if worker else 0) % _NUM_SLOTS]
+        digest = hashlib.sha256(path.encode('utf-8', 'surrogateescape'))
+        # Above 0, which stands for none.
+        value = int.from_bytes(digest.digest()[:7], 'big') + 1
+        known = self._rows[self._rows > 0]
+        if not (known == value).any():
+            free = torch.nonzero(row == 0)
+            if len(free):
+                row[free[0]] = value
+        return len(torch.unique(self._rows[self._rows > 0]))
