@@ -40,6 +40,7 @@ if can_register():
 
     from .preflight.reading import resolve_when_read
     from .utils.compat import allow_mmengine_checkpoints
+    from .utils.mmengine_loaders import use_safe_loaders
     from .utils.registration import add_location
 
     add_location(
@@ -55,3 +56,4 @@ if can_register():
     )
     allow_mmengine_checkpoints()
     resolve_when_read()
+    use_safe_loaders()

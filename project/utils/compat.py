@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.utils import digit_version
 
 try:  # numpy 2
     from numpy._core import multiarray
@@ -36,21 +35,15 @@ def allow_mmengine_checkpoints() -> None:
     file holding anything else is still refused. Calling it again changes
     nothing.
     """
-    types = mmengine_types()
-    if types:
-        torch.serialization.add_safe_globals(types)
+    torch.serialization.add_safe_globals(mmengine_types())
 
 
 def mmengine_types() -> list[Any]:
     """List what mmengine's checkpoints hold beside tensors and containers.
 
     Returns:
-        list: As ``torch.serialization.add_safe_globals`` takes it. Empty
-        before torch 2.6, which reads everything unless told otherwise, and
-        knows no renamed globals.
+        list: As ``torch.serialization.add_safe_globals`` takes it.
     """
-    if digit_version(torch.__version__) < digit_version('2.6.0'):
-        return []
     renamed = [
         (getattr(multiarray, name), f'{core}.multiarray.{name}')
         for core in _NUMPY_CORES

@@ -2,7 +2,6 @@
 """Compares a checkpoint with the model that is to take its weights."""
 
 import os.path as osp
-import pickle
 import re
 import shlex
 from collections.abc import Mapping
@@ -10,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from project.utils.checkpoint.archive import check_intact
-from project.utils.compat import mmengine_types
 from project.utils.errors import UserError
+from project.utils.mmengine_loaders import read_from_anywhere
 
 _CONVERTER = 'tools/model_converters/official_to_mmdet.py'
 # How the names begin in the repositories of the methods; mmdet has no
@@ -208,22 +205,7 @@ def read_checkpoint(path: str) -> Mapping[str, Any]:
     Raises:
         UserError: If it does not exist, cannot be read or is none.
     """
-    if '://' not in path and not osp.isfile(path):
-        raise UserError(f'The checkpoint {path} does not exist.')
-    if osp.isfile(path):
-        check_intact(path)
-    try:
-        checkpoint = _load(path)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f'{path} cannot be loaded safely: it is damaged, no checkpoint, '
-            'or holds other objects than weights, as files of the official '
-            f'code do, which {_CONVERTER} converts.'
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise UserError(
-            f'The checkpoint {path} cannot be read: {error}.'
-        ) from error
+    checkpoint = read_from_anywhere(path)
     if not isinstance(checkpoint, Mapping):
         raise UserError(
             f'{path} holds a {type(checkpoint).__name__}; expected a '
@@ -232,24 +214,37 @@ def read_checkpoint(path: str) -> Mapping[str, Any]:
     return checkpoint
 
 
-def _load(path: str) -> Any:
-    """Load a checkpoint as mmengine will, mapped to memory if it can be."""
-    if osp.isfile(path):
-        # Before torch 2.6 neither mmengine nor this package can tell torch
-        # what is safe in a checkpoint of mmengine's.
-        is_safe = bool(mmengine_types())
-        try:
-            return torch.load(
-                path, map_location='cpu', weights_only=is_safe, mmap=True
-            )
-        except RuntimeError:
-            pass  # a file older than the zip format, or damaged
-    return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+def state_dict(path: str, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find where mmengine takes the weights of a checkpoint from.
+
+    Args:
+        path (str): Where it was read from, for the message.
+        checkpoint (Mapping[str, Any]): As :func:`read_checkpoint` returns it.
+
+    Returns:
+        Mapping[str, Any]: What stands under the names of weights.
+
+    Raises:
+        UserError: If there are no tensors under names.
+    """
+    place = 'state_dict' if 'state_dict' in checkpoint else ''
+    weights = checkpoint[place] if place else checkpoint
+    if not isinstance(weights, Mapping):
+        raise UserError(
+            f'{path} has a {type(weights).__name__} as state_dict; expected '
+            'a dict of tensors.'
+        )
+    if not all(isinstance(name, str) for name in weights):
+        raise UserError(
+            f'{path} has weights under {next(iter(weights))!r}; expected '
+            'names of parameters.'
+        )
+    return weights
 
 
 def _weights(path: str, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the weights of a checkpoint in mmdet's layout."""
-    weights = checkpoint.get('state_dict', checkpoint)
+    weights = state_dict(path, checkpoint)
     is_wrapped = isinstance(weights.get('model'), Mapping)
     if is_wrapped or any(map(_OFFICIAL_NAMES.match, weights)):
         raise UserError(

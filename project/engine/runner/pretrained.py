@@ -14,6 +14,7 @@ from project.engine.runner.checkpoints import (
     named_tensors,
     read_checkpoint,
     shapes,
+    state_dict,
 )
 from project.utils.errors import UserError
 
@@ -187,8 +188,7 @@ def _check_names(
         return  # it reads its weights in its own way
     prefix = part.init_cfg.get('prefix') or ''
     prefix = prefix if prefix.endswith('.') or not prefix else f'{prefix}.'
-    weights = read_checkpoint(path)
-    weights = weights.get('state_dict', weights)
+    weights = state_dict(path, read_checkpoint(path))
     found = shapes(named_tensors(weights))
     expected = {
         prefix + key: shape

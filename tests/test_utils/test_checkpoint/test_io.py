@@ -15,7 +15,6 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from project.utils.checkpoint.io import read_weights, write_checkpoint
-from project.utils.compat import allow_mmengine_checkpoints, mmengine_types
 from project.utils.errors import UserError
 
 WEIGHTS = {
@@ -46,7 +45,7 @@ def assert_weights(weights):
 
 def run_way_out(message: str) -> Path:
     """Run the command that a refusal names."""
-    command = message.partition('with: ')[2].partition(' (and convert')[0]
+    command = message.partition('with: ')[2].partition(' (and go on')[0]
     words = shlex.split(command)
     subprocess.run([sys.executable, *words[1:]], check=True)
     return Path(words[-1])
@@ -90,26 +89,16 @@ def test_code_is_refused_and_not_run(tmp_path, place):
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_numpy_arrays_are_refused_with_a_way_out(tmp_path, zipped):
-    # What this process allows for its own checkpoints must not count.
-    before = torch.serialization.get_safe_globals()
-    allow_mmengine_checkpoints()
-    allowed = torch.serialization.get_safe_globals()
+def test_number_arrays_are_weights(tmp_path, zipped):
     arrays = {name: t.numpy() for name, t in WEIGHTS.items()}
     path = saved(
-        tmp_path / "o'ld weights.pth",
+        tmp_path / 'arrays.pth',
         dict(model=arrays, iteration=np.int64(3)),
         _use_new_zipfile_serialization=zipped,
     )
-    with pytest.raises(UserError, match=r'holds numpy\.\S+, not') as refusal:
-        read_weights(path)
-    assert set(torch.serialization.get_safe_globals()) == set(allowed)
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(before)
-    assert_weights(read_weights(run_way_out(str(refusal.value))))
+    assert_weights(read_weights(path))
 
 
-@pytest.mark.skipif(not mmengine_types(), reason='torch 2.6 or newer')
 def test_what_mmengine_saves_beside_the_weights_is_no_danger(tmp_path):
     history = HistoryBuffer([1.0, 2.0], [1, 1])
     hub = dict(log_scalars={'train/loss': history}, runtime_info={})
@@ -118,12 +107,6 @@ def test_what_mmengine_saves_beside_the_weights_is_no_danger(tmp_path):
     before = torch.serialization.get_safe_globals()
     assert_weights(read_weights(path))
     assert set(torch.serialization.get_safe_globals()) == set(before)
-    # Other code than mmengine has no message hub.
-    del checkpoint['message_hub']
-    path = saved(path, dict(checkpoint, scalars=history))
-    with pytest.raises(UserError, match='HistoryBuffer, not') as refusal:
-        read_weights(path)
-    assert_weights(read_weights(run_way_out(str(refusal.value))))
 
 
 def test_code_beside_what_mmengine_saves_is_not_run(tmp_path):
@@ -166,14 +149,15 @@ def test_cut_off_files_are_named_damaged(tmp_path, zipped, kept):
     )
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
-    with pytest.raises(UserError, match=r'c.pth \(\d+ bytes\) is damaged'):
+    finding = 'damaged or cut off' if kept else 'empty'
+    with pytest.raises(UserError, match=rf'c.pth \(\d+ bytes\) is {finding}'):
         read_weights(path)
 
 
 def test_web_pages_are_named_damaged(tmp_path):
     path = tmp_path / 'c.pth'
     path.write_text('<html>Too many downloads</html>')
-    with pytest.raises(UserError, match='no PyTorch checkpoint'):
+    with pytest.raises(UserError, match="is text that begins with '<html>Too"):
         read_weights(path)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from project.engine.runner.checkpoints import read_checkpoint
+from project.utils.archive import check_intact
 from project.utils.checkpoint import read_weights
-from project.utils.checkpoint.archive import check_intact
 from project.utils.errors import UserError
 
 
