@@ -40,6 +40,29 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         help='folder for logs, checkpoints and metrics '
         '(default: work_dirs/<name of the config>)',
     )
+    add_config_options(parser)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what starts the processes of a distributed job',
+    )
+    # Older starters of torch pass it instead of LOCAL_RANK.
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS,
+    )
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every tool that reads a config.
+
+    Args:
+        parser (argparse.ArgumentParser): Gets the options.
+    """
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -51,23 +74,9 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         'or key=a,b',
     )
     parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what starts the processes of a distributed job',
-    )
-    parser.add_argument(
         '--traceback',
         action='store_true',
         help='show where a mistake was found, not only what it is',
-    )
-    # Older starters of torch pass it instead of LOCAL_RANK.
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        help=argparse.SUPPRESS,
     )
 
 

@@ -38,7 +38,6 @@ _PROBES: dict[str, dict] = {
     CROWD: dict(iscrowd=1),
 }
 _PROBE_SIDE = 64
-# Boxes that count as they are where no class is asked, as in evaluation.
 _SMALL, _LARGE = 32**2, 96**2
 
 
@@ -246,17 +245,15 @@ def _look_for_other_formats(
     count.as_corners = bool(out.any() and fits.all())
 
 
-def size_counts(file: AnnotationFile, chosen: np.ndarray) -> tuple[int, ...]:
+def size_counts(areas: np.ndarray) -> tuple[int, ...]:
     """Count boxes by COCO's sizes.
 
     Args:
-        file (AnnotationFile): The annotations.
-        chosen (ndarray): Which of them, shape (num,).
+        areas (ndarray): In square pixels, shape (num,).
 
     Returns:
-        tuple[int, int, int]: Small (up to 32^2 pixels), medium and large
-        (from 96^2 pixels).
+        tuple[int, int, int]: Small (below 32^2 pixels), medium and large
+        (above 96^2 pixels).
     """
-    areas = file.areas[chosen]
     small, large = (areas < _SMALL).sum(), (areas > _LARGE).sum()
     return int(small), int(len(areas) - small - large), int(large)

@@ -9,7 +9,13 @@ import numpy as np
 from mmdet.datasets import CocoDataset, LVISV05Dataset, LVISV1Dataset
 
 from project.preflight.annotations import AnnotationFile
-from project.preflight.boxes import ask_class, count_boxes, left_out_reasons
+from project.preflight.boxes import (
+    CROWD,
+    ask_class,
+    count_boxes,
+    left_out_reasons,
+    size_counts,
+)
 from project.preflight.coco_json import shortened
 from project.preflight.config_tree import is_a, nested_dicts
 from project.preflight.image_files import look_at_images
@@ -113,7 +119,10 @@ def _count(report: DatasetReport) -> None:
         if is_a(report.dataset_class, (LVISV05Dataset, LVISV1Dataset)):
             _tell_lvis(report)
         return
+    if report.split != 'train':
+        reasons = {CROWD}  # evaluation counts all others
     report.count = count_boxes(file, report.classes, reasons)
+    _summarise(report)
     if report.split != 'train':
         return
     judge_training_boxes(report)
@@ -128,6 +137,18 @@ def _count(report: DatasetReport) -> None:
         )
         if problem:
             report.refuse(problem)
+
+
+def _summarise(report: DatasetReport) -> None:
+    """Count the boxes that count by class, size and image."""
+    file, kept = report.file, report.count.kept
+    numbers = np.bincount(
+        report.count.labels[kept], minlength=len(report.classes)
+    )
+    report.boxes_of = dict(zip(report.classes, numbers.tolist(), strict=True))
+    report.box_sizes = size_counts(file.areas[kept])
+    with_boxes = len(np.unique(file.images[kept]))
+    report.without_boxes = len(file.image_ids) - with_boxes
 
 
 def _tell_lvis(report: DatasetReport) -> None:

@@ -46,6 +46,10 @@ class DatasetReport:
         every_image (bool): Whether these are the images of ``file``, one for
             one; else they are a sample.
         max_broken (int): How many broken images a training may skip.
+        boxes_of (dict[str, int]): Boxes that count, by class.
+        box_sizes (tuple[int, ...]): How many of them are small, medium and
+            large for COCO.
+        without_boxes (int): Images that have none of these.
         findings (list[Finding]): What is wrong.
     """
 
@@ -64,6 +68,9 @@ class DatasetReport:
     images: ImageFiles | None = None
     every_image: bool = False
     max_broken: int = 0
+    boxes_of: dict[str, int] = field(default_factory=dict)
+    box_sizes: tuple[int, ...] = ()
+    without_boxes: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     def refuse(self, sentence: str) -> None:

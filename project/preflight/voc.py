@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from project.preflight.boxes import size_counts
 from project.preflight.coco_json import shortened
 from project.preflight.image_files import look_at_images
 from project.preflight.report import DatasetReport
@@ -26,16 +27,18 @@ class VocAnnotations:
     Attributes:
         num_files (int): How many were read.
         names (Counter): Objects by the name of their class.
-        num_kept (int): Objects of the classes that are not difficult.
-        flat (int): Of these, those without an area.
+        kept (Counter): Those of the classes that are not difficult.
+        areas (list[float]): Areas of these.
+        without_boxes (int): Images that have none of these.
         sizes (list): (width, height) of each image; NaN where it is not
             said.
     """
 
     num_files: int = 0
     names: Counter = field(default_factory=Counter)
-    num_kept: int = 0
-    flat: int = 0
+    kept: Counter = field(default_factory=Counter)
+    areas: list[float] = field(default_factory=list)
+    without_boxes: int = 0
     sizes: list[tuple[float, float]] = field(default_factory=list)
 
 
@@ -67,6 +70,9 @@ def look_at_voc(report: DatasetReport) -> None:
     unsaid = np.isnan(report.sizes)
     shown = report.images.shown_sizes
     report.sizes = np.where(unsaid, shown, report.sizes)
+    report.boxes_of = {name: found.kept[name] for name in report.classes}
+    report.box_sizes = size_counts(np.array(found.areas))
+    report.without_boxes = found.without_boxes
     _judge_names(report, found)
 
 
@@ -127,6 +133,7 @@ def _read_file(
         if size is None
         else (int(size.find('width').text), int(size.find('height').text))
     )
+    before = len(found.areas)
     for item in root.findall('object'):
         name = item.find('name').text
         found.names[name] += 1
@@ -139,8 +146,10 @@ def _read_file(
             difficult is not None and int(difficult.text)
         ):
             continue
-        found.num_kept += 1
-        found.flat += box[2] <= box[0] or box[3] <= box[1]
+        found.kept[name] += 1
+        width, height = box[2] - box[0], box[3] - box[1]
+        found.areas.append(max(width, 0) * max(height, 0))
+    found.without_boxes += len(found.areas) == before
 
 
 def _judge_names(report: DatasetReport, found: VocAnnotations) -> None:
@@ -161,7 +170,7 @@ def _judge_names(report: DatasetReport, found: VocAnnotations) -> None:
             f'{shortened(alike)}; did you mean {pairs}? The names there are '
             f'{shortened(names)}.'
         )
-    elif report.split == 'train' and not found.num_kept:
+    elif report.split == 'train' and not found.kept:
         report.refuse(
             f'None of the {total:,} objects of {where} is left to train on: '
             f'their names are {shortened(names)}, and classes are '
@@ -178,8 +187,9 @@ def _judge_names(report: DatasetReport, found: VocAnnotations) -> None:
             f'{shortened(strange)}, which are not among the classes (in '
             f'{where}).'
         )
-    if found.flat:
+    flat = found.areas.count(0)
+    if flat:
         report.warn(
-            f'{found.flat:,} of {total:,} boxes of {where} have no width or '
+            f'{flat:,} of {total:,} boxes of {where} have no width or '
             'height; expected xmin below xmax and ymin below ymax.'
         )

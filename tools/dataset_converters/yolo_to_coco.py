@@ -2,197 +2,14 @@
 """Make COCO annotations of a dataset in YOLO's format.
 
 The images stay where they are; for each split a file
-``<root>/annotations/<split>.json`` is written, whose file names count from
-``<root>/images/<split>/``, or ``<root>/<split>/images/``.
+<root>/annotations/<split>.json is written, whose file names count from
+<root>/images/<split>/ or <root>/<split>/images/.
 """
 
 import argparse
-import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import yaml
-from PIL import Image, ImageOps
-
-from project.utils.errors import UserError
-
-_IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-
-
-def convert(root: Path, split: str, out: Path) -> dict[str, int]:
-    """Write the annotations of a split.
-
-    Args:
-        root: Folder of the dataset, with ``data.yaml``.
-        split: Such as ``train``.
-        out: File to write, which must not exist.
-
-    Returns:
-        How many ``images``, ``annotations`` and ``categories`` it has.
-
-    Raises:
-        UserError: If files are missing or are not in YOLO's format, or
-            ``out`` exists.
-    """
-    if out.exists():
-        raise UserError(f'{out} exists and is left as it is: name another.')
-    names = read_names(root)
-    images, annotations = [], []
-    folder = image_folder(root, split)
-    for path in sorted(folder.rglob('*')):
-        if path.suffix.lower() not in _IMAGES:
-            continue
-        with Image.open(path) as image:
-            # As training sees it.
-            width, height = ImageOps.exif_transpose(image).size
-        images.append(
-            dict(
-                id=len(images) + 1,
-                file_name=path.relative_to(folder).as_posix(),
-                width=width,
-                height=height,
-            )
-        )
-        label = label_path(folder, path)
-        for category, box in read_boxes(label, len(names)):
-            x, y, w, h = (
-                value * side
-                for value, side in zip(
-                    box, (width, height, width, height), strict=True
-                )
-            )
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1,
-                    image_id=len(images),
-                    category_id=category,
-                    bbox=[x - w / 2, y - h / 2, w, h],
-                    area=w * h,
-                    iscrowd=0,
-                )
-            )
-    if not images:
-        raise UserError(f'{folder} holds no images.')
-    categories = [dict(id=i, name=name) for i, name in enumerate(names)]
-    content = dict(
-        images=images, annotations=annotations, categories=categories
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f'{out.name}.partial')
-    partial.write_text(json.dumps(content), encoding='utf-8')
-    os.replace(partial, out)
-    return {key: len(value) for key, value in content.items()}
-
-
-def read_names(root: Path) -> list[str]:
-    """Read the names of the classes.
-
-    Args:
-        root: Folder of the dataset.
-
-    Returns:
-        In the order of their numbers.
-
-    Raises:
-        UserError: If there is no yaml file with ``names``.
-    """
-    files = sorted(root.glob('*.yaml'), key=lambda p: p.name != 'data.yaml')
-    for path in files:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-        names = content.get('names') if isinstance(content, dict) else None
-        if isinstance(names, dict):
-            names = [names[key] for key in sorted(names)]
-        if isinstance(names, list) and names:
-            return list(map(str, names))
-    raise UserError(
-        f"{root} has no data.yaml with 'names'; expected a line such as "
-        "names: ['cat', 'dog']."
-    )
-
-
-def image_folder(root: Path, split: str) -> Path:
-    """Find the images of a split.
-
-    Args:
-        root: Folder of the dataset.
-        split: Such as ``train``.
-
-    Returns:
-        The folder.
-
-    Raises:
-        UserError: If there is none.
-    """
-    for folder in (root / 'images' / split, root / split / 'images'):
-        if folder.is_dir():
-            return folder
-    raise UserError(
-        f'Neither {root}/images/{split} nor {root}/{split}/images exists.'
-    )
-
-
-def label_path(folder: Path, image: Path) -> Path:
-    """Tell where the boxes of an image stand.
-
-    Args:
-        folder: Of the images.
-        image: One of them.
-
-    Returns:
-        The text file, which an image without objects need not have.
-    """
-    parts = list(folder.parts)
-    last = len(parts) - 1 - parts[::-1].index('images')
-    parts[last] = 'labels'
-    return Path(*parts) / image.relative_to(folder).with_suffix('.txt')
-
-
-def read_boxes(
-    path: Path, num_classes: int
-) -> Iterator[tuple[int, tuple[float, ...]]]:
-    """Read the boxes of an image.
-
-    Args:
-        path: The text file.
-        num_classes: How many classes there are.
-
-    Yields:
-        Class and (cx, cy, w, h) in [0, 1]; of a polygon the box around it.
-
-    Raises:
-        UserError: If a line is something else.
-    """
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding='utf-8').splitlines()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            first, *rest = map(float, line.split())
-        except ValueError:
-            first, rest = -1.0, []
-        is_box = len(rest) == 4
-        is_polygon = len(rest) >= 6 and len(rest) % 2 == 0
-        in_range = first in range(num_classes) and all(
-            0 <= value <= 1 for value in rest
-        )
-        if not (is_box or is_polygon) or not in_range:
-            raise UserError(
-                f'Line {number} of {path} is {line[:80]!r}; expected a class '
-                f'from 0 to {num_classes - 1} and cx cy w h (or the corners '
-                'of a polygon) between 0 and 1.'
-            )
-        yield int(first), tuple(rest) if is_box else _around(rest)
-
-
-def _around(polygon: Sequence[float]) -> tuple[float, ...]:
-    """Box around a polygon."""
-    xs, ys = polygon[::2], polygon[1::2]
-    left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
-    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -212,6 +29,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert what the command line asks for and say so."""
     args = parse_args(argv)
+    from project.datasets.yolo import convert, image_folder, read_names
+    from project.utils.errors import UserError
+
     try:
         for split in args.splits:
             out = args.root / 'annotations' / f'{split}.json'

@@ -1,0 +1,114 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Finds images that stand in two splits."""
+
+import hashlib
+import os.path as osp
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from project.preflight.report import DatasetReport
+
+_BUDGET = 60.0  # seconds for reading files of equal size
+
+
+@dataclass
+class Duplicates:
+    """Images of one split that are in another as well.
+
+    Attributes:
+        splits (tuple[str, str]): The two.
+        by_name (list[str]): Names of files that occur in both.
+        by_content (list[tuple[str, str]]): Pairs of files with the same
+            bytes.
+        is_complete (bool): Whether there was time for all of them.
+    """
+
+    splits: tuple[str, str]
+    by_name: list[str]
+    by_content: list[tuple[str, str]]
+    is_complete: bool = True
+
+    def told(self) -> str:
+        """Say it in a line."""
+        first, second = self.splits
+        text = (
+            f'{first} and {second}: {len(self.by_content):,} images with the '
+            f'same content, {len(self.by_name):,} file names in common'
+        )
+        if self.by_content:
+            text += f', such as {" and ".join(self.by_content[0])}'
+        elif self.by_name:
+            text += f', such as {self.by_name[0]}'
+        if not self.is_complete:
+            text += ' (as far as there was time to read them)'
+        return text
+
+
+def find_duplicates(
+    first: Iterable[DatasetReport], second: Iterable[DatasetReport]
+) -> Duplicates | None:
+    """Compare the images of two splits.
+
+    Args:
+        first (Iterable[DatasetReport]): Of one split.
+        second (Iterable[DatasetReport]): Of another.
+
+    Returns:
+        Duplicates | None: What is in both; None if the images of one are
+        unknown.
+    """
+    first, second = _with_images(first), _with_images(second)
+    if not first or not second:
+        return None
+    names = {name for report in first for name in report.names}
+    by_name = [n for report in second for n in report.names if n in names]
+    pairs, is_complete = _same_content(_by_size(first), _by_size(second))
+    splits = (first[0].split, second[0].split)
+    return Duplicates(splits, by_name, pairs, is_complete)
+
+
+def _with_images(reports: Iterable[DatasetReport]) -> list[DatasetReport]:
+    return [report for report in reports if report.images is not None]
+
+
+def _by_size(reports: list[DatasetReport]) -> dict[int, list[str]]:
+    """Group files by how many bytes they have."""
+    groups = defaultdict(list)
+    for report in reports:
+        images = report.images
+        sizes = images.stamps[:, 0].tolist()
+        for path, size in zip(images.paths, sizes, strict=True):
+            if size > 0:
+                groups[size].append(path)
+    return groups
+
+
+def _same_content(
+    first: dict[int, list[str]], second: dict[int, list[str]]
+) -> tuple[list[tuple[str, str]], bool]:
+    """Pair files of the same bytes; tell whether there was time for all."""
+    pairs, deadline = [], time.monotonic() + _BUDGET
+    for size in first.keys() & second.keys():
+        if time.monotonic() > deadline:
+            return sorted(pairs), False
+        known = {_digest(path): path for path in first[size]}
+        pairs += [
+            (known[digest], path)
+            for path in second[size]
+            if (digest := _digest(path)) in known
+        ]
+    return sorted(pairs), True
+
+
+def _digest(path: str) -> str:
+    """Hash the bytes of a file; its path where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, 'rb') as file:
+            while part := file.read(2**20):
+                digest.update(part)
+        return digest.hexdigest()
+    except OSError:
+        return osp.abspath(path)
