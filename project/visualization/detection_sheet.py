@@ -169,13 +169,18 @@ def draw_sheet(
             strict=True,
         ):
             axis.set_title(name, loc='left', fontsize=8, color='#5b6470')
-            _draw_image(axis, image)
-            _draw_boxes(axis, boxes, classes)
+            draw_image(axis, image)
+            draw_boxes(axis, boxes, classes)
     figure.savefig(path, dpi=_DPI)
 
 
-def _draw_image(axis: Axes, image: np.ndarray) -> None:
-    """Show an image in the middle of a square."""
+def draw_image(axis: Axes, image: np.ndarray) -> None:
+    """Show an image in the middle of a square.
+
+    Args:
+        axis: The panel.
+        image: RGB pixels, uint8, shape (height, width, 3).
+    """
     height, width = image.shape[:2]
     axis.imshow(image, interpolation='lanczos', extent=(0, width, height, 0))
     half = max(height, width) / 2
@@ -185,8 +190,14 @@ def _draw_image(axis: Axes, image: np.ndarray) -> None:
     axis.spines[:].set_visible(False)
 
 
-def _draw_boxes(axis: Axes, boxes: Boxes, classes: Sequence[str]) -> None:
-    """Draw named boxes; low scores lie below high ones."""
+def draw_boxes(axis: Axes, boxes: Boxes, classes: Sequence[str]) -> None:
+    """Draw named boxes; low scores lie below high ones.
+
+    Args:
+        axis: A panel with an image.
+        boxes: In its pixels.
+        classes: Names of the classes.
+    """
     order = np.arange(len(boxes.labels))
     if boxes.scores is not None:
         order = np.argsort(boxes.scores)

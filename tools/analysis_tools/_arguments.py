@@ -24,6 +24,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         '--device',
         help='where models run (default: cuda where there is a GPU, else cpu)',
     )
+    add_config_options(parser)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option of every tool that reads configs.
+
+    Args:
+        parser (argparse.ArgumentParser): Gets ``--cfg-options``.
+    """
     parser.add_argument(
         '--cfg-options',
         nargs='+',
