@@ -1,8 +1,13 @@
 # The numerics of detrex: it freezes the stem only, skips images without
-# objects, lets norms be without weight decay, and has another denoising loss
-# (specifics in README.md).
+# objects, lets norms be without weight decay, draws the biases of the output
+# projections in the decoder, and has another denoising loss (specifics in
+# README.md).
 _base_ = './dn-detr_r50_8xb2-50e_coco.py'
+drawn_biases = dict(init_cfg=dict(type='PyTorchInit', layer='Linear'))
 model = dict(
+    decoder=dict(
+        layer_cfg=dict(self_attn_cfg=drawn_biases, cross_attn_cfg=drawn_biases)
+    ),
     decoder_key_padding_mask=False,
     dn_cfg=dict(flip_to_no_object=True),
     backbone=dict(frozen_stages=0),

@@ -71,14 +71,18 @@ class SetPredictionHead(DeformableDETRHead):
 
         Returns:
             SetPredictionHead: Alike, with branches for the decoder's layers
-            alone and other random weights.
+            alone and other random weights. As in every head of mmdet's, all
+            branches start as copies of one.
         """
         head = copy.deepcopy(self)
         for module in head.modules():
             if hasattr(module, 'reset_parameters'):
                 module.reset_parameters()
-        head.cls_branches = head.cls_branches[:num_layers]
-        head.reg_branches = head.reg_branches[:num_layers]
+        for kind in ('cls_branches', 'reg_branches'):
+            branches = getattr(head, kind)[:num_layers]
+            for branch in branches:
+                branch.load_state_dict(branches[0].state_dict())
+            setattr(head, kind, branches)
         return head
 
     def forward(

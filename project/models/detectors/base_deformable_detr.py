@@ -29,6 +29,7 @@ from ..layers.transformer.query_groups import QueryGroups
 from ..layers.transformer.regional_layers import Merger
 from ..utils.box_ops import image_sizes
 from ..utils.points import gather_points
+from ..utils.weight_init import share_vectors
 from .reaugmentation import ReaugmentationMixin
 
 
@@ -71,6 +72,10 @@ class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
     """
 
     decoder_class = BoxRefinementDecoder
+    layers_share_vectors = True
+    """Whether all layers of encoder and decoder start with the same biases,
+    as in the codes that descend from Deformable DETR's; see
+    :func:`share_vectors`."""
     auxiliary_prefix = 'aux_{}_'
     """Put before the names of an auxiliary result's losses."""
 
@@ -149,9 +154,9 @@ class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
             )
 
     def init_weights(self) -> None:
-        """Initialize as mmdet does, but mergers as built."""
+        """Initialize as mmdet does, but mergers as built, biases shared."""
         super().init_weights()
-        self._reset_mergers()
+        self._finish_transformer()
 
     def _init_transformer(self) -> None:
         """Draw matrices from Xavier's distribution, but deformable ones.
@@ -165,7 +170,14 @@ class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
         for module in self.modules():
             if isinstance(module, MultiScaleDeformableAttention):
                 module.init_weights()
+        self._finish_transformer()
+
+    def _finish_transformer(self) -> None:
+        """Set what the transformer does not draw."""
         self._reset_mergers()
+        if self.layers_share_vectors:
+            share_vectors(self.encoder.layers)
+            share_vectors(self.decoder.layers)
 
     def _reset_mergers(self) -> None:
         """Let the mergers of proposal refiners start from plain sums."""

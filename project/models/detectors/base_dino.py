@@ -38,6 +38,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
     """
 
     decoder_class = DINODecoder
+    layers_share_vectors = False  # mmdet's draws each layer
     dn_generator_class = ContrastiveDNQueryGenerator
 
     def __init__(

@@ -57,6 +57,7 @@ class DNDeformableEncoderDETR(DABDenoisingMixin, DNDeformableDETR):
             for parameter in part.parameters():
                 if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)
+        self._finish_transformer()
 
     def pre_transformer(
         self,

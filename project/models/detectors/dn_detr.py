@@ -9,6 +9,7 @@ from mmdet.structures import OptSampleList
 from torch import Tensor
 
 from ..layers.transformer.dab_layers import DABDecoder, DABEncoder
+from ..utils.weight_init import share_vectors
 from .denoising import DABDenoisingMixin
 
 
@@ -59,6 +60,12 @@ class DNDETR(DABDenoisingMixin, DABDETR):
         self.decoder = DABDecoder(**self.decoder)
         self.embed_dims = self.encoder.embed_dims
         self._init_learned_queries()
+
+    def init_weights(self) -> None:
+        """Initialize as mmdet does, but with the same biases in all layers."""
+        super().init_weights()
+        share_vectors(self.encoder.layers)
+        share_vectors(self.decoder.layers)
 
     def pre_transformer(
         self,

@@ -22,7 +22,12 @@ class LevelNMSSelector:
     best of the rest. An image with fewer survivors than queries is given the
     best proposals whether they overlap or not.
 
-    All images and levels are treated at once, and the host waits for the
+    As in the source, the list of a level that has fewer points than are
+    looked at is filled up with points of other levels. These count for their
+    own level: there they can suppress, be chosen or be suppressed by
+    themselves, the second time that they occur.
+
+    All images and levels are suppressed at once, and the host waits for the
     device once, in the suppression itself.
 
     Args:
@@ -84,23 +89,29 @@ class LevelNMSSelector:
     ) -> tuple[Tensor, Tensor]:
         """The best points of each level.
 
+        Points of other levels have score 0, which fills up small levels. The
+        order of these is what top-k makes of it: the same product as in the
+        source gives the same order on the same device.
+
         Returns:
             tuple[Tensor, Tensor]: Points and their levels, best first, each
             has shape (bs, num_candidates).
         """
-        points, levels, start = [], [], 0
-        for level, (height, width) in enumerate(level_shapes):
-            of_level = scores[:, start : start + height * width]
-            count = min(self.max_per_level, height * width)
-            best = of_level.topk(count, dim=1).indices + start
-            points.append(best)
-            levels.append(torch.full_like(best, level))
-            start += height * width
-        points, levels = torch.cat(points, 1), torch.cat(levels, 1)
+        levels = _levels_of_points(level_shapes, scores.device)
+        count = min(self.max_per_level, scores.shape[1])
+        probabilities = scores.sigmoid()
+        points = torch.cat(
+            [
+                (probabilities * (levels == level)).topk(count, dim=1).indices
+                for level in range(len(level_shapes))
+            ],
+            1,
+        )
         order = scores.gather(1, points).argsort(
             dim=1, descending=True, stable=True
         )
-        return points.gather(1, order), levels.gather(1, order)
+        points = points.gather(1, order)
+        return points, levels[points]
 
     def _survivors(
         self, boxes_unact: Tensor, levels: Tensor, num_levels: int
@@ -119,6 +130,18 @@ class LevelNMSSelector:
             self.iou_threshold,
         )
         return survives.view_as(levels)
+
+
+def _levels_of_points(
+    level_shapes: Sequence[tuple[int, int]], device: torch.device
+) -> Tensor:
+    """Which level each point belongs to, has shape (num_feat_points, )."""
+    return torch.cat(
+        [
+            torch.full((height * width,), level, device=device)
+            for level, (height, width) in enumerate(level_shapes)
+        ]
+    )
 
 
 def _share_among_levels(

@@ -161,7 +161,7 @@ def test_mergers_to_begin_with() -> None:
 
 
 def test_auxiliary_heads_to_begin_with() -> None:
-    """DINO's are drawn by themselves, DDQ's are copies."""
+    """DINO's are drawn by themselves, one branch each; DDQ's are copies."""
     for base, are_copies in (('dino', False), ('ddq', True)):
         model = build_model(toy_config(base))
         first, second = (
@@ -173,6 +173,12 @@ def test_auxiliary_heads_to_begin_with() -> None:
         for head in model.bbox_head_aux:
             assert len(head.cls_branches) == len(head.reg_branches) == 2
             assert (head.reg_branches[1][-1].weight == 0).all()
+            for branches in (head.cls_branches, head.reg_branches):
+                first, second = (branch.state_dict() for branch in branches)
+                assert first.keys() == second.keys()
+                assert all(first[name].equal(second[name]) for name in first)
+                pointers = {p.data_ptr() for p in branches.parameters()}
+                assert len(pointers) == len(list(branches.parameters()))
 
 
 @pytest.mark.parametrize('base', ['dino', 'ddq'])

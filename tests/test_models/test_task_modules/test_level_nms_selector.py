@@ -37,17 +37,24 @@ def first_stage(
 def reference(
     scores: Tensor, boxes: Tensor, limit: int, wanted: int
 ) -> list[int]:
-    """The choice for one image, step by step."""
+    """The choice for one image, step by step, as the source has it."""
     bounds, start = [], 0
     for height, width in LEVELS:
         bounds.append(range(start, start + height * width))
         start += height * width
     order = scores.argsort(descending=True).tolist()
     boxes = bbox_cxcywh_to_xyxy(boxes.sigmoid()).float().clamp(0, 1)
+    candidates = set()
+    for level in bounds:
+        of_level = torch.zeros_like(scores)
+        of_level[level.start : level.stop] = 1
+        masked = scores.sigmoid() * of_level
+        # Which zeros fill a small level is up to top-k.
+        candidates.update(masked.topk(min(limit, len(scores)))[1].tolist())
     survivors = []
     for level in bounds:
         kept = []
-        for point in [p for p in order if p in level][:limit]:
+        for point in [p for p in order if p in candidates and p in level]:
             if all(iou(boxes[point], boxes[k]) <= 0.9 for k in kept):
                 kept.append(point)
         survivors += kept
@@ -75,6 +82,10 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     [
         (1000, 40),  # each level has more than its share or less
         (30, 40),  # only the best of a level are looked at
+        # The choice reaches points that fill up the lists of small levels.
+        (40, 80),
+        (50, 100),
+        (60, 120),
         (1000, 9),  # a share of 2, and one to spare
         (1000, 140),  # not enough survive in some image
         (1000, NUM_POINTS),

@@ -2,6 +2,7 @@
 """Anchor DETR's encoder and decoder, on row-column decoupled attention."""
 
 import math
+from functools import partial
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -15,6 +16,7 @@ from mmdet.models.layers.transformer import (
 from mmengine.model import ModuleList
 from torch import Tensor
 
+from ...utils.weight_init import cloned_layers
 from ..checkpoint import checkpoint_layers
 from .query_groups import GroupedSelfAttention
 from .row_column_attention import AxisPair, Padding, RowColumnAttention
@@ -60,10 +62,9 @@ class AnchorEncoder(DetrTransformerEncoder):
     """
 
     def _init_layers(self) -> None:
-        """Initialize encoder layers."""
-        self.layers = ModuleList(
-            AnchorEncoderLayer(**self.layer_cfg)
-            for _ in range(self.num_layers)
+        """Initialize encoder layers, which start as copies of one."""
+        self.layers = cloned_layers(
+            partial(AnchorEncoderLayer, **self.layer_cfg), self.num_layers
         )
         self.embed_dims = self.layers[0].embed_dims
         checkpoint_layers(self.layers, max(self.num_cp, 0))
@@ -153,10 +154,9 @@ class AnchorDecoder(DetrTransformerDecoder):
         super().__init__(*args, **kwargs)
 
     def _init_layers(self) -> None:
-        """Initialize decoder layers."""
-        self.layers = ModuleList(
-            AnchorDecoderLayer(**self.layer_cfg)
-            for _ in range(self.num_layers)
+        """Initialize decoder layers, which start as copies of one."""
+        self.layers = cloned_layers(
+            partial(AnchorDecoderLayer, **self.layer_cfg), self.num_layers
         )
         self.embed_dims = self.layers[0].embed_dims
         checkpoint_layers(self.layers, self.num_cp)

@@ -25,6 +25,13 @@ class DeformableAttention(MultiScaleDeformableAttention):
     precision cannot address a pixel of a large image.
     """
 
+    def init_weights(self) -> None:
+        """Initialize as mmcv does, but keep the precision of the model."""
+        bias = self.sampling_offsets.bias
+        dtype = bias.dtype
+        super().init_weights()
+        bias.data = bias.data.to(dtype)  # mmcv replaces it by float32
+
     def forward(
         self,
         query: Tensor,
