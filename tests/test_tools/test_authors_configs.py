@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -10,10 +9,9 @@ import pytest
 import torch
 
 from project.datasets.shapes_scene import SHAPE_CLASSES
-from tests.helpers.configs import ROOT
+from tests.helpers.authors_tree import write_tree
 from tests.helpers.training import assert_one_sentence, run_tool
 
-AUTHORS = ROOT / 'tests' / 'data' / 'authors_hpr'
 SIZE = '(96,96)'
 # Of the two ways of the augmentation.
 RESIZE = 'train_dataloader.dataset.pipeline.3.transforms'
@@ -92,8 +90,7 @@ def coco(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where a user has the authors' configs, outside of this repository."""
-    shutil.copytree(AUTHORS, tmp_path / 'configs')
-    return tmp_path
+    return write_tree(tmp_path / 'configs').parent
 
 
 def save_backbone(path: Path) -> None:
