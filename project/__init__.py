@@ -46,7 +46,13 @@ if can_register():
     add_location(
         (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS), 'project.models'
     )
-    for name in ('DATA_SAMPLERS', 'LOOPS', 'RUNNERS'):
+    for name in (
+        'DATA_SAMPLERS',
+        'HOOKS',
+        'LOG_PROCESSORS',
+        'LOOPS',
+        'RUNNERS',
+    ):
         registries = (
             getattr(package.registry, name) for package in (mmdet, mmengine)
         )

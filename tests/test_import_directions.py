@@ -45,6 +45,7 @@ ALLOWED = {
         'project.datasets',
         'project.preflight',
         'project.utils',
+        'project.version',
     },
     'project.evaluation': {'project.utils'},
     'project.preflight': {'project.utils'},

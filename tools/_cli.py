@@ -13,10 +13,15 @@ import os.path as osp
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mmengine.config import Config, DictAction
+# Said by the libraries about themselves; no user can act on them.
+warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
+warnings.filterwarnings('ignore', 'torch.meshgrid')
+
+from mmengine.config import Config, DictAction  # noqa: E402
 
 if TYPE_CHECKING:
     from project.engine import DETRRunner

@@ -120,7 +120,7 @@ val_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 
 max_epochs = 10
-train_cfg = dict(max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(max_epochs=max_epochs, val_interval=1)
 optim_wrapper = dict(
     optimizer=dict(lr=7e-4),  # 2e-4
     paramwise_cfg=dict(

@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from .hooks import TerminalHook
+from .log_processor import BriefLogProcessor
 from .runner import DETRRunner
 
-__all__ = ['DETRRunner']
+__all__ = ['BriefLogProcessor', 'DETRRunner', 'TerminalHook']

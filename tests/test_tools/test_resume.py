@@ -26,7 +26,7 @@ def test_resuming_gives_the_weights_of_never_having_stopped(
 
     result = run_tool(*command, '--resume', *options)
     assert result.returncode == 0, result.stderr
-    assert 'resumed epoch: 1, iter: 2' in result.stdout + result.stderr
+    assert 'resumed at iteration 2, epoch 1' in result.stdout
     expected_losses = read_losses(unbroken, rank=0)
     assert len(expected_losses) == 6
     # The third iteration was done twice.

@@ -8,9 +8,14 @@ line are answered at once, not after the seconds that importing torch takes.
 import argparse
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator
 
-from mmengine.config import DictAction
+# Said by the libraries about themselves; no user can act on them.
+warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
+warnings.filterwarnings('ignore', 'torch.meshgrid')
+
+from mmengine.config import DictAction  # noqa: E402
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

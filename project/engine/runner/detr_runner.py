@@ -2,6 +2,7 @@
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_distributed
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS
@@ -10,6 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from project.datasets.broken_images import name_broken_images
+from project.engine import summary
+from project.engine.hooks import TerminalHook
 from project.engine.runner.checkpoints import (
     check_checkpoint,
     check_resumable,
@@ -29,6 +32,11 @@ from project.engine.runner.pretrained import (
     check_pretrained,
     correct_file_names,
     leave_out_replaced,
+)
+from project.engine.terminal import (
+    QuietEvaluator,
+    prints_to_log,
+    quiet_terminal,
 )
 from project.preflight import check_data, check_model
 from project.preflight.variables import (
@@ -79,6 +87,41 @@ class DETRRunner(Runner):
         for change in changes:
             runner.logger.warning(change)
         return runner
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Build the logger, whose details go to its file alone.
+
+        Args:
+            *args, **kwargs: As in mmengine's ``Runner``.
+
+        Returns:
+            MMLogger: The logger.
+        """
+        logger = super().build_logger(*args, **kwargs)
+        quiet_terminal(logger)
+        return logger
+
+    def register_hooks(self, *args, **kwargs) -> None:
+        """Register the hooks of the config, and those of every training.
+
+        Args:
+            *args, **kwargs: As in mmengine's ``Runner``.
+        """
+        super().register_hooks(*args, **kwargs)
+        self.register_hook(TerminalHook())
+
+    @staticmethod
+    def build_dataloader(*args, **kwargs) -> DataLoader:
+        """Build a dataloader; what its dataset prints goes to the log file.
+
+        Args:
+            *args, **kwargs: As in mmengine's ``Runner``.
+
+        Returns:
+            DataLoader: The dataloader.
+        """
+        with prints_to_log():
+            return Runner.build_dataloader(*args, **kwargs)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group and prepare the environment.
@@ -149,14 +192,19 @@ class DETRRunner(Runner):
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
         """Build the metrics, for annotations without ``iscrowd`` as well.
 
+        What pycocotools prints goes to the log file.
+
         Args:
             evaluator (dict | list | Evaluator): As in mmengine.
 
         Returns:
             Evaluator: The evaluator.
         """
-        built = super().build_evaluator(evaluator)
+        with prints_to_log():
+            built = super().build_evaluator(evaluator)
         complete_annotations(built)
+        if type(built) is Evaluator:
+            built = QuietEvaluator(built.metrics)
         return built
 
     def train(self) -> nn.Module:
@@ -199,6 +247,12 @@ class DETRRunner(Runner):
         self._check_data('test')
         raise_together(self._check_weights)
         return super().test()
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Log the environment, its essence on the terminal, too."""
+        super()._log_env(env_cfg)
+        for line in summary.environment(self):
+            self.logger.info(line)
 
     def _tell_other_batch(self) -> None:
         """Warn if a schedule of iterations was made for another batch."""

@@ -1,0 +1,46 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import re
+import resource
+
+from mmengine.registry import LOG_PROCESSORS
+from mmengine.runner import LogProcessor, Runner
+from torch.cuda import is_available as has_cuda
+
+# Of all decoder layers, query groups and stages: neither the total nor those
+# of the last layer.
+_FURTHER_LOSS = re.compile(r'(.*/)?(?!loss)[^/]*loss')
+
+
+@LOG_PROCESSORS.register_module()
+class BriefLogProcessor(LogProcessor):
+    """mmengine's log processor with lines that fit on a screen.
+
+    A line shows the total loss and the terms of the last decoder layer; the
+    scalars on disk keep those of all layers, query groups and stages. Without
+    a GPU the memory is the peak of the process, in MiB.
+    """
+
+    def get_log_after_iter(
+        self, runner: Runner, batch_idx: int, mode: str
+    ) -> tuple[dict, str]:
+        """Describe an iteration.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch in its loop.
+            mode (str): ``train``, ``val`` or ``test``.
+
+        Returns:
+            tuple[dict, str]: All scalars, and the line.
+        """
+        scalars, line = super().get_log_after_iter(runner, batch_idx, mode)
+        items = [
+            item
+            for item in line.rstrip().split('  ')
+            if not _FURTHER_LOSS.match(item.partition(':')[0])
+        ]
+        if mode == 'train' and 'memory' not in scalars and not has_cuda():
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            scalars['memory'] = usage.ru_maxrss // 1024
+            items.append(f'memory: {scalars["memory"]}')
+        return scalars, '  '.join(items)

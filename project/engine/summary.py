@@ -1,0 +1,222 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Tells in a few lines what is about to run."""
+
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import mmcv
+import mmdet
+import mmengine
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.model import is_model_wrapper
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from project.version import __version__
+
+_MAX_COUNTED = 20_000  # images whose objects are counted
+_NUM_CLASSES_SHOWN = 6
+
+
+def environment(runner: Runner) -> list[str]:
+    """Describe versions, devices and processes in three lines.
+
+    Args:
+        runner (Runner): With its process group.
+
+    Returns:
+        list[str]: The lines.
+    """
+    packages = dict(
+        mmdetr=__version__,
+        mmdet=mmdet.__version__,
+        mmcv=mmcv.__version__,
+        mmengine=mmengine.__version__,
+    )
+    versions = ', '.join(f'{name} {v}' for name, v in packages.items())
+    python = f'Python {platform.python_version()}'
+    numpy = f'numpy {metadata.version("numpy")}'
+    if torch.cuda.is_available():
+        device = f'{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}'
+    else:
+        device = f'CPU, {_plural(torch.get_num_threads(), "thread")}'
+    processes = _plural(runner.world_size, 'process', 'processes')
+    return [
+        f'Environment  {versions}',
+        f'             {python}, torch {torch.__version__}, {numpy}',
+        f'             {processes} on {device}; seed {runner.seed}',
+    ]
+
+
+def _plural(count: int, noun: str, plural: str | None = None) -> str:
+    """Count things."""
+    return f'{count:,} {noun if count == 1 else plural or f"{noun}s"}'
+
+
+def data(runner: Runner) -> list[str]:
+    """Describe the datasets of a training in a table.
+
+    Args:
+        runner (Runner): With its loops built.
+
+    Returns:
+        list[str]: A heading, and a line for each split.
+    """
+    rows = [('Data', 'images', 'objects', 'batch', 'classes')]
+    loaders = [('training', runner.train_dataloader)]
+    if runner.val_loop is not None:
+        loaders.append(('validation', runner.val_dataloader))
+    rows += [(name, *_counts(loader)) for name, loader in loaders]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        f'{row[0]:{widths[0]}}  '
+        + '  '.join(
+            f'{cell:>{width}}'
+            for cell, width in zip(row[1:-1], widths[1:-1], strict=True)
+        )
+        + f'  {row[-1]}'
+        for row in rows
+    ]
+
+
+def _counts(loader: DataLoader) -> tuple[str, str, str, str]:
+    """Images, objects, images of a batch and names of the classes."""
+    dataset = loader.dataset
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
+    shown = ', '.join(classes[:_NUM_CLASSES_SHOWN])
+    if len(classes) > _NUM_CLASSES_SHOWN:
+        shown += ', ...'
+    return (
+        f'{len(dataset):,}',
+        _num_objects(dataset),
+        str(loader.batch_sampler.batch_size),
+        f'{len(classes)}: {shown}' if classes else '',
+    )
+
+
+def _num_objects(dataset: Any) -> str:
+    """Count what is trained on or found, where that takes no while."""
+    if len(dataset) > _MAX_COUNTED or not hasattr(dataset, 'get_data_info'):
+        return '-'
+    return f'{sum(map(_kept_objects, _infos(dataset))):,}'
+
+
+def _infos(dataset: BaseDataset) -> Iterator[dict]:
+    """What a dataset knows of each of its images."""
+    for index in range(len(dataset)):
+        yield dataset.get_data_info(index)
+
+
+def _kept_objects(info: Mapping[str, Any]) -> int:
+    """Objects of an image without crowds."""
+    instances = info.get('instances') or ()
+    return sum(not item.get('ignore_flag') for item in instances)
+
+
+def model(runner: Runner) -> list[str]:
+    """Describe a detector in three lines.
+
+    Args:
+        runner (Runner): With its model built.
+
+    Returns:
+        list[str]: The lines.
+    """
+    detector = runner.model
+    while is_model_wrapper(detector):
+        detector = detector.module
+    backbone = getattr(detector, 'backbone', None)
+    on = f' on {type(backbone).__name__}' if backbone is not None else ''
+    return [
+        f'Model        {type(detector).__name__}{on}',
+        f'             {_sizes(detector)}',
+        f'             {_start(runner)}',
+    ]
+
+
+def _sizes(detector: nn.Module) -> str:
+    """Parameters, queries, layers and classes."""
+    parameters = list(detector.parameters())
+    total = sum(p.numel() for p in parameters) / 1e6
+    trained = sum(p.numel() for p in parameters if p.requires_grad) / 1e6
+    parts = [f'{total:.1f} M parameters, {trained:.1f} M of them trained']
+    if isinstance(getattr(detector, 'num_queries', None), int):
+        parts.append(_plural(detector.num_queries, 'query', 'queries'))
+    for name in ('encoder', 'decoder'):
+        layers = getattr(getattr(detector, name, None), 'layers', None)
+        if layers is not None:
+            parts.append(_plural(len(layers), f'{name} layer'))
+    head = getattr(detector, 'bbox_head', None)
+    if isinstance(getattr(head, 'num_classes', None), int):
+        parts.append(_plural(head.num_classes, 'class', 'classes'))
+    return '; '.join(parts)
+
+
+def _start(runner: Runner) -> str:
+    """What the weights were at first."""
+    if runner._resume:
+        return f'resumed at iteration {runner.iter}, epoch {runner.epoch}'
+    if runner._load_from:
+        return f'starts from {runner._load_from}'
+    backbone = (runner.cfg.get('model') or {}).get('backbone') or {}
+    pretrained = (backbone.get('init_cfg') or {}).get('checkpoint')
+    if pretrained:
+        return f'starts from random weights, the backbone from {pretrained}'
+    return 'starts from random weights'
+
+
+def plan(runner: Runner) -> list[str]:
+    """Tell what is going to happen, and where it is written.
+
+    Args:
+        runner (Runner): About to train.
+
+    Returns:
+        list[str]: The lines.
+    """
+    loop = runner.train_loop
+    if isinstance(loop, IterBasedTrainLoop):
+        unit = 'iteration'
+        length = _plural(loop.max_iters, unit)
+    else:
+        steps = _plural(len(loop.dataloader), 'iteration')
+        length, unit = (
+            f'{_plural(loop.max_epochs, "epoch")} of {steps}',
+            'epoch',
+        )
+    batch = loop.dataloader.batch_sampler.batch_size * runner.world_size
+    length += f' of {_plural(batch, "image")}'
+    learning = f'{_optimizer(runner)}{_drops(runner.cfg.param_scheduler)}'
+    evaluation = ''
+    if runner.val_loop is not None:
+        evaluation = f'; evaluated every {_plural(loop.val_interval, unit)}'
+    return [
+        f'Training     {length}, {learning}{evaluation}',
+        f'             into {runner.work_dir}; all details in '
+        f'{runner.logger.log_file}',
+    ]
+
+
+def _optimizer(runner: Runner) -> str:
+    """Name of the optimizer and its learning rate."""
+    optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+    if optimizer is None:
+        return type(runner.optim_wrapper).__name__
+    rate = runner.cfg.optim_wrapper.optimizer.get('lr', 0)
+    return f'{type(optimizer).__name__}, lr {rate:g}'
+
+
+def _drops(schedulers: Any) -> str:
+    """When the learning rate changes by steps."""
+    if not isinstance(schedulers, Sequence):
+        schedulers = [schedulers]
+    found = [
+        ', '.join(map(str, scheduler['milestones']))
+        for scheduler in schedulers
+        if isinstance(scheduler, Mapping) and scheduler.get('milestones')
+    ]
+    return f', dropped after {"; ".join(found)}' if found else ''
