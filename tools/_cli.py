@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 # Said by the libraries about themselves; no user can act on them.
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
 warnings.filterwarnings('ignore', 'torch.meshgrid')
+warnings.filterwarnings('ignore', '.broadcast_buffers. is deprecated')
 
 from mmengine.config import Config, DictAction  # noqa: E402
 
