@@ -110,19 +110,6 @@ class DETRRunner(Runner):
         super().register_hooks(*args, **kwargs)
         self.register_hook(TerminalHook())
 
-    @staticmethod
-    def build_dataloader(*args, **kwargs) -> DataLoader:
-        """Build a dataloader; what its dataset prints goes to the log file.
-
-        Args:
-            *args, **kwargs: As in mmengine's ``Runner``.
-
-        Returns:
-            DataLoader: The dataloader.
-        """
-        with prints_to_log():
-            return Runner.build_dataloader(*args, **kwargs)
-
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group and prepare the environment.
 
@@ -184,7 +171,8 @@ class DETRRunner(Runner):
             DataLoader: The dataloader. In training it skips as many images
             as ``max_broken_images`` of the config says.
         """
-        built = super().build_dataloader(dataloader, seed, diff_rank_seed)
+        with prints_to_log():  # of pycocotools
+            built = super().build_dataloader(dataloader, seed, diff_rank_seed)
         max_broken = self.cfg.get('max_broken_images') or 0
         name_broken_images(built.dataset, max_broken)
         return built
