@@ -55,8 +55,9 @@ def toy_config(
         dict(
             data_root=str(data_root),
             work_dir=str(work_dir),
-            # mmengine names its global objects by the second otherwise.
+            # mmengine's global objects would be those of an earlier test.
             experiment_name=uuid.uuid4().hex,
+            visualizer=dict(name=uuid.uuid4().hex),
             **{key.replace('__', '.'): val for key, val in options.items()},
         )
     )
