@@ -23,6 +23,9 @@ For several machines run the same command on each, with these variables:
   MASTER_ADDR  name or address of machine 0
   PORT         a port that is free on machine 0 (default: 29500; for one
                machine: any free port)
+  TIMEOUT      how many seconds machines wait for each other (default: 600)
+
+SIGTERM and SIGUSR1 are passed on: a training saves a checkpoint and ends.
 """
 POSITIONALS = {
     'train': ('config', 'gpus', 'work_dir'),
@@ -38,7 +41,12 @@ HELP = {
 
 def parse_args() -> argparse.Namespace:
     """Read the command line, of which the first word names the task."""
-    task = sys.argv[1]
+    first = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    first.add_argument('task', choices=POSITIONALS, help='which script')
+    task = first.parse_args(sys.argv[1:2]).task
     names = POSITIONALS[task]
     parser = argparse.ArgumentParser(
         prog=f'./dist_{task}.sh',
@@ -103,6 +111,12 @@ def rendezvous() -> list[str]:
         )
     if num_nodes == '1' and 'PORT' not in env:
         return ['--standalone']  # asks the system for a free port
+    timeout = env.get('TIMEOUT', '600')
+    if not timeout.isdecimal() or not int(timeout):
+        sys.exit(
+            f'Error: TIMEOUT is {timeout!r}; expected how many seconds '
+            'machines wait for each other.'
+        )
     missing = [
         name
         for name in ('NODE_RANK', 'MASTER_ADDR')
@@ -119,7 +133,29 @@ def rendezvous() -> list[str]:
         f'--node-rank={env.get("NODE_RANK", "0")}',
         f'--master-addr={env.get("MASTER_ADDR", "127.0.0.1")}',
         f'--master-port={env.get("PORT", "29500")}',
+        f'--rdzv-conf=timeout={timeout}',
     ]
+
+
+def wait_for_machines() -> None:
+    """Say who is waited for, and wait for machine 0."""
+    from project.utils.errors import UserError
+    from project.utils.rendezvous import tell, wait_for_master
+
+    env = os.environ
+    address = env.get('MASTER_ADDR', '127.0.0.1')
+    port, timeout = env.get('PORT', '29500'), int(env.get('TIMEOUT', '600'))
+    if env.get('NODE_RANK', '0') == '0':
+        others = int(env['NNODES']) - 1
+        tell(
+            f'Waiting at {address}:{port} for {others} other '
+            f'machine{"s" if others > 1 else ""} for up to {timeout} s.'
+        )
+        return
+    try:
+        wait_for_master(address, port, timeout)
+    except UserError as error:
+        sys.exit(f'Error: {error}')
 
 
 def prepare_processes(num_processes: int) -> None:
@@ -151,7 +187,8 @@ def run_processes(
     """Run a command in several processes and wait for them.
 
     All are ended when one of them fails, or when this process is
-    interrupted or asked to end.
+    interrupted or asked to end. They get the signal that came here, and 30
+    seconds to save.
 
     Args:
         num_processes (int): How many to run on this machine.
@@ -168,6 +205,12 @@ def run_processes(
         ChildFailedError,
     )
 
+    def pass_on(number: int, frame: object) -> None:
+        """Do with a signal what torchrun does with those it knows."""
+        name = signal.Signals(number)
+        raise SignalException(f'{name.name} has come', sigval=name)
+
+    signal.signal(signal.SIGUSR1, pass_on)
     # torchrun's own words; the processes say themselves what went wrong.
     logging.disable()
     options = [*rendezvous_options, f'--nproc-per-node={num_processes}']
@@ -201,6 +244,8 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, *command])
     options = rendezvous()
     prepare_processes(args.gpus)
+    if os.environ.get('NNODES', '1') != '1':
+        wait_for_machines()
     command += ['--launcher', 'pytorch']
     sys.exit(run_processes(args.gpus, options, command))
 

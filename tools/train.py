@@ -40,7 +40,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--overwrite',
         action='store_true',
-        help='train into a work_dir with the checkpoints of another config',
+        help='train into a work_dir that holds the checkpoints of another '
+        'training, over them',
     )
     add_shared_arguments(parser)
     args = parser.parse_args()
@@ -74,6 +75,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 f'{args.config}.'
             )
         cfg.auto_scale_lr.enable = True
+    if args.overwrite:
+        cfg.overwrite = True
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -82,7 +85,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 def check_work_dir(cfg: Config) -> None:
     """Refuse to write over the checkpoints of another config.
 
-    Training a config again into its own folder starts anew, as in mmdet.
+    It is told at once; the runner looks at the rest before it trains.
 
     Args:
         cfg (Config): The config.

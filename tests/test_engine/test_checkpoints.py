@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from project.engine.runner.checkpoints import (
     check_checkpoint,
     check_resumable,
-    find_last_checkpoint,
 )
 from project.utils.errors import UserError
 
@@ -198,16 +197,6 @@ def test_the_state_of_a_training_can_be_resumed_from(path: Path) -> None:
     parts = ('meta', 'message_hub', 'optimizer')
     save(path, dict(state_dict=weights(), **{part: {} for part in parts}))
     check_resumable(str(path))
-
-
-def test_last_checkpoint(path: Path) -> None:
-    marker = path.parent / 'last_checkpoint'
-    assert find_last_checkpoint(str(path.parent)) is None
-    marker.write_text(str(path))
-    with pytest.raises(UserError, match='does not exist'):
-        find_last_checkpoint(str(path.parent))
-    path.touch()
-    assert find_last_checkpoint(str(path.parent)) == str(path)
 
 
 def test_what_was_saved_twice_is_no_difference(path: Path) -> None:

@@ -28,6 +28,7 @@ def make_runner(toy_data: Path, tmp_path: Path) -> Any:
     """Builds a runner of the toy config."""
 
     def make(data_root: Path = toy_data, **options: Any) -> DETRRunner:
+        options.setdefault('overwrite', True)  # tests train more than once
         return RUNNERS.build(toy_config(data_root, tmp_path, **options))
 
     return make

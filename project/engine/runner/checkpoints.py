@@ -1,7 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Compares a checkpoint with the model that is to take its weights."""
 
-import os.path as osp
 import re
 import shlex
 from collections.abc import Mapping
@@ -25,31 +24,6 @@ mmengine does not miss it either."""
 _NUM_NAMES_SHOWN = 3
 
 Shape = tuple[int, ...]
-
-
-def find_last_checkpoint(work_dir: str) -> str | None:
-    """Find where ``resume`` without a path goes on.
-
-    Args:
-        work_dir (str): Where an earlier training wrote.
-
-    Returns:
-        str | None: The last checkpoint; None if there was no training.
-
-    Raises:
-        UserError: If the last checkpoint has gone.
-    """
-    marker = osp.join(work_dir, 'last_checkpoint')
-    if not osp.isfile(marker):
-        return None
-    with open(marker, encoding='utf-8') as file:
-        path = file.read().strip()
-    if not osp.isfile(path):
-        raise UserError(
-            f'{marker} names {path!r} as the checkpoint to resume from, which '
-            'does not exist; name another one with --resume FILE.'
-        )
-    return path
 
 
 def check_checkpoint(

@@ -6,7 +6,6 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -16,7 +15,6 @@ from project.engine.hooks import TerminalHook
 from project.engine.runner.checkpoints import (
     check_checkpoint,
     check_resumable,
-    find_last_checkpoint,
     loaded_weights,
 )
 from project.engine.runner.distributed import (
@@ -24,9 +22,11 @@ from project.engine.runner.distributed import (
     has_accelerator,
     init_cpu_group,
     is_first_of_machine,
+    others_waited_for,
     raise_together,
     set_rank_variables,
 )
+from project.engine.runner.durable_runner import DurableRunner
 from project.engine.runner.ground_truth import complete_annotations
 from project.engine.runner.pretrained import (
     check_pretrained,
@@ -49,10 +49,11 @@ from project.utils.errors import UserError
 # NOTE mmdet's tools/train.py asks mmengine's registry, which does not look
 # into those of the packages; mmdet's own registry finds it here as well.
 @RUNNERS.register_module()
-class DETRRunner(Runner):
+class DETRRunner(DurableRunner):
     """mmengine's Runner for configs with ``data_root`` and ``classes``.
 
-    Differs from its parent in three ways, and in none where a training
+    Loses nothing that is there or was trained (:class:`DurableRunner`).
+    Differs from mmengine's in three more ways, and in none where a training
     goes well on GPUs with a complete config:
 
     - The variables ``data_root`` and ``classes`` hold everywhere (see
@@ -123,9 +124,12 @@ class DETRRunner(Runner):
         if self.distributed and not is_distributed():
             set_rank_variables(self.launcher)
             check_local_device()
-            if not has_accelerator():
-                init_cpu_group(env_cfg.get('dist_cfg', {}))
-        super().setup_env(env_cfg)
+            with others_waited_for(self.launcher):
+                if not has_accelerator():
+                    init_cpu_group(env_cfg.get('dist_cfg', {}))
+                super().setup_env(env_cfg)
+        else:
+            super().setup_env(env_cfg)
 
     def wrap_model(
         self, model_wrapper_cfg: dict | None, model: nn.Module
@@ -205,10 +209,12 @@ class DETRRunner(Runner):
             UserError: If data, checkpoint or device cannot work.
         """
         self._check_precision()
-        self._check_data('train', 'val')
-        raise_together(self._check_start)
-        self._tell_other_batch()
-        return super().train()
+        with self.training_in_work_dir():
+            self.find_resumed()
+            self._check_data('train', 'val')
+            raise_together(self._check_start)
+            self._tell_other_batch()
+            return super().train()
 
     def val(self) -> dict:
         """Check, then validate.
@@ -280,11 +286,8 @@ class DETRRunner(Runner):
 
     def _check_start(self) -> None:
         """Raise unless the training can start or go on from its weights."""
-        path = self._load_from
-        if self._resume:
-            path = path or find_last_checkpoint(self.work_dir)
-        if path is not None:
-            self._check_loaded(path)
+        if self._load_from is not None:
+            self._check_loaded(self._load_from)
             return
         check_pretrained(self.cfg, self._bare_model())
         if self._resume:

@@ -5,8 +5,9 @@ import datetime
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from mmengine.device import (
@@ -15,10 +16,22 @@ from mmengine.device import (
     is_musa_available,
     is_npu_available,
 )
-from mmengine.dist import all_gather_object, is_distributed
+from mmengine.dist import (
+    all_gather_object,
+    broadcast_object_list,
+    is_distributed,
+    is_main_process,
+)
 from torch import distributed as torch_dist
 
 from project.utils.errors import UserError
+from project.utils.rendezvous import (
+    timeout_of_environment,
+    told_if_slow,
+    wait_for_master,
+)
+
+_Decision = TypeVar('_Decision')
 
 # What each launcher tells its processes: rank, their number and the rank
 # among those of one machine.
@@ -96,6 +109,30 @@ def _master_address(launcher: str) -> str:
     )
 
 
+@contextmanager
+def others_waited_for(launcher: str) -> Iterator[None]:
+    """Say who is waited for while the processes of a job meet.
+
+    torchrun has let them meet before it starts them.
+
+    Args:
+        launcher (str): As for :func:`set_rank_variables`, which goes before.
+
+    Raises:
+        UserError: If the first process does not answer.
+    """
+    env = os.environ
+    address, port = env['MASTER_ADDR'], env['MASTER_PORT']
+    if launcher != 'pytorch' and env['RANK'] != '0':
+        wait_for_master(address, port, timeout_of_environment())
+    others = int(env['WORLD_SIZE']) - 1
+    with told_if_slow(
+        f'Process {env["RANK"]} waits at {address}:{port} for the {others} '
+        'others.'
+    ):
+        yield
+
+
 def is_first_of_machine() -> bool:
     """Tell whether no other process of this machine has a lower rank."""
     return not is_distributed() or int(os.environ['LOCAL_RANK']) == 0
@@ -154,3 +191,26 @@ def raise_together(check: Callable[[], None]) -> None:
     for found in all_gather_object(sentence):
         if found is not None:
             raise UserError(found)
+
+
+def decide_together(decide: Callable[[], _Decision]) -> _Decision:
+    """Have the first process decide for all.
+
+    Args:
+        decide (Callable): Is called by the process of rank 0.
+
+    Returns:
+        Any: What it returned, on each process.
+
+    Raises:
+        UserError: If it raised one, on each process.
+    """
+    decision: list[Any] = [None]
+
+    def run() -> None:
+        if is_main_process():
+            decision[0] = decide()
+
+    raise_together(run)
+    broadcast_object_list(decision)
+    return decision[0]

@@ -1,0 +1,271 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Keeps what lies in a work dir from being lost to a training."""
+
+import json
+import math
+import os
+import os.path as osp
+import shutil
+import socket
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Iterable
+from contextlib import suppress
+
+from mmengine.logging import MessageHub
+
+from project.engine.runner.last_checkpoint import MARKER, own_checkpoints
+from project.utils.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_LOCK = '.training.lock'
+_PATIENCE = 20
+"""Seconds in which a training that was asked to end has saved, as a rule."""
+_NUM_NAMES_SHOWN = 3
+
+
+def check_writable(folder: str, what: str) -> None:
+    """Raise unless files can be written into a folder, which is made.
+
+    Args:
+        folder (str): The folder.
+        what (str): How to call it.
+
+    Raises:
+        UserError: If it cannot be made or written to.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f'The {what} {folder} cannot be written to: {error.strerror}. '
+            'Name another one, or make it writable.'
+        ) from error
+
+
+def check_replaceable(work_dir: str) -> None:
+    """Raise if what each training writes anew cannot be written.
+
+    Args:
+        work_dir (str): An existing folder.
+
+    Raises:
+        UserError: If something that cannot be replaced is in the way.
+    """
+    marker = osp.join(work_dir, MARKER)
+    if osp.isdir(marker):
+        raise UserError(f'{marker} is in the way: it is a folder.')
+    if osp.exists(marker) and not os.access(marker, os.W_OK):
+        raise UserError(
+            f'{marker} cannot be written; make it writable, or train into '
+            'another folder.'
+        )
+
+
+def check_unused(work_dir: str, folder: str, templates: Iterable[str]) -> None:
+    """Refuse to write over the checkpoints of an earlier training.
+
+    Args:
+        work_dir (str): Where the training is going to write.
+        folder (str): Where it is going to write its checkpoints.
+        templates (Iterable[str]): How checkpoints are named.
+
+    Raises:
+        UserError: If there are some.
+    """
+    found = own_checkpoints(folder, templates)
+    if not found and osp.exists(osp.join(work_dir, MARKER)):
+        folder, found = work_dir, [MARKER]
+    if not found:
+        return
+    names = ', '.join(found[:_NUM_NAMES_SHOWN])
+    more = len(found) - _NUM_NAMES_SHOWN
+    raise UserError(
+        f'{folder} holds checkpoints of another training ({names}'
+        f'{f" and {more} more" if more > 0 else ""}): go on with it by '
+        '--resume, train into another folder, or write over them with '
+        '--overwrite (overwrite=True in the config).'
+    )
+
+
+def check_room(
+    folder: str, size: int, num_kept: int, num_there: int
+) -> str | None:
+    """Compare the free space with what a training is going to save.
+
+    Args:
+        folder (str): Where checkpoints go.
+        size (int): About the bytes of one.
+        num_kept (int): How many will be there at last.
+        num_there (int): How many of these are there.
+
+    Returns:
+        str | None: A warning, if not all of them will fit.
+
+    Raises:
+        UserError: If not even one does.
+    """
+    free = shutil.disk_usage(folder).free
+    # The new one is there before an old one is removed.
+    need = size * max(1, num_kept + 1 - num_there)
+    if free >= need:
+        return None
+    room = f'{folder} has {_readable(free)} of free space'
+    if free < size:
+        raise UserError(
+            f'{room} and a checkpoint of this model takes about '
+            f'{_readable(size)}; make room, or train into another folder.'
+        )
+    return (
+        f'{room}, and the checkpoints of this training will take about '
+        f'{_readable(need)}, {_readable(size)} each; '
+        'default_hooks.checkpoint.max_keep_ckpts limits how many are kept.'
+    )
+
+
+def _readable(size: float) -> str:
+    """Write a number of bytes with a fitting unit."""
+    step = min(3, int(math.log(max(size, 1), 1024)))
+    return f'{size / 1024**step:.3g} {("B", "KiB", "MiB", "GiB")[step]}'
+
+
+def forget_foreign_best(hub: MessageHub, folder: str) -> None:
+    """Look for the best checkpoints where a training goes on.
+
+    The message hub names them by absolute paths. Where the work dir has been
+    copied those are files of the original.
+
+    Args:
+        hub (MessageHub): As a checkpoint left it. Is changed.
+        folder (str): Where this training saves.
+    """
+    for key in list(hub.runtime_info):
+        path = hub.runtime_info[key]
+        is_path = key.startswith(('best_ckpt', 'last_ckpt'))
+        if not is_path or not isinstance(path, str):
+            continue
+        here = osp.join(folder, osp.basename(path))
+        if osp.exists(here):
+            hub.update_info(key, here)
+        elif osp.realpath(osp.dirname(path)) != osp.realpath(folder):
+            hub.runtime_info.pop(key)
+
+
+class WorkDirLock:
+    """Lets one training at a time write into a work dir.
+
+    It is a lock of the operating system on an open file, so it ends with the
+    process that holds it, however that ends. The file stays and means
+    nothing by itself. On NFS it holds between machines as well, where the
+    server offers locks; where a file system has none, nothing is locked.
+
+    Args:
+        work_dir (str): An existing folder.
+    """
+
+    def __init__(self, work_dir: str) -> None:
+        self._work_dir = work_dir
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, and wait a little for a training that is ending.
+
+        Raises:
+            UserError: If another training keeps the lock.
+        """
+        path = osp.join(self._work_dir, _LOCK)
+        descriptor = _open_lock(path)
+        deadline, is_told = time.monotonic() + _PATIENCE, False
+        while not _try_lock(descriptor):
+            if not is_told:
+                is_told = True
+                print(
+                    f'{self._work_dir} is in use by {_holder(path)}; waiting '
+                    f'for up to {_PATIENCE:g} s.',
+                    file=sys.stderr,
+                    flush=True,
+                )
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise UserError(
+                    f'{self._work_dir} is in use by {_holder(path)}; train '
+                    'into another folder, or end that training first.'
+                )
+            time.sleep(0.2)
+        _sign(descriptor)
+        self._descriptor = descriptor
+        _HELD.add(self)
+
+    def release(self) -> None:
+        """Give the lock back, or do nothing without it."""
+        descriptor, self._descriptor = self._descriptor, None
+        _HELD.discard(self)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+_HELD: 'weakref.WeakSet[WorkDirLock]' = weakref.WeakSet()
+
+
+def _release_in_child() -> None:
+    """Leave the locks to the parent: workers may live longer than it."""
+    for lock in list(_HELD):
+        lock.release()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_release_in_child)
+
+
+def _open_lock(path: str) -> int:
+    """Open the file of a lock, which may belong to another user."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the file of a lock who holds it."""
+    content = dict(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        since=time.strftime('%Y-%m-%d %H:%M:%S'),
+    )
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(content).encode())
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Take a lock if nobody has it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # the file system has no locks
+    return True
+
+
+def _holder(path: str) -> str:
+    """Say who has written last into a lock's file."""
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+        return (
+            f'another training (process {content["pid"]} on '
+            f'{content["host"]}, since {content["since"]})'
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return 'another training'
