@@ -154,6 +154,10 @@ def test_the_demo_runs_from_end_to_end(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert 'Average Precision' in result.stdout
+    lines = (result.stdout + result.stderr).splitlines()
+    progress = ('Epoch(', 'Saving checkpoint')
+    others = [x for x in lines if not any(word in x for word in progress)]
+    assert len(others) <= 60, '\n'.join(others)
     for name in ('detections.png', 'training.png'):
         path = tmp_path / 'demo' / name
         assert str(path) in result.stdout
