@@ -61,13 +61,11 @@ added = {name: after[name].__module__ for name in set(after) - set(before)}
 print(json.dumps([changed, added]))
 """
 COST = """
-import json, sys, time
+import json, sys
 import mmdet.datasets, mmdet.engine, mmdet.evaluation, mmdet.models
-before, start = set(sys.modules), time.perf_counter()
+before = set(sys.modules)
 import project
-seconds = time.perf_counter() - start
-added = {name.partition('.')[0] for name in set(sys.modules) - before}
-print(json.dumps([seconds, sorted(added)]))
+print(json.dumps(sorted(set(sys.modules) - before)))
 """
 TWICE = """
 import importlib, json
@@ -227,10 +225,12 @@ def test_importing_twice_is_harmless():
 
 
 def test_import_costs_little_beside_mmdet():
-    """Some of its own modules, and no further library."""
-    seconds, added = run_for_json(COST)
-    assert added == ['project']
-    assert seconds < 1.0
+    """Few of its own modules, and no further library."""
+    added = run_for_json(COST)
+    assert {name.partition('.')[0] for name in added} == {'project'}
+    # What is registered is imported when a registry is asked.
+    registered = re.compile(r'project\.(models|datasets|engine|evaluation)')
+    assert not [name for name in added if registered.match(name)]
 
 
 def test_ranges_of_setup_cfg_hold_the_tested_versions(wheel):

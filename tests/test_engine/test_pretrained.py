@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.model import Sequential
 from mmengine.registry import RUNNERS
 
@@ -48,6 +49,22 @@ def save_backbone(path: Path, runner: DETRRunner, **changes: Any) -> None:
 
 def conv1(runner: DETRRunner) -> torch.Tensor:
     return runner.model.backbone.conv1.weight.detach()
+
+
+class _StartedError(Exception):
+    """A training is about to take its first step."""
+
+
+class _StopAtTheStart(Hook):
+    def before_train(self, runner: DETRRunner) -> None:
+        raise _StartedError
+
+
+def begin(runner: DETRRunner) -> None:
+    """Do all that a training does before its first step."""
+    runner.register_hook(_StopAtTheStart(), priority='LOWEST')
+    with pytest.raises(_StartedError):
+        runner.train()
 
 
 def sentence(runner: DETRRunner) -> str:
@@ -92,8 +109,7 @@ def test_a_file_is_loaded(make_runner: Any, tmp_path: Path) -> None:
     runner = make_runner(path)
     save_backbone(path, runner)
     assert not (conv1(runner) == 0.25).all()
-    runner._check_start()
-    runner.model.init_weights()
+    begin(runner)
     assert (conv1(runner) == 0.25).all()
 
 
@@ -145,10 +161,12 @@ def test_a_prefix_leads_to_the_weights(
     path = tmp_path / 'detector.pth'
     runner = make_runner(path, **{'model.backbone.init_cfg.prefix': prefix})
     torch.save(dict(state_dict=runner.model.state_dict()), path)
-    runner._check_start()
+    expected = conv1(runner).clone()
+    begin(runner)
+    assert conv1(runner).equal(expected)
+    runner = make_runner(path, **{'model.backbone.init_cfg.prefix': prefix})
     torch.save(runner.model.backbone.state_dict(), path)
-    with pytest.raises(UserError, match=r"expected 'backbone\.conv1"):
-        runner._check_start()
+    assert "expected 'backbone.conv1" in sentence(runner)
 
 
 def test_what_converts_its_weights_is_left_alone(tmp_path: Path) -> None:
@@ -263,7 +281,7 @@ def test_a_file_that_is_there_stays(make_runner: Any, tmp_path: Path) -> None:
     save_backbone(start, runner)
     save_detector(path, runner)
     runner = make_runner(start, load_from=str(path))
-    runner._check_start()
+    begin(runner)
     assert runner.model.backbone.init_cfg.checkpoint == str(start)
     assert 'was to start' not in log_of(tmp_path / 'run')
 
@@ -343,6 +361,8 @@ def test_a_run_goes_without_tensorboard(
     runner = make_runner(
         tmp_path / 'unread.pth', **{'visualizer.vis_backends': backends}
     )
-    assert list(runner.visualizer._vis_backends) == ['LocalVisBackend']
+    for backend in backends:
+        found = runner.visualizer.get_backend(backend['type'])
+        assert (found is None) == (backend['type'] != 'LocalVisBackend')
     (log,) = (tmp_path / 'run').glob('*/*.log')
     assert 'pip install tensorboard' in log.read_text()

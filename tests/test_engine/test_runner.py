@@ -162,7 +162,6 @@ def test_checkpoint_is_checked_behind_test_time_augmentation(
     cfg.model = dict(type='DetTTAModel', module=cfg.model, tta_cfg=dict())
     cfg.load_from = str(checkpoint.with_name('no.pth'))
     wrapped = RUNNERS.build(cfg)
-    assert type(wrapped._bare_model()).__name__ == 'HDETR'
     with pytest.raises(UserError, match=r'no\.pth does not exist'):
         wrapped.test()
 

@@ -27,7 +27,6 @@ from tests.helpers.training import (
 
 TRAIN = 'dist_train.sh'
 TEST = 'dist_test.sh'
-FAST = 2.0  # seconds in which a mistake on the command line is answered
 
 
 @pytest.fixture(scope='module')
@@ -75,10 +74,12 @@ def test_the_number_of_gpus_is_a_number(gpus: str) -> None:
         ('tools/test.py', 'no/config.py', 'x.pth'),
     ],
 )
-def test_wrong_config_path_is_answered_at_once(command: list[str]) -> None:
-    start = time.monotonic()
-    result = run_tool(*command)
-    assert time.monotonic() - start < FAST
+def test_wrong_config_path_is_answered_at_once(
+    command: list[str], tmp_path: Path
+) -> None:
+    """Without importing torch, which takes seconds."""
+    (tmp_path / 'torch.py').write_text('raise SystemExit("torch imported")')
+    result = run_tool(*command, env=dict(PYTHONPATH=str(tmp_path)))
     assert_one_sentence(result, 'The config no/config.py does not exist')
 
 
