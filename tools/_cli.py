@@ -22,6 +22,7 @@ warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
 warnings.filterwarnings('ignore', 'torch.meshgrid')
 warnings.filterwarnings('ignore', '.broadcast_buffers. is deprecated')
 
+from _types import out_folder, override  # noqa: E402
 from mmengine.config import Config, DictAction  # noqa: E402
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         '--work-dir',
+        type=out_folder,
         help='folder for logs, checkpoints and metrics '
         '(default: work_dirs/<name of the config>)',
     )
@@ -72,7 +74,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        type=_key_value,
+        type=override,
         action=DictAction,
         metavar='KEY=VALUE',
         help='override settings of the config, for example data_root=FOLDER '
@@ -84,13 +86,6 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='show where a mistake was found, not only what it is',
     )
-
-
-def _key_value(text: str) -> str:
-    """Refuse an override that DictAction would fail on."""
-    if '=' not in text:
-        raise argparse.ArgumentTypeError(f'expected KEY=VALUE, got {text!r}')
-    return text
 
 
 def join_job(args: argparse.Namespace) -> None:

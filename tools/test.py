@@ -3,6 +3,7 @@
 
 import argparse
 import copy
+import os.path as osp
 
 from _cli import (
     add_shared_arguments,
@@ -12,6 +13,7 @@ from _cli import (
     require_file,
     user_errors,
 )
+from _types import argument_errors, number_between, out_file, out_folder
 from mmengine.config import Config, ConfigDict
 
 
@@ -22,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         '--out',
+        type=out_file,
         metavar='FILE.pkl',
         help='write the detections, for the analysis tools of mmdet',
     )
@@ -35,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--wait-time',
-        type=float,
+        type=number_between(0, float('inf')),
         default=2,
         help='how long --show waits for a key, in seconds',
     )
@@ -46,6 +49,9 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must end in .pkl or .pickle, got {args.out!r}')
+    if args.show_dir and osp.isabs(args.show_dir):
+        with argument_errors(parser):
+            out_folder(args.show_dir)
     join_job(args)
     require_file(args.config, 'config')
     require_file(args.checkpoint, 'checkpoint')

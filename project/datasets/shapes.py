@@ -8,6 +8,7 @@ are made. Boxes and masks cover what is visible of an object.
 """
 
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ SPLITS = ('train', 'val')
 MARKER = 'shapes.json'
 """File that tells how a folder was made, and that it was made here."""
 
+_IMAGE_NAME = re.compile(r'\d{6,8}\.png')
 _VERSION = 3  # raise it when anything is drawn or written differently
 _RANGES = {
     'train': (1, 10_000_000),
@@ -78,9 +80,19 @@ def make_shapes(root: Path | str, spec: ShapesSpec) -> bool:
         True if the dataset was written, False if it was there already.
 
     Raises:
-        UserError: If ``root`` holds anything that was not made here.
+        UserError: If ``root`` holds anything that was not made here, or
+            cannot be written.
     """
-    root = Path(root)
+    try:
+        return _make_shapes(Path(root), spec)
+    except OSError as error:
+        raise UserError(
+            f'{error.filename or root} cannot be written: {error.strerror}.'
+        ) from error
+
+
+def _make_shapes(root: Path, spec: ShapesSpec) -> bool:
+    """Write a dataset unless it is there."""
     marker = {'version': _VERSION, **asdict(spec)}
     if _read_marker(root) == marker:
         return False
@@ -111,14 +123,32 @@ def _refuse_foreign(root: Path) -> None:
         return
     if not root.is_dir():
         raise UserError(f'{root} is in the way: it is not a folder.')
-    names = {entry.name for entry in root.iterdir()}
-    strangers = sorted(names - {MARKER, 'annotations', *SPLITS})
-    if names and (MARKER not in names or strangers):
-        found = strangers[0] if strangers else f'no {MARKER}'
+    is_empty = not any(root.iterdir())
+    stranger = _first_stranger(root)
+    if not is_empty and (stranger or not (root / MARKER).is_file()):
+        found = stranger or f'no {MARKER}'
         raise UserError(
             f'{root} was not made by the shapes generator (it has {found}), '
             f'so it is left alone: name another folder or remove it.'
         )
+
+
+def _first_stranger(root: Path) -> str | None:
+    """Find something that the generator does not write, by its path."""
+    annotations = {f'{split}.json' for split in SPLITS}
+    for entry in sorted(root.rglob('*')):
+        name = entry.relative_to(root)
+        if entry.is_dir() and not entry.is_symlink():
+            is_own = str(name) in {'annotations', *SPLITS}
+        elif len(name.parts) == 2 and name.parts[0] in SPLITS:
+            is_own = bool(_IMAGE_NAME.fullmatch(name.parts[1]))
+        else:
+            is_own = str(name) == MARKER or (
+                name.parts[0] == 'annotations' and name.name in annotations
+            )
+        if not is_own:
+            return str(name)
+    return None
 
 
 def _remove_own(root: Path) -> None:

@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,8 +69,7 @@ def read_curves(work_dir: Path | str) -> TrainingCurves:
     """
     curves = TrainingCurves()
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        lines = path.read_text(encoding='utf-8').splitlines()
-        entries = [json.loads(line) for line in lines]
+        entries = _entries(path)
         trained = [entry for entry in entries if 'loss' in entry]
         if trained:
             _drop_after(curves, _last_step_before(curves, trained[0]['step']))
@@ -80,6 +80,18 @@ def read_curves(work_dir: Path | str) -> TrainingCurves:
             'TIMESTAMP/vis_data/scalars.json in it, as train.py writes it.'
         )
     return curves
+
+
+def _entries(path: Path) -> list[dict]:
+    """Read a log, of which a training that was killed may cut a line off."""
+    entries = []
+    text = path.read_text(encoding='utf-8', errors='replace')
+    for line in text.splitlines():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                entries.append(entry)
+    return entries
 
 
 def _last_step_before(curves: TrainingCurves, step: int) -> int:

@@ -210,6 +210,31 @@ def test_a_folder_of_others_is_left_alone(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / 'data.partial').exists()
 
 
+@pytest.mark.parametrize(
+    'name',
+    ['train/mine.jpg', 'val/notes/a.txt', 'annotations/own.json', 'train/1'],
+)
+def test_a_users_files_among_the_images_are_left_alone(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / 'data'
+    make_shapes(folder, ShapesSpec(2, 1, size=32))
+    own = folder / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text('years of work')
+    before = _contents(folder)
+    with pytest.raises(UserError, match=f'it has {name.partition(".")[0]}|no'):
+        make_shapes(folder, ShapesSpec(1, 1, size=32))
+    assert _contents(folder) == before
+    assert [p.name for p in tmp_path.iterdir()] == ['data']
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('x')
+    with pytest.raises(UserError, match=r'file.* cannot be written: Not a d'):
+        make_shapes(tmp_path / 'file' / 'data', ShapesSpec(1, 1, size=32))
+
+
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / 'data').write_text('x')
     with pytest.raises(UserError, match='data is in the way'):

@@ -10,12 +10,38 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 # Said by the libraries about themselves; no user can act on them.
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
 warnings.filterwarnings('ignore', 'torch.meshgrid')
 
 from mmengine.config import DictAction  # noqa: E402
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from _types import (  # noqa: E402
+    count,
+    device,
+    number_between,
+    out_file,
+    out_folder,
+    override,
+    positive_int,
+)
+
+__all__ = [
+    'add_benchmark_arguments',
+    'add_config_options',
+    'add_model_arguments',
+    'count',
+    'device',
+    'number_between',
+    'out_file',
+    'out_folder',
+    'positive_int',
+    'user_errors',
+]
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +53,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         '--device',
+        type=device,
         help='where models run (default: cuda where there is a GPU, else cpu)',
     )
     add_config_options(parser)
@@ -41,6 +68,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
+        type=override,
         action=DictAction,
         metavar='KEY=VALUE',
         help='override settings of each config',
@@ -84,23 +112,6 @@ def add_benchmark_arguments(
         help='CPU threads of torch',
     )
     add_model_arguments(parser)
-
-
-def positive_int(text: str) -> int:
-    """Read a number of a command line, for ``argparse``.
-
-    Args:
-        text (str): What was typed.
-
-    Returns:
-        int: The number.
-
-    Raises:
-        ArgumentTypeError: If it is no whole number above 0.
-    """
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f'{text!r} is no number above 0')
-    return int(text)
 
 
 @contextlib.contextmanager

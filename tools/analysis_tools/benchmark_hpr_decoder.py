@@ -15,18 +15,22 @@ from pathlib import Path
 from statistics import median
 from time import process_time
 
+from _arguments import count, positive_int
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--img-shape', type=int, nargs=2, default=[256, 320])
-    parser.add_argument('--batch-size', type=int, default=1)
-    parser.add_argument('--queries', type=int, default=300)
-    parser.add_argument('--dn-groups', type=int, default=10)
-    parser.add_argument('--dn-group-size', type=int, default=20)
-    parser.add_argument('--layers', type=int, default=6)
-    parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument(
+        '--img-shape', type=positive_int, nargs=2, default=[256, 320]
+    )
+    parser.add_argument('--batch-size', type=positive_int, default=1)
+    parser.add_argument('--queries', type=positive_int, default=300)
+    parser.add_argument('--dn-groups', type=count, default=10)
+    parser.add_argument('--dn-group-size', type=count, default=20)
+    parser.add_argument('--layers', type=positive_int, default=6)
+    parser.add_argument('--repeats', type=positive_int, default=3)
+    parser.add_argument('--threads', type=positive_int, default=1)
     return parser.parse_args()
 
 

@@ -8,20 +8,24 @@ that the ratio holds on a busy machine; the seconds do not.
 import argparse
 from functools import partial
 
+from _arguments import count, device, positive_int
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--gts', type=int, nargs='+', default=[20, 40, 60])
-    parser.add_argument('--batch-size', type=int, default=2)
-    parser.add_argument('--queries', type=int, nargs=2, default=[300, 1500])
-    parser.add_argument('--tokens', type=int, default=22223)
-    parser.add_argument('--layers', type=int, default=6)
-    parser.add_argument('--classes', type=int, default=91)
-    parser.add_argument('--copies', type=int, default=6)
-    parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--gts', type=count, nargs='+', default=[20, 40, 60])
+    parser.add_argument('--batch-size', type=positive_int, default=2)
+    parser.add_argument(
+        '--queries', type=positive_int, nargs=2, default=[300, 1500]
+    )
+    parser.add_argument('--tokens', type=positive_int, default=22223)
+    parser.add_argument('--layers', type=positive_int, default=6)
+    parser.add_argument('--classes', type=positive_int, default=91)
+    parser.add_argument('--copies', type=positive_int, default=6)
+    parser.add_argument('--repeats', type=positive_int, default=5)
+    parser.add_argument('--threads', type=positive_int, default=1)
+    parser.add_argument('--device', type=device, default='cpu')
     return parser.parse_args()
 
 

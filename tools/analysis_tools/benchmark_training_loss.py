@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from functools import partial
 from statistics import median
 
-from _arguments import add_benchmark_arguments, positive_int, user_errors
+from _arguments import (
+    add_benchmark_arguments,
+    count,
+    positive_int,
+    user_errors,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,7 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--batch-size', type=positive_int, default=2, help='images'
     )
     parser.add_argument(
-        '--gts', type=int, default=20, help='objects of each image'
+        '--gts', type=count, default=20, help='objects of each image'
     )
     return parser.parse_args(argv)
 

@@ -10,7 +10,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from _arguments import add_config_options, positive_int, user_errors
+from _arguments import (
+    add_config_options,
+    out_folder,
+    positive_int,
+    user_errors,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -19,7 +24,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--out',
-        type=Path,
+        type=out_folder,
         required=True,
         metavar='DIR',
         help='folder for the pictures, empty or new',
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_data(cfg, ['train'])
         written = draw_training_images(
             DATASETS.build(cfg.train_dataloader.dataset),
-            args.out,
+            Path(args.out),
             args.num_images,
             args.seed,
         )

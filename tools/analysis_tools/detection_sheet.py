@@ -5,7 +5,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from _arguments import add_model_arguments, positive_int, user_errors
+from _arguments import (
+    add_model_arguments,
+    number_between,
+    out_file,
+    positive_int,
+    user_errors,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -17,7 +23,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
-        '--out', default='detections.png', help='picture to write'
+        '--out',
+        type=out_file,
+        default='detections.png',
+        help='picture to write',
     )
     parser.add_argument(
         '--num-images',
@@ -27,7 +36,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--score-thr',
-        type=float,
+        type=number_between(0, 1),
         help='lowest score drawn; by default the one at which the F1 score '
         'over the test set, at IoU 0.5, is highest',
     )
@@ -41,8 +50,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     from project.apis import load_detector, read_config
     from project.visualization.detection_sheet import draw_detections
+    from project.visualization.rank_quality import check_format
 
     with user_errors():
+        check_format(Path(args.out))
         config = read_config(args.config, args.cfg_options)
         model, dataset = load_detector(config, args.checkpoint, args.device)
         draw_detections(

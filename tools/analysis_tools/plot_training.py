@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from _arguments import user_errors
+from _arguments import out_file, user_errors
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -19,6 +19,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--out',
+        type=out_file,
         help='picture to write (default: training.png in the first work dir)',
     )
     parser.add_argument(
@@ -31,12 +32,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the curves of the work dirs that the command line names."""
     args = parse_args(argv)
+    from project.visualization.rank_quality import check_format
     from project.visualization.training_curves import draw_trainings
 
     paths = [Path(work_dir) for work_dir in args.work_dirs]
     out = args.out or str(paths[0] / 'training.png')
     title = args.title or ', '.join(path.name for path in paths)
     with user_errors():
+        check_format(Path(out))
         draw_trainings(paths, out, title)
     print(f'{"Loss and AP" if len(paths) == 1 else "AP"}: {out}')
 

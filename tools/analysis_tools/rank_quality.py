@@ -5,7 +5,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from _arguments import add_model_arguments, positive_int, user_errors
+from _arguments import (
+    add_model_arguments,
+    number_between,
+    out_file,
+    positive_int,
+    user_errors,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -18,6 +24,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         '--out',
+        type=out_file,
         default='rank_quality.png',
         help='picture to write; the tables get its name, ending in .csv and '
         '_top-k.csv',
@@ -34,7 +41,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='largest k of the top k',
     )
     parser.add_argument(
-        '--iou-thr', type=float, default=0.5, help='overlap of a hit'
+        '--iou-thr',
+        type=number_between(0, 1),
+        default=0.5,
+        help='overlap of a hit',
     )
     parser.add_argument('--title', help='line above the picture')
     add_model_arguments(parser)
@@ -51,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = Path(args.out)
     with user_errors():
         check_format(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         config = read_config(args.config, args.cfg_options)
         model, dataset = load_detector(config, args.checkpoint, args.device)
         layers = measure(

@@ -4,7 +4,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from _types import positive_int
 
 if TYPE_CHECKING:
     from project.utils.checkpoint import ConvertedCheckpoint
@@ -27,7 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--num-classes',
-        type=int,
+        type=positive_int,
         metavar='N',
         help='classes of your own dataset: keeps what carries over for '
         'fine-tuning and starts the classifiers anew',

@@ -45,8 +45,11 @@ def check_writable(folder: str, what: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        reason = error.strerror
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = 'a file is in the way'
         raise UserError(
-            f'The {what} {folder} cannot be written to: {error.strerror}. '
+            f'The {what} {folder} cannot be written to: {reason}. '
             'Name another one, or make it writable.'
         ) from error
 

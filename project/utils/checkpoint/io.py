@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,24 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         checkpoint (dict): What ``torch.save`` takes, with the weights under
             ``state_dict``.
         path (Path): The file; missing folders above it are made.
+
+    Raises:
+        UserError: If it cannot be written.
     """
     weights = {k: _own(v) for k, v in checkpoint['state_dict'].items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({**checkpoint, 'state_dict': weights}, unfinished)
         os.replace(unfinished, path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises the other
+        reason = getattr(error, 'strerror', None) or str(error)
+        raise UserError(
+            f'{path} cannot be written: {reason.splitlines()[0]}'
+        ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def _without_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
