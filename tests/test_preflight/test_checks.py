@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 import project  # noqa: F401  registers the datasets
 from project.datasets.shapes_scene import SHAPE_CLASSES
-from project.preflight import check_data, check_model
+from project.preflight import annotations, check_data, check_model
+from project.preflight.data import look_at_data
+from project.preflight.image_files import look_at_images
 from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
@@ -397,3 +400,59 @@ def test_configs_for_own_data_need_its_root_and_classes(
     # No file that only some trainings bring.
     start = cfg.model.backbone.init_cfg.checkpoint
     assert start.startswith(('https://', 'torchvision://'))
+
+
+def test_large_files_are_read_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept gives the same answers, until the file changes."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    before = sorted(root.rglob('*'))
+
+    def enlarge(content: dict) -> None:
+        box = dict(content['annotations'][0], segmentation=[[5] * 4000])
+        content['annotations'] += [dict(box, id=i) for i in range(2, 400)]
+        content['annotations'][7]['bbox'] = [50, 0, 4, 4]
+
+    rewrite(root, enlarge)
+    assert (root / 'a.json').stat().st_size > 4 * 2**20
+    cfg = config(root)
+    first = told(cfg)
+    assert 'annotation 8 (annotations[7])' in first[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(annotations, 'load_coco_json', None)  # would fail
+        assert told(cfg) == first
+    (kept,) = (tmp_path / 'cache').rglob('*.npz')
+    kept.write_bytes(b'PK damaged')
+    assert told(cfg) == first
+    rewrite(root, lambda c: c['annotations'][7].update(bbox=[0, 0, 4, 4]))
+    assert told(cfg) == []
+    assert set(before) == {p for p in before if p.exists()}
+
+
+def told(cfg: Config) -> list[str]:
+    reports = look_at_data(cfg, ['train'])
+    return [f.sentence for report in reports for f in report.findings]
+
+
+def test_headers_are_read_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    paths = [root / 'images' / f'{index}.png' for index in range(2, 2500)]
+    for path in paths:
+        path.hardlink_to(root / 'images' / '1.png')
+    names = list(map(str, paths))
+    first = look_at_images(names)
+    assert first.seen.all()
+    paths[5].unlink()
+    cv2.imwrite(str(paths[5]), np.zeros((3, 9, 3), np.uint8))
+    opened, real = [], Image.open
+    monkeypatch.setattr(
+        Image, 'open', lambda file: opened.append(file.name) or real(file)
+    )
+    again = look_at_images(names)
+    assert opened == [names[5]]
+    assert again.sizes[5].tolist() == [9, 3]
+    assert (np.delete(again.sizes, 5, 0) == [8, 8]).all()
+    assert look_at_images(names[:2500:2], budget=0).seen.any()
