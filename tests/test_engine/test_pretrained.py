@@ -286,6 +286,26 @@ def test_a_file_that_is_there_stays(make_runner: Any, tmp_path: Path) -> None:
     assert 'was to start' not in log_of(tmp_path / 'run')
 
 
+@pytest.mark.parametrize('part', ['model', 'model.encoder', 'model.decoder'])
+def test_weights_that_would_be_drawn_over(
+    make_runner: Any, tmp_path: Path, part: str
+) -> None:
+    """The detector draws its transformer's after all parts loaded theirs."""
+    path, whole = tmp_path / 'part.pth', tmp_path / 'detector.pth'
+    options = {
+        'model.backbone.init_cfg': None,
+        f'{part}.init_cfg': dict(type='Pretrained', checkpoint=str(path)),
+    }
+    runner = make_runner('', **options)
+    torch.save(runner.model.state_dict(), whole)
+    loaded = runner.model.get_submodule(part.partition('.')[2])
+    torch.save(loaded.state_dict(), path)
+    message = sentence(runner)
+    assert f'{part}.init_cfg would load {path} in vain: HDETR draws' in message
+    assert f'load_from={str(path)!r}' in message
+    begin(make_runner('', **options, load_from=str(whole)))
+
+
 def test_pretrained_weights_of_the_whole_model_are_replaced_too() -> None:
     init_cfg = dict(type='Pretrained', checkpoint='no.pth')
     model = Sequential(torch.nn.Linear(2, 2), init_cfg=init_cfg)

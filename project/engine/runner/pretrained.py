@@ -5,6 +5,8 @@ import os.path as osp
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
+from mmdet.models.detectors import DETR, DeformableDETR
+from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -150,8 +152,12 @@ def check_pretrained(
             :func:`leave_out_replaced`. Defaults to none.
 
     Raises:
-        UserError: If a file is missing or has nothing for its part.
+        UserError: If a file is missing or has nothing for its part, or the
+            part's weights are drawn after it was loaded.
     """
+    if not (cfg.get('load_from') or cfg.get('resume')):
+        for name, _, path in _parts('model', cfg.get('model')):
+            _check_stays(name, path, model)
     for name, part, path in pretrained_parts(cfg):
         if name in left_out:
             continue
@@ -161,6 +167,23 @@ def check_pretrained(
                 f'it there or {_remedy(name, part)}.'
             )
         _check_names(name, part, path, model)
+
+
+def _check_stays(name: str, path: str, model: nn.Module) -> None:
+    """Raise if the detector draws a part's weights anew.
+
+    DETRs draw those of their transformer after all parts have loaded theirs.
+    """
+    parts = ['model']
+    if isinstance(model, (DETR, DeformableDETR)):
+        parts += ['model.encoder', 'model.decoder']
+    if isinstance(model, DetectionTransformer) and name in parts:
+        raise UserError(
+            f'{name}.init_cfg would load {path} in vain: '
+            f'{type(model).__name__} draws the weights of its transformer '
+            f'afterwards; use load_from={path!r} instead, with '
+            'load_partially=True if other parts or classes differ.'
+        )
 
 
 def _remedy(name: str, part: ConfigDict) -> str:
