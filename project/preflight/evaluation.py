@@ -56,7 +56,10 @@ def judge_evaluation(
     _judge_image_ids(report, file, whose)
     _judge_ids(report, file, chosen, whose)
     kinds = metric.get('metric') or 'bbox'
-    if 'segm' in ([kinds] if isinstance(kinds, str) else kinds):
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if 'proposal_fast' in kinds:
+        _judge_fast_proposals(report, file, name)
+    if 'segm' in kinds:
         problem = mask_problem(
             file, chosen, report.classes, f"{name} has the metric 'segm'"
         )
@@ -103,6 +106,24 @@ def _judge_boxes(
         report.warn(
             f'{sum(faults.values()):,} boxes of {whose} can never be found, '
             f'and count as missed: {parts}.'
+        )
+
+
+def _judge_fast_proposals(
+    report: DatasetReport, file: AnnotationFile, name: str
+) -> None:
+    """mmdet packs overlaps of all images into one array, which NumPy refuses.
+
+    Only images with equally many objects fit.
+    """
+    single = (file.images >= 0) & (file.crowds != 1)
+    per_image = np.bincount(file.images[single], minlength=len(file.image_ids))
+    if len(set(per_image.tolist())) > 1:
+        report.refuse(
+            f"The metric 'proposal_fast' of {name} ends in an error on NumPy "
+            '1.24 and later where images have different numbers of objects; '
+            "set metric='proposal', which measures the recall with "
+            'pycocotools.'
         )
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Judges the files of images: whether they can be read, and their sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -12,7 +12,7 @@ from project.preflight.config_tree import (
     nested_transforms,
     registered_class,
 )
-from project.preflight.image_files import CUT_OFF, MISSING
+from project.preflight.image_files import CUT_OFF, EMPTY, MISSING
 from project.preflight.report import DatasetReport
 
 _MANY = 0.05
@@ -27,6 +27,9 @@ def judge_images(report: DatasetReport) -> None:
     Args:
         report (DatasetReport): With images; gets what is found.
     """
+    loader = _loader(report.transforms)
+    if loader is None:
+        return  # it may take them from anywhere
     images = report.images
     missing = images.with_fault(MISSING)
     if missing:
@@ -39,8 +42,37 @@ def judge_images(report: DatasetReport) -> None:
             f'{f" ({share} are missing)" if len(missing) > 1 else ""}',
         )
         return
-    cut_off = images.with_fault(CUT_OFF)
-    broken = sorted(set(images.with_fault()) - set(cut_off))
+    by_opencv = registered_class(loader, TRANSFORMS) is LoadImageFromFile and (
+        loader.get('imdecode_backend') in (None, 'cv2')
+    )
+    _judge_broken(report, by_opencv)
+    if report.sizes is not None:
+        _judge_sizes(report, loader)
+
+
+def _loader(transforms: Sequence) -> Mapping | None:
+    """Find what loads the images; None if it is no loader of mmcv's.
+
+    Where nothing is said of a pipeline, its default is meant.
+    """
+    default = dict(type=LoadImageFromFile)
+    parts = list(nested_transforms(transforms)) if transforms else [default]
+    loaders = (
+        part
+        for part in parts
+        if is_a(registered_class(part, TRANSFORMS), LoadImageFromFile)
+    )
+    return next(loaders, None)
+
+
+def _judge_broken(report: DatasetReport, by_opencv: bool) -> None:
+    """Tell of files that cannot be read, as far as that is known."""
+    images = report.images
+    if not by_opencv:
+        broken, cut_off = images.with_fault(EMPTY), []
+    else:
+        cut_off = images.with_fault(CUT_OFF)
+        broken = sorted(set(images.with_fault()) - set(cut_off))
     if broken:
         first = broken[0]
         _judge(
@@ -56,8 +88,6 @@ def judge_images(report: DatasetReport) -> None:
             'off, and its lower rows will be grey'
             f'{_others(len(cut_off), report, "are cut off")}.'
         )
-    if report.sizes is not None:
-        _judge_sizes(report)
 
 
 def _judge(report: DatasetReport, count: int, sentence: str) -> None:
@@ -81,28 +111,18 @@ def _others(count: int, report: DatasetReport, what: str) -> str:
     return f' ({_share(count, report)} {what})' if count > 1 else ''
 
 
-def is_turned(transforms: Sequence) -> bool:
-    """Tell whether images are rotated as their EXIF data asks for.
-
-    Args:
-        transforms (Sequence): Of a pipeline.
-
-    Returns:
-        bool: False if one of them loads the stored pixels.
-    """
-    for part in nested_transforms(transforms):
-        if is_a(registered_class(part, TRANSFORMS), LoadImageFromFile):
-            backend = part.get('imdecode_backend')
-            return not (
-                part.get('color_type') in _UNTURNED or backend == 'turbojpeg'
-            )
-    return True
+def _is_turned(loader: Mapping) -> bool:
+    """Tell whether images are rotated as their EXIF data asks for."""
+    backend = loader.get('imdecode_backend')
+    return not (
+        loader.get('color_type') in _UNTURNED or backend == 'turbojpeg'
+    )
 
 
-def _judge_sizes(report: DatasetReport) -> None:
+def _judge_sizes(report: DatasetReport, loader: Mapping) -> None:
     """Compare the sizes of the annotations with those of the pixels."""
     images = report.images
-    turned = is_turned(report.transforms)
+    turned = _is_turned(loader)
     shown = images.shown_sizes if turned else images.sizes
     readable = images.seen & (images.sizes > 0).all(1)
     differs = readable & (shown != report.sizes).any(1)

@@ -20,10 +20,11 @@ EMPTY = 'empty'
 BROKEN = 'broken'
 CUT_OFF = 'cut off'
 """Its last rows are missing, and OpenCV fills them with grey."""
-TOO_LARGE = 'too large for OpenCV (2^30 pixels, 2^20 a side)'
+TOO_LARGE = 'too large for OpenCV (by default 2^30 pixels, 2^20 a side)'
 _FAULTS = ('', MISSING, EMPTY, BROKEN, TOO_LARGE, CUT_OFF)
 
-_MAX_PIXELS, _MAX_SIDE = 2**30, 2**20  # of OpenCV's reader
+# Of OpenCV's reader, each with a variable of the environment that raises it.
+_LIMITS = {'PIXELS': 2**30, 'WIDTH': 2**20, 'HEIGHT': 2**20}
 _MAX_DECODED = 10**8  # pixels that are read only to see whether they can
 _BUDGET = 50.0
 """Seconds for the headers of one dataset; beyond, a sample has to do."""
@@ -203,11 +204,21 @@ def _read_header(path: str, num_bytes: int) -> Header:
     except Exception:  # what Pillow does not know, OpenCV may
         return _decode(path)
     turn = turn if turn in range(1, 9) else 1
-    if size[0] * size[1] > _MAX_PIXELS or max(size) > _MAX_SIDE:
+    if _is_too_large(*size):
         return size, turn, TOO_LARGE
     if is_whole or size[0] * size[1] > _MAX_DECODED:
         return size, turn, ''
     return size, turn, _fault_of_pixels(path)
+
+
+def _is_too_large(width: int, height: int) -> bool:
+    """Tell whether OpenCV refuses an image for its size."""
+    found = {'PIXELS': width * height, 'WIDTH': width, 'HEIGHT': height}
+    for name, limit in _LIMITS.items():
+        told = os.environ.get(f'OPENCV_IO_MAX_IMAGE_{name}', '')
+        if found[name] > (int(told) if told.isdecimal() else limit):
+            return True
+    return False
 
 
 def _ends_well(file: object, kind: str | None, num_bytes: int) -> bool:

@@ -159,6 +159,10 @@ def claim_size(path: Path) -> None:
     path.write_bytes(b'P6 40000 40000 255\n' + b'0' * 100)
 
 
+def claim_length(path: Path) -> None:
+    path.write_bytes(b'P6 2000000 2 255\n' + b'0' * 100)
+
+
 IMAGE_CHANGES: dict[str, Callable[[Path], Any]] = dict(
     delete=Path.unlink,
     empty=lambda path: path.write_bytes(b''),
@@ -167,6 +171,7 @@ IMAGE_CHANGES: dict[str, Callable[[Path], Any]] = dict(
     turn=turn,
     enlarge=enlarge,
     claim_size=claim_size,
+    claim_length=claim_length,
 )
 
 
@@ -224,7 +229,7 @@ def test_case(case: dict, root: Path, warnings: list[str]) -> None:
     assert all('\n' not in sentence for sentence in told)
     for word in case['words']:
         assert word in ' '.join(told)
-    if outcome != 'error':
+    if outcome != 'error' and 'loader' not in case['id']:
         load(make(root, {**given, 'train': [], 'val': [], 'images': []}))
 
 
