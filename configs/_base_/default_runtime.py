@@ -8,3 +8,7 @@ runner_type = 'DETRRunner'
 
 # Lines that fit on a screen; the scalars on disk have every loss term.
 log_processor = dict(type='BriefLogProcessor')
+
+# Each process draws its own noise, samples and dropout, as in the authors'
+# code and in detrex. HPR's processes share theirs, as in its source.
+randomness = dict(seed=None, diff_rank_seed=True)

@@ -7,7 +7,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-randomness = dict(seed=0)
+randomness = dict(seed=0, diff_rank_seed=False)
 embed_dims = 128  # 256
 num_heads = 4  # 8
 num_levels = 3  # 4

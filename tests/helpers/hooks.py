@@ -4,10 +4,14 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
+import torch
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import Tensor
 
 
 @HOOKS.register_module()
@@ -32,6 +36,32 @@ class KillItself(Hook):
     ) -> None:
         if os.environ.get('KILL_AT') == str(runner.iter):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+@HOOKS.register_module()
+class RecordNoise(Hook):
+    """Writes what denoising draws to ``noise_<rank>.pth``."""
+
+    def before_train(self, runner: Runner) -> None:
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        generator = model.dn_query_generator
+        draw = generator.draw_noise
+        self.noise: list[Tensor] = []
+        self.start = {
+            name: weight.clone() for name, weight in model.named_parameters()
+        }
+
+        def watched(*args: Any) -> Any:
+            noise = draw(*args)
+            self.noise.append(noise.label_rand)
+            return noise
+
+        generator.draw_noise = watched
+
+    def after_train(self, runner: Runner) -> None:
+        path = Path(runner.work_dir) / f'noise_{runner.rank}.pth'
+        torch.save(dict(start=self.start, noise=self.noise), path)
 
 
 def read_losses(work_dir: Path, rank: int) -> list[dict[str, float]]:

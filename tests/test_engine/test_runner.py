@@ -14,8 +14,8 @@ from mmdet.registry import RUNNERS as MMDET_RUNNERS
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.registry import LOOPS, RUNNERS
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import distributed as torch_dist
 
 from project.engine import DETRRunner
@@ -201,6 +201,42 @@ def test_one_process_of_a_launcher_without_gpu(
     assert not runner.model.find_unused_parameters
     runner.train()
     assert runner.iter == 2
+
+
+def test_synchronised_norms_on_a_cpu(make_runner: Any, one_rank: None) -> None:
+    """Those of HPR's configs, which DDP takes on GPUs only."""
+    norm = dict(type='SyncBN', requires_grad=False)
+    runner = make_runner(launcher='pytorch', model__backbone__norm_cfg=norm)
+    layers = [
+        layer
+        for layer in runner.model.modules()
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+    ]
+    assert layers
+    assert not any(isinstance(x, torch.nn.SyncBatchNorm) for x in layers)
+    assert not any(x.weight.requires_grad for x in layers)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'expected'),
+    [
+        (dict(by_epoch=True), 'ResumableEpochTrainLoop'),
+        (dict(type='EpochBasedTrainLoop'), 'ResumableEpochTrainLoop'),
+        (dict(type=EpochBasedTrainLoop), 'ResumableEpochTrainLoop'),
+        (dict(type='OwnLoop'), 'OwnLoop'),
+    ],
+)
+def test_loops_of_mmengine_resume_exactly(
+    make_runner: Any, kind: dict, expected: str
+) -> None:
+    @LOOPS.register_module(force=True)
+    class OwnLoop(EpochBasedTrainLoop):
+        pass
+
+    runner = make_runner(train_cfg=dict(_delete_=True, max_epochs=1, **kind))
+    loop = runner.build_train_loop(runner._train_loop)
+    assert type(loop).__name__ == expected
+    assert loop.max_epochs == 1
 
 
 def test_settings_of_the_wrapper_are_kept(

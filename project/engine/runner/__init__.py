@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from .detr_runner import DETRRunner
-from .loops import ResumableTrainLoop
+from .loops import ResumableEpochTrainLoop, ResumableTrainLoop
 
-__all__ = ['DETRRunner', 'ResumableTrainLoop']
+__all__ = ['DETRRunner', 'ResumableEpochTrainLoop', 'ResumableTrainLoop']

@@ -3,15 +3,24 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_distributed
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import (
+    BaseTTAModel,
+    is_model_wrapper,
+    revert_sync_batchnorm,
+)
 from mmengine.optim import AmpOptimWrapper
-from mmengine.registry import RUNNERS
+from mmengine.registry import LOOPS, RUNNERS
+from mmengine.runner import (
+    BaseLoop,
+    EpochBasedTrainLoop,
+    IterBasedTrainLoop,
+)
 from torch import nn
 from torch.utils.data import DataLoader
 
 from project.datasets.broken_images import name_broken_images
 from project.engine import summary
-from project.engine.hooks import TerminalHook
+from project.engine.hooks import StepSeedHook, TerminalHook
 from project.engine.runner.checkpoints import (
     check_checkpoint,
     check_resumable,
@@ -28,6 +37,10 @@ from project.engine.runner.distributed import (
 )
 from project.engine.runner.durable_runner import DurableRunner
 from project.engine.runner.ground_truth import complete_annotations
+from project.engine.runner.loops import (
+    ResumableEpochTrainLoop,
+    ResumableTrainLoop,
+)
 from project.engine.runner.pretrained import (
     check_pretrained,
     correct_file_names,
@@ -44,6 +57,12 @@ from project.preflight.variables import (
     resolve_config,
 )
 from project.utils.errors import UserError
+
+_RESUMABLE = {
+    EpochBasedTrainLoop: ResumableEpochTrainLoop,
+    IterBasedTrainLoop: ResumableTrainLoop,
+}
+"""What takes the place of mmengine's own loops."""
 
 
 # NOTE mmdet's tools/train.py asks mmengine's registry, which does not look
@@ -109,7 +128,9 @@ class DETRRunner(DurableRunner):
             *args, **kwargs: As in mmengine's ``Runner``.
         """
         super().register_hooks(*args, **kwargs)
-        self.register_hook(TerminalHook())
+        for hook_type in (StepSeedHook, TerminalHook):
+            if not any(isinstance(hook, hook_type) for hook in self.hooks):
+                self.register_hook(hook_type())
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group and prepare the environment.
@@ -145,6 +166,8 @@ class DETRRunner(DurableRunner):
             nn.Module: The model on its device, wrapped if distributed.
         """
         if self.distributed and not has_accelerator():
+            # DDP takes them on GPUs only, frozen ones as well.
+            model = revert_sync_batchnorm(model)
             find_unused = self.cfg.get('find_unused_parameters', False)
             model_wrapper_cfg = ConfigDict(
                 model_wrapper_cfg
@@ -198,6 +221,27 @@ class DETRRunner(DurableRunner):
         if type(built) is Evaluator:
             built = QuietEvaluator(built.metrics)
         return built
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the training loop; mmengine's as one that resumes exactly.
+
+        Args:
+            loop (BaseLoop | dict): ``train_cfg`` of the config.
+
+        Returns:
+            BaseLoop: The loop.
+        """
+        if isinstance(loop, dict):
+            loop = loop.copy()
+            kind = loop.get('type')
+            if kind is None and 'by_epoch' in loop:
+                is_epochs = loop.pop('by_epoch')
+                kind = EpochBasedTrainLoop if is_epochs else IterBasedTrainLoop
+            elif isinstance(kind, str):
+                kind = LOOPS.get(kind)
+            if kind in _RESUMABLE:
+                loop['type'] = _RESUMABLE[kind]
+        return super().build_train_loop(loop)
 
     def train(self) -> nn.Module:
         """Check, then train.

@@ -1,16 +1,104 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+"""Training loops that resume with the batches that would have come next."""
+
+import copy
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
 from mmengine.registry import DATA_SAMPLERS, LOOPS
-from mmengine.runner import IterBasedTrainLoop, Runner
-from torch.utils.data import BatchSampler, Sampler
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner.loops import _InfiniteDataloaderIterator
+from torch.utils.data import BatchSampler, Dataset, Sampler
+
+_PROGRESS = 'train_data'
+"""Where the message hub, which every checkpoint holds, tells how the data is
+shuffled and where its current pass began."""
+
+
+class _ResumableData:
+    """What both loops need to go on with the next batches.
+
+    A dataloader given by its config gets a batch sampler that can begin late.
+    The seed of its sampler, which mmengine draws anew in each run unless the
+    config fixes it, is kept in the message hub.
+    """
+
+    def _build(self, runner: Runner, dataloader: Any) -> Any:
+        """Build a dataloader whose batches can begin late."""
+        if not isinstance(dataloader, dict):
+            return dataloader
+        return runner.build_dataloader(
+            _with_late_batches(dataloader),
+            seed=runner.seed,
+            diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
+        )
+
+    @property
+    def _late_sampler(self) -> 'LateBatchSampler | None':
+        """The batch sampler, if it is one that can begin late."""
+        sampler = getattr(self.dataloader, 'batch_sampler', None)
+        return sampler if isinstance(sampler, LateBatchSampler) else None
+
+    def _restore(self) -> dict:
+        """Shuffle as before the interruption.
+
+        Returns:
+            dict: What :meth:`_note` noted before it; nothing in a training
+            that begins.
+        """
+        noted, seed, sampler = {}, None, self._sampler()
+        if self._iter > 0:
+            noted = self.runner.message_hub.runtime_info.get(_PROGRESS, {})
+            # A checkpoint of another loop's tells nothing. By now the runner
+            # has its seed, which mmengine gives the sampler, too.
+            seed = noted.get('seed', self.runner._randomness_cfg.get('seed'))
+        if seed is not None and hasattr(sampler, 'seed'):
+            sampler.seed = seed
+        return noted
+
+    def _note(self, **position: int) -> None:
+        """Have checkpoints tell how the data is shuffled."""
+        noted = dict(position)
+        seed, batch = getattr(self._sampler(), 'seed', None), self._batch()
+        if seed is not None:
+            noted['seed'] = int(seed)
+        if batch is not None:
+            noted['batch'] = batch
+        self.runner.message_hub.update_info(_PROGRESS, noted)
+
+    def _in_batches_of_now(self, num_batches: int, noted: dict) -> int:
+        """Convert a number of batches if these had another size."""
+        then, now = noted.get('batch'), self._batch()
+        if None in (then, now) or then == now or not num_batches:
+            return num_batches
+        self.runner.logger.warning(
+            f'The training had batches of {then} images, counted over all '
+            f'processes, and resumes with batches of {now}: of the '
+            f'{num_batches * then} images since the data was last begun it '
+            'leaves out as many as fill whole batches.'
+        )
+        return num_batches * then // now
+
+    def _sampler(self) -> Sampler | None:
+        """What shuffles the images."""
+        loader = self.dataloader
+        batch_sampler = getattr(loader, 'batch_sampler', None)
+        if batch_sampler is None:
+            return getattr(loader, 'sampler', None)
+        return getattr(batch_sampler, 'sampler', None)
+
+    def _batch(self) -> int | None:
+        """Images of a step of all processes, if there is such a number."""
+        batch_sampler = getattr(self.dataloader, 'batch_sampler', None)
+        size = getattr(batch_sampler, 'batch_size', None)
+        return size * get_world_size() if isinstance(size, int) else None
 
 
 @LOOPS.register_module()
-class ResumableTrainLoop(IterBasedTrainLoop):
+class ResumableTrainLoop(_ResumableData, IterBasedTrainLoop):
     """mmengine's loop over iterations, which resumes without loading data.
 
     To go on at iteration N, mmengine's loop loads and augments the N batches
@@ -29,8 +117,11 @@ class ResumableTrainLoop(IterBasedTrainLoop):
     def __init__(
         self, runner: Runner, dataloader: Any, *args, **kwargs
     ) -> None:
-        self._dataloader_cfg = dataloader
-        super().__init__(runner, dataloader, *args, **kwargs)
+        loader = self._build(runner, dataloader)
+        # The parent starts the workers at once, on the first images.
+        unstarted = _Unstarted(loader.dataset)
+        super().__init__(runner, unstarted, *args, **kwargs)
+        self.dataloader = loader
 
     def run(self) -> Any:
         """Train, from where a resumed training has come to.
@@ -38,42 +129,118 @@ class ResumableTrainLoop(IterBasedTrainLoop):
         Returns:
             nn.Module: The trained model.
         """
-        sampler = getattr(self.dataloader.batch_sampler, 'sampler', None)
-        can_move = isinstance(self._dataloader_cfg, dict) and isinstance(
-            sampler, InfiniteSampler
-        )
-        if self._iter > 0 and can_move:
-            self._move_on(self._iter)
+        noted = self._restore()
+        self._note()
+        late = self._late_sampler
+        moves = late is not None and isinstance(late.sampler, InfiniteSampler)
+        if moves:
+            late.num_skipped = self._in_batches_of_now(self._iter, noted)
+        self.dataloader_iterator = _InfiniteDataloaderIterator(self.dataloader)
+        if moves:
+            self.dataloader_iterator = _AlreadyMoved(
+                self.dataloader_iterator, self._iter
+            )
         return super().run()
 
-    def _move_on(self, num_batches: int) -> None:
-        """Have the next batches be those after ``num_batches``."""
-        config = dict(self._dataloader_cfg)
-        config['batch_sampler'] = dict(
-            type='LateBatchSampler',
-            num_skipped=num_batches,
-            batch_sampler=config.get('batch_sampler'),
-            drop_last=config.pop('drop_last', False),
+
+@LOOPS.register_module()
+class ResumableEpochTrainLoop(_ResumableData, EpochBasedTrainLoop):
+    """mmengine's loop over epochs, which also resumes within an epoch.
+
+    From a checkpoint of the middle of an epoch, mmengine's loop trains that
+    epoch again from its first image on, though it goes on counting
+    iterations. Here the batches that were trained on are left out, and all
+    epochs are shuffled as if the training had never stopped.
+
+    ``DETRRunner`` takes it wherever a config says ``EpochBasedTrainLoop``.
+
+    Args:
+        runner (Runner): As in mmengine.
+        dataloader (DataLoader | dict): As in mmengine. Of one that is no
+            config the batches to leave out are loaded.
+        *args, **kwargs: As in mmengine's ``EpochBasedTrainLoop``.
+    """
+
+    def __init__(
+        self, runner: Runner, dataloader: Any, *args, **kwargs
+    ) -> None:
+        loader = self._build(runner, dataloader)
+        super().__init__(runner, loader, *args, **kwargs)
+        self._num_done = 0
+
+    def run(self) -> Any:
+        """Train, from where a resumed training has come to.
+
+        Returns:
+            nn.Module: The trained model.
+        """
+        noted = self._restore()
+        self._num_done = self._in_batches_of_now(
+            self._done_of_epoch(noted), noted
         )
-        randomness = self.runner._randomness_cfg
-        self.dataloader = self.runner.build_dataloader(
-            config,
-            seed=self.runner.seed,
-            diff_rank_seed=randomness.get('diff_rank_seed', False),
-        )
-        # The parent's iterator, over the new loader.
-        iterator = type(self.dataloader_iterator)(self.dataloader)
-        self.dataloader_iterator = _AlreadyMoved(iterator, num_batches)
+        if self._num_done:
+            self.runner.logger.info(
+                f'Epoch {self._epoch + 1} goes on after its first '
+                f'{self._num_done} of {len(self.dataloader)} batches.'
+            )
+        return super().run()
+
+    def run_epoch(self) -> None:
+        """Iterate one epoch, or what is left of it."""
+        num_done, self._num_done = self._num_done, 0
+        self._note(epoch=self._epoch, begin=self._iter - num_done)
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for index, batch in self._batches(num_done):
+            self.run_iter(index, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _done_of_epoch(self, noted: dict) -> int:
+        """How many batches of its epoch a checkpoint was trained on."""
+        if 'begin' in noted:
+            # At the end of an epoch a checkpoint names the next one.
+            is_within = noted['epoch'] == self._epoch
+            return self._iter - noted['begin'] if is_within else 0
+        done = self._iter - self._epoch * len(self.dataloader)
+        return done if 0 < done <= len(self.dataloader) else 0
+
+    def _batches(self, num_done: int) -> Iterator[tuple[int, Any]]:
+        """Yield the batches that are left, and their number in the epoch."""
+        late = self._late_sampler
+        if late is None:
+            yield from islice(enumerate(self.dataloader), num_done, None)
+            return
+        late.num_skipped = num_done
+        yield from enumerate(self.dataloader, start=num_done)
+        late.num_skipped = 0
+
+
+def _with_late_batches(dataloader: dict) -> dict:
+    """Put a :class:`LateBatchSampler` around the batches of a config."""
+    inner = dataloader.get('batch_sampler')
+    if inner is not None and not isinstance(inner, dict):
+        return dataloader
+    config = copy.copy(dataloader)
+    late = dict(type='LateBatchSampler', batch_sampler=inner)
+    if inner is None:
+        late['drop_last'] = config.pop('drop_last', False)
+    config['batch_sampler'] = late
+    return config
 
 
 @DATA_SAMPLERS.register_module()
-class LateBatchSampler:
-    """A batch sampler that begins late.
+class LateBatchSampler(BatchSampler):
+    """A batch sampler that can begin late.
+
+    Making an iterator changes nothing: torch makes two for one pass through
+    the data where there are workers.
 
     Args:
         sampler (Sampler): Gives the indices.
         batch_size (int): Images of a batch.
-        num_skipped (int): How many batches are left out at first.
+        num_skipped (int): How many batches each pass leaves out at first.
+            Defaults to 0.
         batch_sampler (dict, optional): Config of the batch sampler. By
             default indices are taken as they come.
         drop_last (bool): Whether a last incomplete batch is left out.
@@ -84,12 +251,12 @@ class LateBatchSampler:
         self,
         sampler: Sampler,
         batch_size: int,
-        num_skipped: int,
+        num_skipped: int = 0,
         batch_sampler: dict | None = None,
         drop_last: bool = False,
     ) -> None:
+        # Not the parent's, which refuses what other batch samplers take.
         self.sampler = sampler
-        self.batch_size = batch_size
         self.num_skipped = num_skipped
         if batch_sampler is None:
             self.batches: Iterable = BatchSampler(
@@ -100,13 +267,29 @@ class LateBatchSampler:
                 batch_sampler,
                 default_args=dict(sampler=sampler, batch_size=batch_size),
             )
+        self.batch_size = getattr(self.batches, 'batch_size', batch_size)
+        self.drop_last = getattr(self.batches, 'drop_last', drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:
-        first, self.num_skipped = self.num_skipped, 0
-        return islice(iter(self.batches), first, None)
+        yield from islice(self.batches, self.num_skipped, None)
 
     def __len__(self) -> int:
+        """Batches of a whole pass."""
         return len(self.batches)
+
+
+class _Unstarted:
+    """Stands in for a dataloader until its workers may start.
+
+    Args:
+        dataset (Dataset): Of the dataloader.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator:
+        return iter(())
 
 
 class _AlreadyMoved:
