@@ -10,7 +10,8 @@ from mmengine.registry import DefaultScope
 
 torch.set_num_threads(1)
 
-OWN_GOLDENS = Path(__file__).parent / 'data' / 'goldens'
+ROOT = Path(__file__).parents[1]
+OWN_GOLDENS = ROOT / 'tests' / 'data' / 'goldens'
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,6 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         default=OWN_GOLDENS,
         help='folder of the goldens that tests/test_goldens.py checks',
+    )
+
+    parser.addoption(
+        '--trajectories',
+        type=Path,
+        default=ROOT.parent / 'shared' / 'goldens' / 'trajectories',
+        help='folder of the trainings that tests/test_trajectories.py repeats',
     )
 
     parser.addoption(
@@ -56,3 +64,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         stems = find_goldens(folder)
         names = [str(stem.relative_to(folder)) for stem in stems]
         metafunc.parametrize('golden_stem', stems, ids=names)
+    if 'trajectory_stem' in metafunc.fixturenames:
+        from tests.helpers.trajectories import find_trajectories
+
+        stems = find_trajectories(metafunc.config.getoption('trajectories'))
+        metafunc.parametrize(
+            'trajectory_stem', stems, ids=[stem.name for stem in stems]
+        )

@@ -202,15 +202,22 @@ class Golden:
 
 
 def find_goldens(folder: Path) -> list[Path]:
-    """Stems of all the cases of a model under a folder."""
+    """Stems of all the cases of a model under a folder.
+
+    Trainings are no cases, see ``trajectories.py``.
+    """
     arrays = [
         path
         for path in sorted(folder.rglob('*.npz'))
-        if 'model' in json.loads(path.with_suffix('.json').read_text())
+        if _is_case(json.loads(path.with_suffix('.json').read_text()))
     ]
     if not arrays:
         raise FileNotFoundError(f'no goldens (*.npz) under {folder}')
     return [path.with_suffix('') for path in arrays]
+
+
+def _is_case(meta: dict) -> bool:
+    return 'model' in meta and 'optimiser' not in meta
 
 
 def subsample(tensor: Tensor, rule: str) -> Tensor:
