@@ -396,6 +396,16 @@ def test_a_signal_ends_a_training_after_a_checkpoint(
     marker = (tmp_path / 'last_checkpoint').read_text()
     assert marker == str(tmp_path / 'stopped.pth')
 
+    runner = make(tmp_path, resume=True)
+    runner.train()
+    assert (runner.epoch, runner.iter) == (3, 6)
+    expected = torch.load(trained / 'epoch_3.pth')
+    resumed = torch.load(tmp_path / 'epoch_3.pth')
+    torch.testing.assert_close(
+        resumed['state_dict'], expected['state_dict'], rtol=0, atol=0
+    )
+    assert resumed['param_schedulers'] == expected['param_schedulers']
+
 
 def test_a_second_signal_ends_it_at_once(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

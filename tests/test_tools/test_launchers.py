@@ -315,7 +315,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    'number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+)
 def test_ending_the_launcher_ends_its_processes(
     tmp_path: Path, number: signal.Signals
 ) -> None:
