@@ -153,22 +153,10 @@ def load_config(args: argparse.Namespace) -> Config:
         UserError: If config or options cannot be read.
     """
     import project.engine  # noqa: F401  registers everything of the package
-    from project.utils.errors import UserError
+    from project.preflight.config_files import read_config_file
 
-    try:
-        cfg = Config.fromfile(args.config)
-    except (OSError, SyntaxError) as error:
-        reason = ' '.join(str(error).split())
-        raise UserError(
-            f'The config {args.config} cannot be read: {reason}'
-        ) from error
+    cfg = read_config_file(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    try:
-        cfg.merge_from_dict(args.cfg_options or {})
-    except (KeyError, TypeError, AssertionError) as error:
-        raise UserError(
-            f'--cfg-options does not fit the config {args.config}: {error}'
-        ) from error
     name = osp.splitext(osp.basename(args.config))[0]
     cfg.work_dir = (
         args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
@@ -193,5 +181,8 @@ def build_runner(cfg: Config) -> 'DETRRunner':
     from mmdet.registry import RUNNERS
     from mmdet.utils import setup_cache_size_limit_of_dynamo
 
+    from project.preflight.config import check_runner_type
+
     setup_cache_size_limit_of_dynamo()
+    check_runner_type(cfg)
     return RUNNERS.build(cfg)

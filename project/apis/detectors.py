@@ -14,6 +14,7 @@ from torch import nn
 
 from project.engine.runner.checkpoints import check_checkpoint
 from project.preflight import check_data, check_model
+from project.preflight.config_files import read_config_file
 from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 
@@ -26,13 +27,11 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
         options: What ``--cfg-options`` says.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If there is no such file, or it cannot be read.
     """
     if '::' not in path and not Path(path).is_file():
         raise UserError(f'The config {path} does not exist.')
-    config = Config.fromfile(path)
-    config.merge_from_dict(options or {})
-    return config
+    return read_config_file(path, options)
 
 
 def default_device() -> str:

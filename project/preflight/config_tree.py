@@ -123,6 +123,26 @@ def nested_transforms(transforms: Sequence) -> Iterator[ConfigDict]:
             yield from nested_transforms(part)
 
 
+def named_dicts(node: Any, name: str) -> Iterator[tuple[str, dict]]:
+    """Walk through dicts and lists.
+
+    Args:
+        node (Any): A part of a config.
+        name (str): Where it stands.
+
+    Yields:
+        tuple[str, dict]: Where each dict stands, and the dict; outer ones
+        before inner ones.
+    """
+    if isinstance(node, dict):
+        yield name, node
+        for key, child in node.items():
+            yield from named_dicts(child, f'{name}.{key}')
+    elif isinstance(node, (list, tuple)):
+        for index, child in enumerate(node):
+            yield from named_dicts(child, f'{name}[{index}]')
+
+
 def is_remote(part: ConfigDict) -> bool:
     """Tell whether a dataset or metric reads through a storage backend."""
     paths = (part.get('data_root'), part.get('ann_file'))
@@ -136,7 +156,15 @@ def registered_class(part: ConfigDict, registry: Registry) -> Any:
     name = part.get('type')
     if inspect.isclass(name):
         return name
-    return registry.get(name) if isinstance(name, str) else None
+    return registered(name, registry) if isinstance(name, str) else None
+
+
+def registered(name: str, registry: Registry) -> Any:
+    """Look a name up in a registry, None if it is not registered."""
+    try:
+        return registry.get(name)
+    except Exception:  # what some versions raise for a name with dots
+        return None
 
 
 def is_a(found: Any, parent: type) -> bool:

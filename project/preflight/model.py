@@ -1,12 +1,16 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Parts of a config that contradict each other, before anything is built."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 from mmdet.datasets.transforms import MultiBranch
+from mmdet.engine.hooks import PipelineSwitchHook
 from mmdet.models.data_preprocessors import (
     DetDataPreprocessor,
     MultiBranchDataPreprocessor,
 )
-from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.registry import HOOKS, MODELS, TRANSFORMS
 from mmengine.config import Config, ConfigDict
 
 from project.preflight.config_tree import (
@@ -19,6 +23,7 @@ from project.preflight.config_tree import (
     nested_transforms,
     registered_class,
 )
+from project.preflight.seams import check_seams
 from project.utils.errors import UserError
 
 
@@ -30,12 +35,14 @@ def check_model(cfg: Config) -> None:
 
     Raises:
         UserError: If the model counts other classes than a dataset, or is
-            asked for more detections than it has queries times classes.
+            asked for more detections than it has queries times classes, or
+            its parts do not fit together.
     """
     for split in SPLITS:
         for name, dataset in leaf_datasets(cfg, split):
             _check_num_classes(cfg, name, dataset)
     _check_num_detections(cfg)
+    check_seams(cfg)
 
 
 def _check_num_classes(cfg: Config, name: str, dataset: ConfigDict) -> None:
@@ -74,30 +81,69 @@ def _check_num_detections(cfg: Config) -> None:
 
 
 def check_branches(cfg: Config) -> None:
-    """Raise unless the model takes what the training pipelines make."""
+    """Raise unless the model takes what the training pipelines make.
+
+    Args:
+        cfg (Config): A config after ``resolve_config``.
+
+    Raises:
+        UserError: If a pipeline of a training set, or one that a hook puts in
+            its place later, makes branches that the model does not take, or
+            none where it expects them.
+    """
     model = cfg.get('model') or {}
     preprocessor = model.get('data_preprocessor') or {}
     takes = registered_class(preprocessor, MODELS)
-    for name, _, transforms in leaf_pipelines(cfg, 'train'):
-        makes_branches = any(
-            is_a(registered_class(part, TRANSFORMS), MultiBranch)
-            for part in nested_transforms(transforms)
+    for name, dataset, transforms in leaf_pipelines(cfg, 'train'):
+        _check_pipeline(f'the pipeline of {name}', transforms, takes)
+        for place, pipeline in _later_pipelines(cfg):
+            wrapped = name != 'train_dataloader.dataset'
+            if wrapped:
+                raise UserError(
+                    f'{place} exchanges the pipeline of a dataset that stands '
+                    f'in train_dataloader.dataset itself, but here it is '
+                    f'wrapped, as {name} ({dataset.get("type")}): the hook '
+                    'would not reach it.'
+                )
+            _check_pipeline(place, pipeline, takes)
+
+
+def _later_pipelines(cfg: Config) -> Iterator[tuple[str, list]]:
+    """Find the pipelines that hooks put in place during the training."""
+    for index, hook in enumerate(cfg.get('custom_hooks') or ()):
+        if not isinstance(hook, dict):
+            continue
+        if is_a(registered_class(hook, HOOKS), PipelineSwitchHook):
+            place = f'custom_hooks[{index}].switch_pipeline'
+            yield place, hook.get('switch_pipeline') or []
+
+
+def _at_start(name: str) -> str:
+    """Begin a sentence with a name, unless it is one of the config."""
+    return name[0].upper() + name[1:] if ' ' in name else name
+
+
+def _check_pipeline(name: str, transforms: Sequence, takes: Any) -> None:
+    """Raise unless a preprocessor takes what a pipeline makes."""
+    makes_branches = any(
+        is_a(registered_class(part, TRANSFORMS), MultiBranch)
+        for part in nested_transforms(transforms)
+    )
+    if not makes_branches and is_a(takes, MultiBranchDataPreprocessor):
+        raise UserError(
+            'model.data_preprocessor, a MultiBranchDataPreprocessor, '
+            f'takes images in branches (weak, strong), but {name} has no '
+            'MultiBranch to make them: inherit '
+            'configs/_base_/datasets/coco_detection_re_aug.py, or set '
+            'model.data_preprocessor to the data_preprocessor that it has '
+            'within.'
         )
-        if not makes_branches and is_a(takes, MultiBranchDataPreprocessor):
-            raise UserError(
-                'model.data_preprocessor, a MultiBranchDataPreprocessor, '
-                'takes images in branches (weak, strong), but the pipeline '
-                f'of {name} has no MultiBranch to make them: inherit '
-                'configs/_base_/datasets/coco_detection_re_aug.py, or set '
-                'model.data_preprocessor to the data_preprocessor that it has '
-                'within.'
-            )
-        if makes_branches and is_a(takes, DetDataPreprocessor):
-            raise UserError(
-                f'The pipeline of {name} has a MultiBranch, but '
-                f'model.data_preprocessor, a {takes.__name__}, takes no '
-                'branches: set it to '
-                "dict(type='MultiBranchDataPreprocessor', "
-                'data_preprocessor=dict(...)) with its present settings '
-                'within, as configs/_base_/models/hpr_r50.py does.'
-            )
+    if makes_branches and is_a(takes, DetDataPreprocessor):
+        raise UserError(
+            f'{_at_start(name)} has a MultiBranch, but '
+            f'model.data_preprocessor, a {takes.__name__}, takes no '
+            'branches: set it to '
+            "dict(type='MultiBranchDataPreprocessor', "
+            'data_preprocessor=dict(...)) with its present settings '
+            'within, as configs/_base_/models/hpr_r50.py does.'
+        )

@@ -289,9 +289,24 @@ def _is_under(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder + '/')
 
 
+def _names_of_file(path: str) -> list[str] | None:
+    """Read the names in a file, one a line, if ``path`` is one."""
+    if os.path.isfile(path):
+        with open(path, encoding='utf-8') as file:
+            return [line.strip() for line in file if line.strip()]
+    if path.endswith('.txt') or '/' in path:
+        raise UserError(
+            f'classes is {path!r}, a file that does not exist; expected a '
+            "file with a name on each line, or names, such as ('cat', 'dog')."
+        )
+    return None
+
+
 def _class_names(classes: Any) -> tuple[str, ...]:
     """Return ``classes`` as a tuple of names, a lone name as one class."""
     # --cfg-options makes a string of one name and numbers of digits.
+    if isinstance(classes, str):
+        classes = _names_of_file(classes) or classes
     is_one = isinstance(classes, (str, int))
     is_list = isinstance(classes, Sequence) and not is_one
     names = [classes] if is_one else list(classes) if is_list else []

@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """The one exception type that a user is meant to read."""
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -24,6 +25,45 @@ class UserError(ValueError):
         super().__init__(sentence.strip() if is_of_worker else message)
 
 
+def most_alike(
+    name: str, names: Iterable[str], count: int = 3, cutoff: float = 0.6
+) -> list[str]:
+    """Find what may have been meant by a name that does not exist.
+
+    Args:
+        name (str): The name.
+        names (Iterable[str]): Those that exist.
+        count (int): How many to return at the most. Defaults to 3.
+        cutoff (float): How alike they have to be, from 0 to 1. Defaults to
+            0.6.
+
+    Returns:
+        list[str]: The most alike first; upper and lower case are the same.
+    """
+    by_lower: dict[str, str] = {}
+    for other in names:
+        by_lower.setdefault(other.lower(), other)
+    alike = difflib.get_close_matches(name.lower(), by_lower, count, cutoff)
+    return [by_lower[found] for found in alike]
+
+
+def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """End a sentence about a name that does not exist.
+
+    Args:
+        name (str): The name.
+        names (Iterable[str]): Those that exist.
+        cutoff (float): How alike they have to be, from 0 to 1. Defaults to
+            0.6.
+
+    Returns:
+        str: Such as ``': did you mean a or b?'``, a full stop if nothing is
+        alike.
+    """
+    alike = most_alike(name, names, cutoff=cutoff)
+    return f': did you mean {" or ".join(alike)}?' if alike else '.'
+
+
 def check_keys(
     name: str, settings: Iterable[str], known: Iterable[str]
 ) -> None:
@@ -41,7 +81,9 @@ def check_keys(
     known = list(known)
     unknown = sorted(set(settings) - {*known, '_scope_'})
     if unknown:
+        alike = most_alike(unknown[0], known, count=1)
+        hint = f', most like {alike[0]!r}' if alike else ''
         raise UserError(
-            f'{name} has the unknown key {unknown[0]!r}; it takes '
+            f'{name} has the unknown key {unknown[0]!r}{hint}; it takes '
             f'{", ".join(known)}'
         )

@@ -1,10 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Where the configs and tools that belong to this package lie."""
 
-import difflib
 from pathlib import Path
 
-from project.utils.errors import UserError
+from project.utils.errors import UserError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -50,6 +49,5 @@ def _find(kind: str, name: str) -> Path:
     if path.is_file():
         return path
     there = sorted(str(file.relative_to(root)) for file in root.rglob('*.py'))
-    alike = difflib.get_close_matches(name, there, n=3, cutoff=0.4)
-    hint = f': did you mean {" or ".join(alike)}?' if alike else '.'
+    hint = did_you_mean(name, there, cutoff=0.4)
     raise UserError(f'There is no {name!r} in {root}{hint}')

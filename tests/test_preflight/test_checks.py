@@ -16,6 +16,7 @@ from project.datasets.shapes_scene import SHAPE_CLASSES
 from project.preflight import annotations, check_data, check_model
 from project.preflight.data import look_at_data
 from project.preflight.image_files import look_at_images
+from project.preflight.model import check_branches
 from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
@@ -329,6 +330,38 @@ def test_a_model_that_takes_no_branches(root: Path) -> None:
         assert 'a DetDataPreprocessor, takes no branches' in message
         assert "set it to dict(type='MultiBranchDataPreprocessor'" in message
         check_data(cfg, ['test'])
+
+
+def switched(cfg: Config, pipeline: list) -> Config:
+    """The config with a hook that exchanges the pipeline late."""
+    cfg.custom_hooks = [
+        dict(
+            type='PipelineSwitchHook', switch_epoch=9, switch_pipeline=pipeline
+        )
+    ]
+    return cfg
+
+
+def test_a_pipeline_that_a_hook_puts_in_place() -> None:
+    cfg = branch_config(Path(), BRANCHED, [BRANCHES])
+    check_branches(switched(cfg, [BRANCHES]))
+    with pytest.raises(UserError) as caught:
+        check_branches(switched(cfg, [dict(type='Pad')]))
+    message = str(caught.value)
+    assert 'custom_hooks[0].switch_pipeline has no MultiBranch' in message
+    cfg = branch_config(Path(), PLAIN, [dict(type='Pad')])
+    check_branches(switched(cfg, [dict(type='Pad')]))
+    with pytest.raises(UserError) as caught:
+        check_branches(switched(cfg, [BRANCHES]))
+    message = str(caught.value)
+    assert 'Custom_hooks' not in message
+    assert 'custom_hooks[0].switch_pipeline has a MultiBranch' in message
+
+
+def test_a_hook_that_would_not_reach_the_dataset() -> None:
+    cfg = branch_config(Path(), PLAIN, [dict(type='Pad')], [])
+    with pytest.raises(UserError, match='here it is wrapped'):
+        check_branches(switched(cfg, [dict(type='Pad')]))
 
 
 def mask_config(root: Path, **options: Any) -> Config:

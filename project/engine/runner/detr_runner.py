@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from project.datasets.broken_images import name_broken_images
 from project.engine import summary
 from project.engine.hooks import StepSeedHook, TerminalHook
+from project.engine.runner.building import ToldBuilding
 from project.engine.runner.checkpoints import (
     check_checkpoint,
     check_resumable,
@@ -51,7 +52,11 @@ from project.engine.terminal import (
     prints_to_log,
     quiet_terminal,
 )
-from project.preflight import check_data, check_model
+from project.preflight import check_data
+from project.preflight.batch import other_batch
+from project.preflight.config import check_config
+from project.preflight.faults import told_by_config
+from project.preflight.settings import stop_idle_workers
 from project.preflight.variables import (
     drop_missing_backends,
     resolve_config,
@@ -68,7 +73,7 @@ _RESUMABLE = {
 # NOTE mmdet's tools/train.py asks mmengine's registry, which does not look
 # into those of the packages; mmdet's own registry finds it here as well.
 @RUNNERS.register_module()
-class DETRRunner(DurableRunner):
+class DETRRunner(ToldBuilding, DurableRunner):
     """mmengine's Runner for configs with ``data_root`` and ``classes``.
 
     Loses nothing that is there or was trained (:class:`DurableRunner`).
@@ -101,9 +106,14 @@ class DETRRunner(DurableRunner):
             UserError: If parts of the config contradict each other.
         """
         cfg = resolve_config(cfg)
-        check_model(cfg)
-        changes = [*correct_file_names(cfg), *drop_missing_backends(cfg)]
-        runner = super().from_cfg(cfg)
+        changes = [
+            *check_config(cfg),
+            *correct_file_names(cfg),
+            *drop_missing_backends(cfg),
+        ]
+        stop_idle_workers(cfg)
+        with told_by_config(cfg):
+            runner = super().from_cfg(cfg)
         for change in changes:
             runner.logger.warning(change)
         return runner
@@ -293,21 +303,9 @@ class DETRRunner(DurableRunner):
             self.logger.info(line)
 
     def _tell_other_batch(self) -> None:
-        """Warn if a schedule of iterations was made for another batch."""
-        max_iters = (self.cfg.get('train_cfg') or {}).get('max_iters')
-        intended = (self.cfg.get('auto_scale_lr') or {}).get('base_batch_size')
-        per_process = self.cfg.train_dataloader.get('batch_size')
-        if None in (max_iters, intended, per_process):
-            return
-        batch = per_process * self.world_size
-        if batch != intended:
-            self.logger.warning(
-                f'{max_iters} iterations were meant for batches of {intended} '
-                f'images, and these have {batch}: set train_cfg.max_iters, '
-                'the milestones of param_scheduler and the intervals to '
-                f'{intended / batch:g} times theirs for as much training, and '
-                'let --auto-scale-lr set the learning rate.'
-            )
+        """Warn if schedule or learning rate were made for another batch."""
+        for sentence in other_batch(self.cfg, self.world_size):
+            self.logger.warning(sentence)
 
     def _check_precision(self) -> None:
         """Raise if mixed precision was asked for on a CPU."""

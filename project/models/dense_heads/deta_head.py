@@ -41,6 +41,8 @@ class DETAHead(SetPredictionHead):
             another kind of suppression is asked for.
     """
 
+    test_settings = (*SetPredictionHead.test_settings, 'nms', 'nms_pre')
+
     def __init__(
         self,
         *args,

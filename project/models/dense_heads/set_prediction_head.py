@@ -38,6 +38,8 @@ class SetPredictionHead(DeformableDETRHead):
 
     first_stage_is_class_agnostic = True
     """Whether the first stage only tells objects from background."""
+    test_settings: tuple[str, ...] = ('max_per_img', 'clip_bboxes')
+    """The keys of ``test_cfg`` that have an effect."""
 
     def __init__(
         self,

@@ -1,8 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """The names and shapes that a config's model expects."""
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,15 @@ def build_on_meta(model: dict) -> nn.Module:
         nn.Module: The model, all its parameters on the ``meta`` device.
     """
     init_default_scope('mmdet')
-    with torch.device('meta'), _ScheduleOnCPU():
+    with on_meta():
         return MODELS.build(model)
+
+
+@contextlib.contextmanager
+def on_meta() -> Iterator[None]:
+    """Make tensors of shapes alone, which take no memory and no time."""
+    with torch.device('meta'), _ScheduleOnCPU():
+        yield
 
 
 def model_layout(

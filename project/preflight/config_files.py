@@ -1,0 +1,74 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Reads a config file, or says in one sentence why it cannot be read."""
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import mmengine
+from mmengine.config import Config
+
+from project.utils.errors import UserError
+
+_MMENGINE = str(Path(mmengine.__file__).parent)
+
+
+def read_config_file(
+    path: str | Path, options: dict[str, Any] | None = None
+) -> Config:
+    """Read a config and apply the options of a command line.
+
+    Args:
+        path (str | Path): The file.
+        options (dict, optional): What ``--cfg-options`` says.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        UserError: If the file is missing or fails in any way, or the options
+            do not fit it.
+    """
+    try:
+        cfg = Config.fromfile(path)
+    except UserError:
+        raise
+    except Exception as error:  # a config is code and may raise anything
+        raise UserError(
+            f'The config {path} cannot be read: {_reason(error)}'
+        ) from error
+    try:
+        cfg.merge_from_dict(options or {})
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f'--cfg-options does not fit the config {path}: {error}'
+        ) from error
+    return cfg
+
+
+def _reason(error: Exception) -> str:
+    """Say what failed in a config, and where."""
+    if isinstance(error, ImportError) and 'custom modules' in str(error):
+        missing = error.__cause__ or error
+        # The message of mmengine lists all of sys.path.
+        names = str(error).partition("'imports': ")[2].partition(']')[0]
+        return f'custom_imports of {names.strip("[")} fails: {missing}.'
+    text = ' '.join(str(error).split())
+    if isinstance(error, (OSError, SyntaxError)):
+        return text
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.name == '<module>' and _is_config(frame.filename)
+    ]
+    place = ''
+    if frames:
+        place = f', in line {frames[-1].lineno} of {frames[-1].filename}'
+    return f'{type(error).__name__}: {text}{place}'
+
+
+def _is_config(filename: str) -> bool:
+    """Tell whether code is a file that mmengine evaluates."""
+    return Path(filename).is_file() and not filename.startswith(_MMENGINE)

@@ -1,0 +1,325 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Misspelt types and keys outside of the model, before anything is built.
+
+The parts of the model find out for themselves when they are built, which is
+early; the others are built when the training starts, after the data was read.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmdet.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    LOG_PROCESSORS,
+    LOOPS,
+    METRICS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    VISBACKENDS,
+    VISUALIZERS,
+    WEIGHT_INITIALIZERS,
+)
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from project.preflight.config_tree import (
+    SPLITS,
+    evaluators,
+    named_dicts,
+    registered,
+)
+from project.preflight.signatures import accepted_keys
+from project.utils.errors import UserError, did_you_mean, most_alike
+
+_LOADER_KEYS = {
+    'dataset',
+    'sampler',
+    'batch_sampler',
+    'num_batch_per_epoch',
+    'collate_fn',
+    'worker_init_fn',
+}
+# Keys end alike, in _cfg and such, and have to be more alike than types.
+_KEYS_CUTOFF = 0.72
+# Dicts that no class is built from.
+_PLAIN_DICTS = {
+    'auto_scale_lr': {'enable', 'base_batch_size'},
+    'randomness': accepted_keys(Runner.set_randomness) or set(),
+}
+# Packages whose names are not those that pip knows them by.
+_PACKAGES = {'mmcls': 'mmcls', 'mmseg': 'mmsegmentation'}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A dict of the config that something is built from.
+
+    Attributes:
+        name: Where it stands, such as ``train_dataloader.sampler``.
+        content: The dict.
+        registry: Where its type is looked up.
+        default_type: Its type if it names none.
+        extra_keys: What is taken out before it is built.
+    """
+
+    name: str
+    content: dict
+    registry: Registry
+    default_type: str | None = None
+    extra_keys: frozenset[str] = field(default_factory=frozenset)
+
+
+def check_parts(cfg: Config) -> None:
+    """Look up every type outside of the model, and every key.
+
+    Args:
+        cfg (Config): A complete config.
+
+    Raises:
+        UserError: If a type is not registered, or a class does not take a
+            key; names those most alike.
+    """
+    if cfg.get('default_scope', 'mmdet') == 'mmdet':
+        for part in walk(cfg):
+            check_part(part)
+    for split in SPLITS:
+        loader = cfg.get(f'{split}_dataloader')
+        if isinstance(loader, dict):
+            known = _LOADER_KEYS | (accepted_keys(DataLoader) or set())
+            _check_known(f'{split}_dataloader', loader, known, 'A dataloader')
+    for key, known in _PLAIN_DICTS.items():
+        if isinstance(cfg.get(key), dict):
+            _check_known(key, cfg[key], known, 'mmengine')
+
+
+def check_part(part: Part) -> None:
+    """Check one part, as :func:`check_parts`."""
+    if part.content.get('_scope_', 'mmdet') != 'mmdet':
+        return  # another package looks it up
+    kind = part.content.get('type', part.default_type)
+    if kind is None:
+        raise UserError(f'{part.name} has no type{_other_name(part)}')
+    target = kind
+    if isinstance(kind, str):
+        target = registered(kind, part.registry)
+        if target is None:
+            raise UserError(unknown_type(part.name, kind, part.registry))
+    known = accepted_keys(target)
+    if known is not None:
+        title = target.__name__ if hasattr(target, '__name__') else kind
+        _check_known(part.name, part.content, known | part.extra_keys, title)
+
+
+def unknown_type(name: str, kind: str, registry: Registry) -> str:
+    """Tell that a type is not registered.
+
+    Args:
+        name (str): Where it stands in the config.
+        kind (str): The type.
+        registry (Registry): Where it was looked up.
+
+    Returns:
+        str: A sentence with what may have been meant, or the package to
+        install.
+    """
+    scope, _, rest = kind.rpartition('.')
+    if scope and '.' not in scope and not _can_import(scope):
+        return (
+            f'{name}.type={kind!r} is of the package {scope}, which is not '
+            f'installed: pip install {_PACKAGES.get(scope, scope)}.'
+        )
+    hint = did_you_mean(rest, names_of(registry))
+    return (
+        f'{name}.type={kind!r} is not registered{hint} (A class of your own '
+        'is registered by a module in custom_imports.)'
+    )
+
+
+def names_of(registry: Registry) -> set[str]:
+    """List all names that a registry finds, also in its parents."""
+    registry.import_from_location()
+    names: set[str] = set()
+    while registry is not None:
+        names |= set(registry.module_dict)
+        registry = registry.parent
+    return names
+
+
+def _can_import(package: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _check_known(
+    name: str, settings: dict, known: set[str], title: str
+) -> None:
+    """Refuse a key that is not among ``known``."""
+    for key in settings:
+        if key in known or key in ('type', '_scope_'):
+            continue
+        raise UserError(f'{name}.{key}: {refusal(title, key, known)}')
+
+
+def refusal(title: str, key: str, known: set[str]) -> str:
+    """Tell that something does not take a key, and what it takes.
+
+    Args:
+        title (str): What does not take it.
+        key (str): The key.
+        known (set[str]): The keys it takes.
+
+    Returns:
+        str: Such as ``"AdamW takes no 'weight_dekay': did you mean
+        weight_decay?"``.
+    """
+    if most_alike(key, known, cutoff=_KEYS_CUTOFF):
+        alike = did_you_mean(key, known, _KEYS_CUTOFF)
+        return f'{title} takes no {key!r}{alike}'
+    return f'{title} takes no {key!r}; it takes {", ".join(sorted(known))}.'
+
+
+def _other_name(part: Part) -> str:
+    """Guess which default hook was meant by one without a type."""
+    head, _, last = part.name.rpartition('.')
+    if head != 'default_hooks':
+        return '.'
+    names = (
+        'runtime_info',
+        'timer',
+        'sampler_seed',
+        'logger',
+        'param_scheduler',
+        'checkpoint',
+        'visualization',
+    )
+    return did_you_mean(last, names)
+
+
+def walk(cfg: Config) -> Iterator[Part]:
+    """Go through everything that is built besides the model.
+
+    Args:
+        cfg (Config): A complete config.
+
+    Yields:
+        Part: Each dict with its registry.
+    """
+    for split in SPLITS:
+        yield from _loader_parts(cfg, split)
+        for name, metric in evaluators(cfg, split):
+            yield from _part(name, metric, METRICS)
+        loop = cfg.get(f'{split}_cfg')
+        if isinstance(loop, dict) and 'type' in loop:
+            yield from _part(f'{split}_cfg', loop, LOOPS)
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        yield from _part(f'default_hooks.{name}', hook, HOOKS, {'priority'})
+    for index, hook in enumerate(cfg.get('custom_hooks') or ()):
+        name = f'custom_hooks[{index}]'
+        yield from _part(name, hook, HOOKS, {'priority'})
+    yield from _optimizer_parts(cfg)
+    yield from _visualizer_parts(cfg)
+    for name, model in named_dicts(cfg.get('model'), 'model'):
+        inits = model.get('init_cfg')
+        for init in inits if isinstance(inits, (list, tuple)) else [inits]:
+            yield from _part(f'{name}.init_cfg', init, WEIGHT_INITIALIZERS)
+
+
+def _part(
+    name: str,
+    content: Any,
+    registry: Registry,
+    extra_keys: set[str] = frozenset(),
+    default_type: str | None = None,
+) -> Iterator[Part]:
+    """Yield a part unless it was built by the config itself, or is None."""
+    if isinstance(content, dict):
+        yield Part(
+            name, content, registry, default_type, frozenset(extra_keys)
+        )
+
+
+def _loader_parts(cfg: Config, split: str) -> Iterator[Part]:
+    name = f'{split}_dataloader'
+    loader = cfg.get(name)
+    if not isinstance(loader, dict):
+        return
+    for key in ('sampler', 'batch_sampler'):
+        yield from _part(f'{name}.{key}', loader.get(key), DATA_SAMPLERS)
+    yield from _dataset_parts(f'{name}.dataset', loader.get('dataset'))
+
+
+def _dataset_parts(name: str, dataset: Any) -> Iterator[Part]:
+    """A dataset, its transforms, and what it wraps."""
+    if not isinstance(dataset, dict):
+        return
+    yield from _part(name, dataset, DATASETS)
+    yield from _transform_parts(f'{name}.pipeline', dataset.get('pipeline'))
+    yield from _dataset_parts(f'{name}.dataset', dataset.get('dataset'))
+    children = dataset.get('datasets')
+    if isinstance(children, (list, tuple)):
+        for index, child in enumerate(children):
+            yield from _dataset_parts(f'{name}.datasets[{index}]', child)
+
+
+def _transform_parts(name: str, transforms: Any) -> Iterator[Part]:
+    """The transforms of a pipeline and those that they choose from."""
+    if isinstance(transforms, dict):
+        if 'type' in transforms:
+            yield from _part(name, transforms, TRANSFORMS)
+        yield from _transform_parts(
+            f'{name}.transforms', transforms.get('transforms')
+        )
+    elif isinstance(transforms, (list, tuple)):
+        for index, part in enumerate(transforms):
+            yield from _transform_parts(f'{name}[{index}]', part)
+
+
+def _optimizer_parts(cfg: Config) -> Iterator[Part]:
+    wrapper = cfg.get('optim_wrapper')
+    # Another constructor may take the wrapper apart in its own way.
+    if isinstance(wrapper, dict) and 'constructor' not in wrapper:
+        extra = {'paramwise_cfg', 'constructor'}
+        yield from _part(
+            'optim_wrapper', wrapper, OPTIM_WRAPPERS, extra, 'OptimWrapper'
+        )
+        yield from _part(
+            'optim_wrapper.optimizer', wrapper.get('optimizer'), OPTIMIZERS
+        )
+    schedulers = cfg.get('param_scheduler')
+    if isinstance(schedulers, dict) and 'type' in schedulers:
+        schedulers = [schedulers]
+    if isinstance(schedulers, (list, tuple)):
+        for index, scheduler in enumerate(schedulers):
+            yield from _part(
+                f'param_scheduler[{index}]',
+                scheduler,
+                PARAM_SCHEDULERS,
+                {'convert_to_iter_based', 'epoch_length'},
+            )
+
+
+def _visualizer_parts(cfg: Config) -> Iterator[Part]:
+    yield from _part(
+        'log_processor',
+        cfg.get('log_processor'),
+        LOG_PROCESSORS,
+        default_type='LogProcessor',
+    )
+    visualizer = cfg.get('visualizer')
+    if not isinstance(visualizer, dict):
+        return
+    yield from _part('visualizer', visualizer, VISUALIZERS)
+    for index, backend in enumerate(visualizer.get('vis_backends') or ()):
+        name = f'visualizer.vis_backends[{index}]'
+        yield from _part(name, backend, VISBACKENDS)

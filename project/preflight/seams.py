@@ -1,0 +1,172 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Whether the parts of a model fit together: channels, levels, widths.
+
+Where they do not, the first batch would say so in the words of a tensor. A
+model of shapes alone is built and asked here, which takes a second.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmdet.models.detectors import DetectionTransformer
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from torch import nn
+
+from project.preflight.config_tree import is_a, named_dicts, registered_class
+from project.preflight.settings import bare_model
+from project.utils.checkpoint.model_check import build_on_meta, on_meta
+from project.utils.errors import UserError
+
+_IMAGE_SIZE = 256
+# Models that were built before in this process, such as for several runners.
+_passed: set[str] = set()
+
+
+def check_seams(cfg: Config) -> None:
+    """Compare what each part of a DETR gives with what the next one takes.
+
+    Models that cannot be built, or do not compute without values, pass: the
+    first end in an error of their own.
+
+    Args:
+        cfg (Config): A complete config.
+
+    Raises:
+        UserError: If two parts do not fit.
+    """
+    settings = bare_model(cfg)
+    if not is_a(registered_class(settings, MODELS), DetectionTransformer):
+        return
+    key = repr(settings)
+    if key in _passed:
+        return
+    try:
+        model = build_on_meta(settings.copy()).eval()
+        features = _features(model.backbone)
+    except Exception:  # anything a model of the user's own may raise
+        return
+    channels = [feature.shape[1] for feature in features]
+    if model.with_neck:
+        _check_neck(model.neck, settings, channels)
+        try:
+            with on_meta(), torch.no_grad():
+                features = model.neck(features)
+        except Exception:
+            return
+    _check_widths(model, settings, [f.shape[1] for f in features])
+    _check_levels(model, settings, len(features))
+    _check_strides(model, settings, features)
+    _passed.add(key)
+
+
+def _features(backbone: nn.Module) -> tuple[torch.Tensor, ...]:
+    """What the backbone makes of an image, without values."""
+    with on_meta(), torch.no_grad():
+        image = torch.empty(1, 3, _IMAGE_SIZE, _IMAGE_SIZE)
+        return tuple(backbone(image))
+
+
+def _check_neck(neck: nn.Module, settings: dict, channels: list[int]) -> None:
+    """Compare the backbone's channels with those the neck was made for."""
+    expected = settings['neck'].get('in_channels')
+    if not isinstance(expected, (list, tuple)):
+        return
+    if list(expected) != channels:
+        raise UserError(
+            f'model.neck.in_channels is {list(expected)}, but model.backbone '
+            f'({_title(settings["backbone"])}) gives {channels}: set it to '
+            'that, or choose others by model.backbone.out_indices.'
+        )
+
+
+def _check_widths(
+    model: nn.Module, settings: dict, channels: list[int]
+) -> None:
+    """Compare the width of the features with the transformer's parts."""
+    width = getattr(model.encoder, 'embed_dims', None)
+    if width is None:
+        return
+    if any(other != width for other in channels):
+        if not model.with_neck:
+            raise UserError(
+                f'model.encoder works on {width} channels, but model.backbone '
+                f'({_title(settings["backbone"])}) gives {channels} and there '
+                'is no model.neck to map them.'
+            )
+        raise UserError(
+            f'model.neck gives {channels} channels, but model.encoder works '
+            f'on {width}: model.neck.out_channels and the embed_dims of '
+            'encoder and decoder should be the same.'
+        )
+    for place, part in _transformer_parts(model):
+        other = getattr(part, 'embed_dims', width)
+        if other != width:
+            raise UserError(
+                f'{place}.embed_dims is {other}, but model.encoder works on '
+                f'{width}: all embed_dims of the model should be the same.'
+            )
+
+
+def _check_levels(model: nn.Module, settings: dict, given: int) -> None:
+    """Compare the number of feature maps with the attention over them."""
+    source = 'model.neck' if model.with_neck else 'model.backbone'
+    expected = {
+        f'{place}.num_levels': part.num_levels
+        for place, part in _transformer_parts(model)
+        if isinstance(getattr(part, 'num_levels', None), int)
+    }
+    if not expected:
+        return  # not on several levels
+    if isinstance(settings.get('num_feature_levels'), int):
+        expected['model.num_feature_levels'] = settings['num_feature_levels']
+    for place, number in expected.items():
+        if number != given:
+            raise UserError(
+                f'{source} gives {given} feature maps, but {place} is '
+                f'{number}: model.neck.num_outs, model.num_feature_levels and '
+                'each num_levels should be the same.'
+            )
+
+
+def _transformer_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Name the parts of encoder and decoder as the config does."""
+    for coder in ('encoder', 'decoder'):
+        layers = getattr(getattr(model, coder, None), 'layers', None)
+        for layer in layers or ():
+            for name in ('self_attn', 'cross_attn', 'ffn'):
+                part = getattr(layer, name, None)
+                if isinstance(part, nn.Module):
+                    place = f'model.{coder}.layer_cfg.{name}_cfg'
+                    yield place, part
+    yield 'model.bbox_head', model.bbox_head
+
+
+def _check_strides(
+    model: nn.Module, settings: dict, features: tuple[torch.Tensor, ...]
+) -> None:
+    """Compare the strides that regions are cut out by with the true ones."""
+    true = [_IMAGE_SIZE / feature.shape[-1] for feature in features]
+    for module in model.modules():
+        strides = getattr(module, 'strides', None)
+        if not hasattr(module, 'extractor') or not strides:
+            continue
+        if list(strides) != true[: len(strides)]:
+            places = [
+                f'{place}.featmap_strides'
+                for place, part in named_dicts(settings, 'model')
+                if 'featmap_strides' in part
+            ]
+            place = places[0] if places else 'The featmap_strides of regions'
+            raise UserError(
+                f'{place} is {list(strides)}, but the feature maps have the '
+                f'strides {[int(stride) for stride in true]}.'
+            )
+
+
+def _title(part: Any) -> str:
+    """Name a part by its type, and its depth where that tells it apart."""
+    kind = part.get('type')
+    title = getattr(kind, '__name__', str(kind))
+    return f'{title}-{part["depth"]}' if 'depth' in part else title

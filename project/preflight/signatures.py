@@ -1,0 +1,92 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Which keys of a config a class or function takes."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+# Where the further arguments of a class end up, if not in its parent.
+_PASSED_ON: dict[type, Callable] = {CheckpointHook: Runner.save_checkpoint}
+
+
+def accepted_keys(target: Any) -> set[str] | None:
+    """List the keyword arguments of a class or function.
+
+    Arguments that a class hands on to its parent are followed there.
+
+    Args:
+        target (Callable): A class or function that a ``type`` names.
+
+    Returns:
+        set[str] | None: Their names; None if it may take any.
+    """
+    if not inspect.isclass(target):
+        names, rest = _parameters(target)
+        return None if rest else names
+    accepted: set[str] = set()
+    for parent in target.__mro__:
+        init = vars(parent).get('__init__')
+        if init is None:
+            continue
+        if not inspect.isfunction(init):  # written in C
+            return None if parent is not object else accepted
+        names, rest = _parameters(init)
+        accepted |= names
+        if rest is None:
+            return accepted
+        if parent in _PASSED_ON:
+            return accepted | _parameters(_PASSED_ON[parent])[0]
+        if not _hands_on(init, rest):
+            return None
+    return None
+
+
+def listed_keys(target: Any) -> set[str]:
+    """List the keyword arguments that a class and its parents name.
+
+    Args:
+        target (Callable): A class or function.
+
+    Returns:
+        set[str]: Their names, to suggest from; there may be others.
+    """
+    if not inspect.isclass(target):
+        return _parameters(target)[0] if callable(target) else set()
+    inits = (vars(parent).get('__init__') for parent in target.__mro__)
+    names = [_parameters(i)[0] for i in inits if inspect.isfunction(i)]
+    return set().union(*names)
+
+
+def _parameters(function: Callable) -> tuple[set[str], str | None]:
+    """The names of a function's parameters, and that of its ``**kwargs``."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return set(), 'kwargs'
+    by_name = {
+        p.name
+        for p in parameters
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    rest = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
+    return by_name - {'self'}, rest[0] if rest else None
+
+
+def _hands_on(init: Callable, rest: str) -> bool:
+    """Tell whether ``**rest`` is given to the parent and used nowhere else."""
+    try:
+        source = inspect.getsource(inspect.unwrap(init))
+    except (OSError, TypeError):
+        return False
+    body = source[source.index(f'**{rest}') + len(rest) + 2 :]
+    code = re.sub(r'""".*?"""|#[^\n]*', '', body, flags=re.DOTALL)
+    uses = re.findall(rf'(\*\*)?\b{rest}\b', code)
+    handed = re.search(
+        rf'super\([^)]*\)\s*\.__init__\((?:[^()]|\([^()]*\))*?\*\*{rest}\b',
+        code,
+    )
+    return handed is not None and uses == ['**']
