@@ -57,9 +57,9 @@ if can_register():
             getattr(package.registry, name) for package in (mmdet, mmengine)
         )
         add_location(registries, 'project.engine')
-    add_location(
-        (mmdet.registry.DATASETS,), 'project.datasets.dataset_wrappers'
-    )
+    for module in ('coco', 'dataset_wrappers'):
+        add_location((mmdet.registry.DATASETS,), f'project.datasets.{module}')
+    add_location((mmdet.registry.TRANSFORMS,), 'project.datasets.transforms')
     allow_mmengine_checkpoints()
     resolve_when_read()
     use_safe_loaders()

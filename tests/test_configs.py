@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 
 import project  # noqa: F401
-from tests.helpers.configs import CONFIGS
+from tests.helpers.configs import CONFIGS, read_config
 from tests.helpers.toy import (
     build_model,
     check_detections,
@@ -45,7 +45,7 @@ def train_and_detect(text: str) -> None:
 @pytest.mark.parametrize('name', NAMES)
 def test_config_is_complete(name: str) -> None:
     """What a run needs besides the model is there."""
-    config = Config.fromfile(CONFIGS / name)
+    config = read_config(name)
     assert config.custom_imports.imports == ['project']
     for key in ('train_dataloader', 'val_dataloader', 'optim_wrapper'):
         assert key in config
@@ -86,9 +86,10 @@ def test_metafile_lists_every_config() -> None:
         for model in models:
             assert model['Name'] == Path(model['Config']).stem
             about = model['Metadata']
-            config = Config.fromfile(CONFIGS.parent / model['Config'])
+            name = Path(model['Config']).relative_to('configs')
+            config = read_config(str(name))
             assert about.get('Iterations') == config.train_cfg.get('max_iters')
-            names = [f'-{about["Epochs"]}e_']
+            words = [f'-{about["Epochs"]}e_']
             if 'Iterations' in about:
-                names.append(f'-{about["Iterations"] / 1000:g}k_')
-            assert any(name in model['Name'] for name in names)
+                words.append(f'-{about["Iterations"] / 1000:g}k_')
+            assert any(word in model['Name'] for word in words)

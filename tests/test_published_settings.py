@@ -32,9 +32,8 @@ def test_rank_detr(
         type='AdamW', lr=2e-4, weight_decay=1e-4
     )
     assert config.optim_wrapper.clip_grad == dict(max_norm=0.1, norm_type=2)
-    assert config.train_dataloader.dataset.filter_cfg == dict(
-        filter_empty_gt=True, min_size=0
-    )
+    filter_cfg = config.train_dataloader.dataset.filter_cfg
+    assert (filter_cfg.filter_empty_gt, filter_cfg.min_size) == (True, 0)
     assert model.backbone.get('drop_path_rate') == drop_path
     is_swin = drop_path is not None
     assert model.backbone.get('with_cp', False) is False
@@ -89,11 +88,12 @@ def test_rank_detr(
             *(False, 75000, 90000, 2e-4, 2, 0, 100),
         ),
         *(
-            (
-                f'anchor_detr/anchor-detr_{name}_8xb2-50e',
-                *(False, 300000, 375000, 1e-4, 2, 1, 100),
-            )
+            (f'anchor_detr/anchor-detr_{name}_{batch}-50e', *settings)
             for name in ('r50', 'r50-dc5', 'r101', 'r101-dc5')
+            for batch, settings in (
+                ('8xb2', (False, 300000, 375000, 1e-4, 2, 1, 100)),  # detrex's
+                ('8xb1', (True, 40, 50, 1e-4, 1, 1, 100)),  # the authors'
+            )
         ),
         ('dn_detr/dn-detr_r50_8xb2-50e', True, 40, 50, 1e-4, 2, 1, 300),
         ('dn_detr/dn-detr_r101_8xb2-50e', True, 40, 50, 1e-4, 2, 1, 300),

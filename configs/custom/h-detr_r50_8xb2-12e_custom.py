@@ -5,10 +5,12 @@ _base_ = '../h_detr/h-detr_r50_8xb2-12e_coco.py'
 data_root = 'data/custom/'
 
 train_dataloader = dict(
+    drop_last=False,  # there may be fewer images than a batch has
     dataset=dict(
         data_root=data_root,
         ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
+        filter_cfg=dict(filter_ignored=True),
     )
 )
 val_dataloader = dict(

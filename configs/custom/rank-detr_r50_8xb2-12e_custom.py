@@ -10,6 +10,7 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
+        filter_cfg=dict(filter_ignored=True),
     ),
 )
 val_dataloader = dict(

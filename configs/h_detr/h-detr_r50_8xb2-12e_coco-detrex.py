@@ -1,6 +1,10 @@
 # The numerics of detrex: it freezes the stem only, skips images without
 # objects in training, and has other constants (specifics in README.md).
-_base_ = './h-detr_r50_8xb2-12e_coco.py'
+_base_ = [
+    '../_base_/models/h-detr_r50.py',
+    '../_base_/datasets/coco_detection_detrex.py',
+    '../_base_/schedules/detr_90k.py',
+]
 model = dict(
     inverse_sigmoid_eps=1e-3,
     backbone=dict(frozen_stages=0),
@@ -19,7 +23,4 @@ model = dict(
         )
     ),
     test_cfg=dict(max_per_img=300),
-)
-train_dataloader = dict(
-    dataset=dict(filter_cfg=dict(filter_empty_gt=True, min_size=0))
 )

@@ -22,26 +22,3 @@ model = dict(
         )
     ),
 )
-
-# As really run: iterations of 16 images. The 117,266 images with objects make
-# 7,329 of them, so "12 epochs" are 12.3.
-max_iters = 90000
-train_cfg = dict(
-    _delete_=True,
-    type='ResumableTrainLoop',
-    max_iters=max_iters,
-    val_interval=5000,
-)
-param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-        milestones=[82500],
-        gamma=0.1,
-    )
-]
-train_dataloader = dict(sampler=dict(type='InfiniteSampler'))
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000))
-log_processor = dict(by_epoch=False)

@@ -2,6 +2,6 @@
 """Datasets and what prepares them.
 
 Nothing is imported here: what makes the shapes dataset can do without the
-seconds that mmdet's datasets take. ``project`` itself registers
-``dataset_wrappers``.
+seconds that mmdet's datasets take. ``project`` itself registers ``coco``,
+``dataset_wrappers`` and ``transforms``.
 """

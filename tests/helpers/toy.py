@@ -1,21 +1,22 @@
 """Shipped configs at a size that a test can afford."""
 
+import copy
 from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from tests.helpers.configs import CONFIGS
+from tests.helpers.configs import read_config
 
 
 def toy_model_config(config: str | Path, **changes) -> ConfigDict:
     """The model of a shipped config with few layers and queries."""
-    model = Config.fromfile(CONFIGS / config).model
+    model = copy.deepcopy(read_config(str(config)).model)
     model.backbone.init_cfg = None
     model.num_queries = min(model.num_queries, 12)
     if model.get('one2many'):

@@ -53,26 +53,45 @@ def shapes_config(root: Path) -> Config:
     return resolve_config(config)
 
 
-def without(node: Any, key: str) -> Any:
-    """Copy nested dicts and lists without the entries of one name."""
+def without(node: Any, *keys: str) -> Any:
+    """Copy nested dicts and lists without the entries of some names."""
     if isinstance(node, dict):
-        return {k: without(v, key) for k, v in node.items() if k != key}
+        return {k: without(v, *keys) for k, v in node.items() if k not in keys}
     if isinstance(node, (list, tuple)):
-        return [without(child, key) for child in node]
+        return [without(child, *keys) for child in node]
     return node
 
 
-def test_pipelines_are_mmdets_but_for_the_interpolation(
-    mmdet_config: Config,
+@pytest.mark.parametrize(
+    ('name', 'resize_type'), [('detr', 'DETRResize'), ('detrex', 'Resize')]
+)
+def test_pipelines_are_mmdets_but_for_the_resizing(
+    name: str, resize_type: str, mmdet_config: Config
 ) -> None:
-    own = load_base('datasets/coco_detection_detr.py')
+    own = load_base(f'datasets/coco_detection_{name}.py')
     for split in ('train', 'val'):
         theirs = mmdet_config[f'{split}_dataloader'].dataset.pipeline
         pipeline = own[f'{split}_dataloader'].dataset.pipeline
-        assert without(pipeline, 'backend') == without(theirs, 'backend')
         resizes = [s for s in _steps(pipeline) if 'Resize' in s['type']]
         assert resizes
-        assert all(step['backend'] == 'pillow' for step in resizes)
+        for step in resizes:
+            assert step.pop('backend') == 'pillow'
+            rule = step.pop('resize_type', step.type)
+            if step.type == 'RandomChoiceResize':
+                assert rule.removeprefix('RandomChoice') == resize_type
+            else:
+                assert rule == resize_type
+                step.type = 'Resize'
+        assert _unlimited(pipeline) == _unlimited(theirs)
+
+
+def _unlimited(pipeline: list) -> Any:
+    """A copy in which long sides that no photograph has are one number."""
+    pipeline = without(pipeline)
+    for step in _steps(pipeline):
+        if 'scales' in step:
+            step['scales'] = [(s, min(m, 4200)) for s, m in step['scales']]
+    return pipeline
 
 
 def _steps(pipeline: list) -> Iterator[dict]:
@@ -84,17 +103,24 @@ def _steps(pipeline: list) -> Iterator[dict]:
             yield from _steps(step)
 
 
-def test_dataloaders_are_mmdets_but_for_the_tiny_images(
+def test_dataloaders_are_mmdets_but_for_what_is_trained_on(
     mmdet_config: Config,
 ) -> None:
     own = load_base('datasets/coco_detection_detr.py')
-    for key in ('train_dataloader', 'val_dataloader', 'val_evaluator'):
+    assert own.val_evaluator == mmdet_config.val_evaluator
+    for key in ('train_dataloader', 'val_dataloader'):
         theirs = without(mmdet_config[key], 'pipeline')
+        ours = without(own[key], 'pipeline')
+        assert ours['dataset'].pop('type') == 'DETRCocoDataset'
+        assert theirs['dataset'].pop('type') == 'CocoDataset'
         if key == 'train_dataloader':
-            # The published data keeps every image; mmdet drops those with a
-            # side below this.
+            # Every image is trained on; mmdet leaves out those with a side
+            # below this, and groups the others by their shape.
             assert theirs['dataset']['filter_cfg'].pop('min_size') == 32
-        assert without(own[key], 'pipeline') == theirs
+            assert ours['dataset']['filter_cfg'].pop('filter_ignored') is False
+            assert theirs.pop('batch_sampler')['type'].startswith('Aspect')
+            assert ours.pop('drop_last') is True
+        assert ours == theirs
     assert own.test_dataloader == own.val_dataloader
     assert own.test_evaluator == own.val_evaluator
 
@@ -102,7 +128,7 @@ def test_dataloaders_are_mmdets_but_for_the_tiny_images(
 def test_optimiser_is_mmdets(mmdet_config: Config) -> None:
     """mmdet's own config is of 50 epochs."""
     own = Config.fromfile(
-        CONFIGS / 'h_detr/h-detr_r50_one-stage_8xb2-50e_coco.py'
+        CONFIGS / 'h_detr/h-detr_r50_one-stage-baseline_8xb2-50e_coco.py'
     )
     assert own.optim_wrapper == mmdet_config.optim_wrapper
     assert own.param_scheduler == mmdet_config.param_scheduler
@@ -110,6 +136,8 @@ def test_optimiser_is_mmdets(mmdet_config: Config) -> None:
 
 
 STEPS = {12: 11, 24: 20, 36: 30, 50: 40}
+# detrex's two, the base file and its child, count iterations.
+DETREX_STEPS = {12: (90000, 82500), 50: (375000, 300000)}
 
 
 @pytest.mark.parametrize(
@@ -117,13 +145,20 @@ STEPS = {12: 11, 24: 20, 36: 30, 50: 40}
 )
 def test_schedules_step_once(path: Path) -> None:
     config = Config.fromfile(path)
-    epochs, step = next(
-        item for item in STEPS.items() if f'-{item[0]}e_' in path.stem
-    )
-    assert config.max_epochs == config.train_cfg.max_epochs == epochs
+    epochs = next(number for number in STEPS if f'-{number}e_' in path.stem)
+    total, step = epochs, STEPS[epochs]
+    by_epoch = 'max_epochs' in config.train_cfg
+    if path.stem.endswith(('coco-detrex', 'r50_one-stage_8xb2-50e_coco')):
+        assert not by_epoch
+        total, step = DETREX_STEPS[epochs]
+    else:
+        assert by_epoch
+        assert config.max_epochs == epochs
+    assert config.train_cfg['max_epochs' if by_epoch else 'max_iters'] == total
     (scheduler,) = config.param_scheduler
     assert scheduler.milestones == [step]
-    assert (scheduler.end, scheduler.gamma) == (epochs, 0.1)
+    assert (scheduler.end, scheduler.gamma) == (total, 0.1)
+    assert scheduler.by_epoch == by_epoch
     assert config.auto_scale_lr.base_batch_size == 16
 
 
@@ -163,7 +198,7 @@ def test_images_of_detas_swin_are_half_as_large_again(tmp_path: Path) -> None:
     assert short_sides <= set(range(720, 1201, 48))
     assert len(short_sides) > 5
     small = config.train_dataloader.dataset.pipeline[3].transforms[1][0]
-    assert small.scales == [(400, 4200), (500, 4200), (600, 4200)]
+    assert [min(scale) for scale in small.scales] == [400, 500, 600]
     for dataloader in (config.val_dataloader, config.test_dataloader):
         out = Compose(dataloader.dataset.pipeline)(
             dict(img_path=str(path), img_id=0, instances=[])
@@ -239,10 +274,10 @@ def test_boxes_follow_the_resize(tmp_path: Path) -> None:
     )
     instance = dict(bbox=[10, 20, 30, 40], bbox_label=0, ignore_flag=0)
     out = pipeline(dict(img_path=str(path), img_id=0, instances=[instance]))
-    assert out['inputs'].shape[1:] == (800, 1067)
+    assert out['inputs'].shape[1:] == (800, 1066)
     assert out['data_samples'].ori_shape == (300, 400)
     np.testing.assert_allclose(
-        out['data_samples'].scale_factor, (1067 / 400, 800 / 300)
+        out['data_samples'].scale_factor, (1066 / 400, 800 / 300)
     )
 
 

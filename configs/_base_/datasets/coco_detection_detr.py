@@ -1,14 +1,18 @@
-# COCO 2017 with the augmentation of DETR, shared by the methods built on it.
+# COCO 2017 as DETR's code trains and tests on it, and so the authors of H-DETR,
+# DETA, DN-DETR and Anchor DETR; docs/data.md tells what differs elsewhere.
 
 # Moves every path below, also as `--cfg-options data_root=...`.
 data_root = 'data/coco/'
 # Names of the classes to detect; None takes COCO's own 80.
 classes = None
 
-dataset_type = 'CocoDataset'
+# Keeps boxes under a pixel, which mmdet's CocoDataset leaves out.
+dataset_type = 'DETRCocoDataset'
 backend_args = None
 
 scales = [(short_side, 1333) for short_side in range(480, 801, 32)]
+# Rounds the long side down, as DETR; mmdet's Resize rounds as detectron2.
+resize_type = 'DETRResize'
 # Pillow smooths when it shrinks, as in the sources of the published figures;
 # OpenCV, mmdet's default, does not.
 resize_backend = 'pillow'
@@ -24,6 +28,7 @@ train_pipeline = [
                 dict(
                     type='RandomChoiceResize',
                     scales=scales,
+                    resize_type=resize_type,
                     keep_ratio=True,
                     backend=resize_backend,
                 )
@@ -31,8 +36,10 @@ train_pipeline = [
             [
                 dict(
                     type='RandomChoiceResize',
-                    # The short side counts: no COCO image is 7 times as long.
-                    scales=[(400, 4200), (500, 4200), (600, 4200)],
+                    # The short side counts. The limit, which no photograph
+                    # reaches, is there to save memory.
+                    scales=[(400, 60000), (500, 60000), (600, 60000)],
+                    resize_type=resize_type,
                     keep_ratio=True,
                     backend=resize_backend,
                 ),
@@ -45,6 +52,7 @@ train_pipeline = [
                 dict(
                     type='RandomChoiceResize',
                     scales=scales,
+                    resize_type=resize_type,
                     keep_ratio=True,
                     backend=resize_backend,
                 ),
@@ -56,7 +64,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile', backend_args=backend_args),
     dict(
-        type='Resize',
+        type=resize_type,
         scale=(1333, 800),
         keep_ratio=True,
         backend=resize_backend,
@@ -79,14 +87,15 @@ train_dataloader = dict(
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    batch_sampler=dict(type='AspectRatioBatchSampler'),
+    # No batch_sampler: batches take images of any shape as they come.
+    drop_last=True,
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/'),
-        # The authors train on images without objects too; detrex does not.
-        filter_cfg=dict(filter_empty_gt=False),
+        # Images without objects are trained on, too.
+        filter_cfg=dict(filter_empty_gt=False, filter_ignored=False),
         pipeline=train_pipeline,
         backend_args=backend_args,
     ),

@@ -1,6 +1,9 @@
-# DETR's augmentation with mmdet's choices: OpenCV resizes, and neither images
-# without objects nor tiny ones are trained on.
+# DETR's augmentation with mmdet's choices: OpenCV resizes and rounds sizes half
+# up, images of one orientation make a batch, and neither images without
+# objects nor tiny ones are trained on.
 _base_ = './coco_detection_detr.py'
+
+dataset_type = 'CocoDataset'
 
 scales = _base_.scales
 resize = dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)
@@ -47,10 +50,13 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
+    batch_sampler=dict(type='AspectRatioBatchSampler'),
+    drop_last=False,
     dataset=dict(
-        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        type=dataset_type,
+        filter_cfg=dict(_delete_=True, filter_empty_gt=True, min_size=32),
         pipeline=train_pipeline,
     )
 )
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+val_dataloader = dict(dataset=dict(type=dataset_type, pipeline=test_pipeline))
 test_dataloader = val_dataloader

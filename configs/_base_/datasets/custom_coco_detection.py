@@ -8,10 +8,12 @@ data_root = 'data/custom/'
 classes = None
 
 train_dataloader = dict(
+    drop_last=False,  # there may be fewer images than a batch has
     dataset=dict(
         data_root=data_root,
         ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
+        filter_cfg=dict(filter_ignored=True),
     )
 )
 val_dataloader = dict(

@@ -43,6 +43,8 @@ class TopKIoUAssigner(BaseAssigner):
             ``CappedRandomSampler``. By default all are kept.
         one_gt_per_box (bool): Whether step 3 takes only positives of the
             ground truth itself. Defaults to False.
+        iou_eps (float): Added to the union that the IoU divides by, in the
+            boxes' unit of area, as detrex does (1e-6). Defaults to 0.
 
     Raises:
         UserError: If a number is out of its range, or the sampler cannot
@@ -55,6 +57,7 @@ class TopKIoUAssigner(BaseAssigner):
         num_per_gt: int = 4,
         sampler: dict | None = None,
         one_gt_per_box: bool = False,
+        iou_eps: float = 0.0,
     ) -> None:
         if not 0 <= pos_iou_thr <= 1:
             raise UserError(
@@ -75,6 +78,7 @@ class TopKIoUAssigner(BaseAssigner):
                 "keep some of the positives; use 'CappedRandomSampler'"
             )
         self.one_gt_per_box = one_gt_per_box
+        self.iou_eps = iou_eps
 
     @torch.no_grad()
     def assign(
@@ -107,7 +111,7 @@ class TopKIoUAssigner(BaseAssigner):
         assigned_labels = torch.full_like(gt_inds, -1)
         overlaps = priors.new_zeros(len(priors))
         if len(gts) and len(priors):
-            iou = _iou(gts, priors)
+            iou = self._iou(gts, priors)
             boxes, used = self._choose(iou)
             numbers = torch.arange(1, len(gts) + 1, device=used.device)
             gt_inds.scatter_reduce_(
@@ -143,7 +147,9 @@ class TopKIoUAssigner(BaseAssigner):
         corners = bbox_cxcywh_to_xyxy(priors)
         gts = bbox_cxcywh_to_xyxy(targets.bboxes_normalized)
         chosen = [
-            self._choose(_iou(gts[targets.of_image(image)], corners[image]))
+            self._choose(
+                self._iou(gts[targets.of_image(image)], corners[image])
+            )
             for image in range(len(priors))
         ]
         boxes, used = (torch.cat(part) for part in zip(*chosen, strict=True))
@@ -162,6 +168,11 @@ class TopKIoUAssigner(BaseAssigner):
             target=target.repeat(num_layers),
             counts=[len(kept)] * num_layers,
         )
+
+    def _iou(self, gts: Tensor, boxes: Tensor) -> Tensor:
+        """IoU of corner boxes, 0 of two without area: (num_gts, num_boxes)."""
+        iou = box_iou(gts[:, None], boxes[None], eps=self.iou_eps)
+        return iou.nan_to_num(nan=0)
 
     def _choose(self, iou: Tensor) -> tuple[Tensor, Tensor]:
         """Choose the boxes of each ground truth of an image.
@@ -196,8 +207,3 @@ class TopKIoUAssigner(BaseAssigner):
         boxes = iou.topk(count, dim=1).indices
         ranks = torch.arange(count, device=iou.device)
         return boxes, ranks < num_positives[:, None]
-
-
-def _iou(gts: Tensor, boxes: Tensor) -> Tensor:
-    """IoU of corner boxes, 0 of two without area: (num_gts, num_boxes)."""
-    return box_iou(gts[:, None], boxes[None], eps=0).nan_to_num(nan=0)

@@ -254,3 +254,20 @@ def test_another_head_can_use_it() -> None:
     )
     assert losses['loss_rpn_cls'][0] > 0
     assert losses['loss_rpn_bbox'][0] > 0
+
+
+@pytest.mark.parametrize(('iou_eps', 'expected'), [(0.0, [0, 1]), (1e-6, [0])])
+def test_what_is_added_to_the_union_counts_for_small_boxes(
+    iou_eps: float, expected: list[int]
+) -> None:
+    """IoU of 8e-7 / 1e-6, or of 8e-7 / 2e-6 with detrex's epsilon."""
+    side = 1e-3  # of a square of 1e-6 of the image's area
+    gt = [10.0, 10.0, 10.0 + 100 * side, 10.0 + 100 * side]
+    centre = 0.1 + side / 2
+    priors = torch.tensor(
+        [[[centre, centre, side, side], [centre, centre, side, side * 0.8]]],
+        dtype=torch.float64,
+    )
+    assigner = TopKIoUAssigner(pos_iou_thr=0.7, iou_eps=iou_eps)
+    pairs = found(assigner, priors, [gt])
+    assert [query for _, query, _ in pairs] == expected
