@@ -38,10 +38,10 @@ OURS = {
     'custom/': "users' data",
     'demo/': 'for the demo',
     'deta/deta_swin-l_5scale_16xb1-24e_objects365': 'was never published',
-    'dn_detr/dn-deformable-detr_r50_8xb2-12e_coco.py': 'in 50 epochs only',
+    'dn_detr/dn-deformable-detr_r50_8xb2-12e_coco.py': 'not of 12 epochs',
     'h_detr/h-detr_r50_one-stage_8xb2-50e': 'cannot run in detrex',
-    'hpr/hpr-h-detr_': 'the paper tells of no such training',
-    'hpr/hpr-rank-detr_': 'the paper tells of no such training',
+    'hpr/hpr-h-detr_': 'an unpublished combination',
+    'hpr/hpr-rank-detr_': 'an unpublished combination',
 }
 
 

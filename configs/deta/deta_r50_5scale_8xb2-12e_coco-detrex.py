@@ -21,7 +21,7 @@ model = dict(
                 dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
                 dict(type='NormalizedGIoUCost', weight=2.0, eps=1e-6),
             ]
-        )
+        ),
     ),
 )
 optim_wrapper = dict(clip_grad=None)

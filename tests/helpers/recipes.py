@@ -56,8 +56,8 @@ _REGISTRIES = (
     OPTIM_WRAPPERS,
     PARAM_SCHEDULERS,
 )
-# Read by code, not by a signature; what the code does without them is tested
-# by the groups of parameters, in test_coco.py and in test_recipes.py.
+# Read by code, not by a signature. That the multipliers are 1 without an entry
+# shows in the groups of parameters; that boxes are clipped in test_configs.py.
 _READ_BY_CODE = {
     'optim_wrapper.paramwise_cfg.norm_decay_mult': 1.0,
     'optim_wrapper.paramwise_cfg.bias_decay_mult': 1.0,

@@ -406,3 +406,17 @@ def test_iterations_for_another_batch_are_told(
     if is_told:
         assert 'batches of 16 images, and these have 4' in told[0]
         assert 'to 4 times theirs' in told[0]
+
+
+def test_fewer_images_than_a_batch(make_runner: Any) -> None:
+    """Epochs without a batch would end well, and nothing be trained."""
+    runner = make_runner(
+        train_dataloader__batch_size=50, train_dataloader__drop_last=True
+    )
+    with pytest.raises(UserError, match='less than a batch of batch_size=50'):
+        runner.train()
+    make_runner(
+        train_dataloader__batch_size=50,
+        train_dataloader__drop_last=False,
+        train_cfg__max_epochs=1,
+    ).build_train_loop(dict(type='EpochBasedTrainLoop', max_epochs=1))

@@ -1,5 +1,5 @@
-# COCO 2017 as DETR's code trains and tests on it, and so the authors of H-DETR,
-# DETA, DN-DETR and Anchor DETR; docs/data.md tells what differs elsewhere.
+# COCO 2017 as DETR's code trains and tests on it, and so the authors of
+# H-DETR, DETA, DN-DETR and Anchor DETR; docs/data.md tells what others do.
 
 # Moves every path below, also as `--cfg-options data_root=...`.
 data_root = 'data/coco/'

@@ -1,5 +1,5 @@
-# DETR's augmentation with mmdet's choices: OpenCV resizes and rounds sizes half
-# up, images of one orientation make a batch, and neither images without
+# DETR's augmentation with mmdet's choices: OpenCV resizes, sizes are rounded
+# half up, images of one orientation make a batch, and neither images without
 # objects nor tiny ones are trained on.
 _base_ = './coco_detection_detr.py'
 
@@ -56,7 +56,7 @@ train_dataloader = dict(
         type=dataset_type,
         filter_cfg=dict(_delete_=True, filter_empty_gt=True, min_size=32),
         pipeline=train_pipeline,
-    )
+    ),
 )
 val_dataloader = dict(dataset=dict(type=dataset_type, pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -14,7 +14,7 @@ train_dataloader = dict(
         ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
         filter_cfg=dict(filter_ignored=True),
-    )
+    ),
 )
 val_dataloader = dict(
     dataset=dict(

@@ -28,10 +28,8 @@ def size_within(
     side, limit = sorted(scale)
     if long * side > limit * short:
         side = round(limit * short / long)
-    if side == 0:  # a line, of which DETR's code leaves nothing
-        sides = (1, limit)
-    else:
-        sides = (side, side * long // short)
+    # DETR's code leaves nothing of a line.
+    sides = (side, side * long // short) if side else (1, limit)
     return sides if size[0] <= size[1] else sides[::-1]
 
 
@@ -73,6 +71,8 @@ class DETRResize(Resize):
         super()._resize_img(results)
 
     def __repr__(self) -> str:
-        return super().__repr__().replace(
-            'keep_ratio=False', f'keep_ratio={self._keeps_ratio}'
+        return (
+            super()
+            .__repr__()
+            .replace('keep_ratio=False', f'keep_ratio={self._keeps_ratio}')
         )

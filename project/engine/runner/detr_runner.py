@@ -16,7 +16,7 @@ from mmengine.runner import (
     IterBasedTrainLoop,
 )
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from project.datasets.broken_images import name_broken_images
 from project.engine import summary
@@ -207,11 +207,15 @@ class DETRRunner(ToldBuilding, DurableRunner):
         Returns:
             DataLoader: The dataloader. In training it skips as many images
             as ``max_broken_images`` of the config says.
+
+        Raises:
+            UserError: If there are images, but too few for a batch.
         """
         with prints_to_log():  # of pycocotools
             built = super().build_dataloader(dataloader, seed, diff_rank_seed)
         max_broken = self.cfg.get('max_broken_images') or 0
         name_broken_images(built.dataset, max_broken)
+        _check_batches(built)
         return built
 
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
@@ -371,3 +375,18 @@ class DETRRunner(ToldBuilding, DurableRunner):
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         return model
+
+
+def _check_batches(dataloader: DataLoader) -> None:
+    """Raise if no batch has enough images: each epoch would be empty."""
+    if isinstance(dataloader.dataset, IterableDataset):
+        return
+    if len(dataloader.dataset) and not len(dataloader):
+        batch_size = getattr(dataloader.batch_sampler, 'batch_size', None)
+        raise UserError(
+            f'The {len(dataloader.dataset)} images of '
+            f'{type(dataloader.dataset).__name__} are less than a batch of '
+            f'batch_size={batch_size} in each process, and drop_last=True '
+            'leaves out incomplete batches: set '
+            'train_dataloader.drop_last=False, or a smaller batch_size.'
+        )
