@@ -30,6 +30,8 @@ model = dict(
     train_cfg=dict(assigner=dict(type='MixedHungarianAssigner')),
 )
 
+# All processes draw the same noise, as by mmdet's default.
+randomness = dict(diff_rank_seed=False)
 optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0.0))
 param_scheduler = [
     dict(
