@@ -19,6 +19,7 @@ from mmengine.runner.checkpoint import (
 )
 
 from project.utils.addresses import local_file
+from project.utils.history import restore_history
 from project.utils.safe_load import safe_load
 
 # Where mmengine and mmdet 2 keep the text of a config in a checkpoint.
@@ -90,6 +91,7 @@ def _prepared(checkpoint: Any, filename: str) -> Any:
     if filename.startswith('mmcls://'):
         checkpoint = _process_mmcls_checkpoint(checkpoint)
     _leave_out_code(checkpoint, filename)
+    restore_history(checkpoint)
     return checkpoint
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from project.engine.runner.checkpoints import (
     check_checkpoint,
     check_resumable,
+    check_start_in_part,
 )
 from project.utils.errors import UserError
 
@@ -193,10 +194,76 @@ def test_weights_alone_cannot_be_resumed_from(path: Path) -> None:
         check_resumable(str(path))
 
 
-def test_the_state_of_a_training_can_be_resumed_from(path: Path) -> None:
-    parts = ('meta', 'message_hub', 'optimizer')
-    save(path, dict(state_dict=weights(), **{part: {} for part in parts}))
-    check_resumable(str(path))
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({}, None),
+        (dict(meta=None), 'a NoneType as meta'),
+        (dict(optimizer=[1]), 'a list as optimizer'),
+        (dict(meta=dict(epoch=1)), 'no number as iter'),
+        (dict(meta=dict(epoch='one', iter=2)), 'no number as epoch'),
+    ],
+)
+def test_the_state_of_a_training_can_be_resumed_from(
+    path: Path, change: dict, words: str | None
+) -> None:
+    state = dict(
+        meta=dict(epoch=1, iter=2),
+        message_hub={},
+        optimizer={},
+        state_dict=weights(),
+    )
+    save(path, {**state, **change})
+    if words is None:
+        check_resumable(str(path))
+        return
+    with pytest.raises(UserError, match=words):
+        check_resumable(str(path))
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (dict(state_dict=None), 'a NoneType as state_dict'),
+        (dict(state_dict=[1]), 'a list as state_dict'),
+        (dict(state_dict={1: torch.zeros(1)}), 'has weights under 1'),
+        (dict(state_dict={}), '0 of 9 tensors match'),
+        (dict(state_dict=dict(a='b')), '0 of 9 tensors match'),
+        (None, 'holds a NoneType'),
+        ('text', 'holds a str'),
+        (torch.zeros(2), 'holds a Tensor'),
+    ],
+)
+def test_other_structures(path: Path, content: Any, words: str) -> None:
+    assert words in sentence(save(path, content))
+
+
+def test_a_start_in_part_says_how_much_it_takes(path: Path) -> None:
+    other = weights(num_queries=5)
+    other['decoder.weight'] = other.pop('backbone.weight')
+    save(path, dict(state_dict=other))
+    taken, told = check_start_in_part(str(path), Detector())
+    assert len(taken) == 7
+    assert told == (
+        f'7 of 9 tensors are taken from {path}; new: backbone.weight, '
+        'query_embedding.weight; left out: decoder.weight.'
+    )
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        {},
+        {'a.weight': torch.zeros(3)},
+        {'query_embedding.weight': torch.zeros(1, 1)},
+        {'backbone.num_batches_tracked': torch.tensor(3)},
+    ],
+)
+def test_a_start_from_nothing_is_refused(path: Path, content: dict) -> None:
+    """Training would begin at random, which nobody asks for so."""
+    save(path, dict(state_dict=content))
+    with pytest.raises(UserError, match='none of the weights of this Detec'):
+        check_start_in_part(str(path), Detector())
 
 
 def test_what_was_saved_twice_is_no_difference(path: Path) -> None:

@@ -4,7 +4,6 @@
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,18 +11,20 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError
 from project.utils.mmengine_loaders import read_from_anywhere
+from project.utils.weights import (
+    OPTIONAL_SUFFIX,
+    Difference,
+    Shape,
+    named_tensors,
+    shapes,
+    some_of,
+)
 
 _CONVERTER = 'tools/model_converters/official_to_mmdet.py'
 # How the names begin in the repositories of the methods; mmdet has no
 # module called transformer.
 _OFFICIAL_NAMES = re.compile(r'(module\.)?(transformer\.|backbone\.0\.body\.)')
 _RESUME_PARTS = ('meta', 'message_hub', 'optimizer')
-OPTIONAL_SUFFIX = 'num_batches_tracked'
-"""Counted by batch norm layers; sources other than mmdet leave it out, and
-mmengine does not miss it either."""
-_NUM_NAMES_SHOWN = 3
-
-Shape = tuple[int, ...]
 
 
 def check_checkpoint(
@@ -56,12 +57,14 @@ def check_checkpoint(
     weights = loaded_weights(path)
     expected = shapes(model.state_dict())
     found = shapes(_without_second_names(weights, expected))
-    difference = _Difference.between(found, expected)
+    difference = Difference.between(found, expected)
     if difference.is_none:
         return weights
     head = getattr(model, 'bbox_head', None)
     num_classes = getattr(head, 'num_classes', None)
-    other_num_classes = difference.other_num_classes(num_classes)
+    other_num_classes = None
+    if not (difference.unexpected or difference.missing):
+        other_num_classes = difference.other_num_classes(num_classes)
     if other_num_classes is not None:
         options = f'--num-classes {num_classes}'
         if config:
@@ -84,6 +87,45 @@ def check_checkpoint(
     )
 
 
+def check_start_in_part(path: str, model: nn.Module) -> tuple[dict, str]:
+    """Raise if nothing of a checkpoint fits a model that takes what does.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+        model (nn.Module): The model, without wrappers.
+
+    Returns:
+        tuple[dict[str, Tensor], str]: The weights that will be loaded, and a
+        sentence that tells how many of the model's they are.
+
+    Raises:
+        UserError: If it cannot be read or has no weight of the model.
+    """
+    weights = loaded_weights(path)
+    expected = shapes(model.state_dict())
+    difference = Difference.between(shapes(weights), expected)
+    taken = {
+        name: value
+        for name, value in weights.items()
+        if name in expected and name not in difference.reshaped
+    }
+    if all(name.endswith(OPTIONAL_SUFFIX) for name in taken):
+        raise UserError(
+            f'{path} has none of the weights of this {type(model).__name__}, '
+            f'so load_partially=True would start from random ones: '
+            f'{difference}.'
+        )
+    told = f'{len(taken)} of {len(expected)} tensors are taken from {path}'
+    parts = {
+        'new': [*difference.missing, *difference.reshaped],
+        'left out': difference.unexpected,
+    }
+    for kind, names in parts.items():
+        if names:
+            told += f'; {kind}: {some_of(names, 5)}'
+    return taken, f'{told}.'
+
+
 def check_resumable(path: str) -> None:
     """Raise unless a checkpoint holds the state of a training.
 
@@ -100,6 +142,19 @@ def check_resumable(path: str) -> None:
             f'{path} has no {", ".join(missing)}, so no training can be '
             'resumed from it; start from its weights with load_from instead.'
         )
+    for part in _RESUME_PARTS:
+        if not isinstance(checkpoint[part], Mapping):
+            raise UserError(
+                f'{path} has a {type(checkpoint[part]).__name__} as {part}; '
+                'expected the dict that a training saves.'
+            )
+    for count in ('epoch', 'iter'):
+        if not isinstance(checkpoint['meta'].get(count), int):
+            raise UserError(
+                f'{path} has no number as {count} in meta, so where the '
+                'training had come to is unknown; start from its weights '
+                'with load_from instead.'
+            )
 
 
 def loaded_weights(path: str) -> dict[str, Tensor]:
@@ -115,34 +170,6 @@ def loaded_weights(path: str) -> dict[str, Tensor]:
         UserError: If it cannot be read or is in the layout of other code.
     """
     return named_tensors(_weights(path, read_checkpoint(path)))
-
-
-def named_tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Take the tensors by the names under which mmengine will load them.
-
-    Args:
-        weights (Mapping[str, Any]): Tensors and perhaps other things.
-
-    Returns:
-        dict[str, Tensor]: Without the ``module.`` of a wrapped model.
-    """
-    return {
-        re.sub(r'^module\.', '', name): value
-        for name, value in weights.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def shapes(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
-    """Tell the shapes of weights.
-
-    Args:
-        weights (Mapping[str, Tensor]): By their names.
-
-    Returns:
-        dict[str, Shape]: By the same names.
-    """
-    return {name: tuple(value.shape) for name, value in weights.items()}
 
 
 def _without_second_names(
@@ -226,83 +253,3 @@ def _weights(path: str, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
             f'convert it first with {_CONVERTER}.'
         )
     return weights
-
-
-@dataclass(frozen=True)
-class _Difference:
-    """What keeps the weights of a checkpoint from being those of a model.
-
-    Attributes:
-        unexpected (list[str]): Names that the model does not have.
-        missing (list[str]): Names that the checkpoint does not have.
-        reshaped (dict): Shapes in the checkpoint and in the model.
-    """
-
-    unexpected: list[str]
-    missing: list[str]
-    reshaped: dict[str, tuple[Shape, Shape]]
-
-    @classmethod
-    def between(
-        cls, found: dict[str, Shape], expected: dict[str, Shape]
-    ) -> '_Difference':
-        """Compare the shapes of a checkpoint with those of a model."""
-        return cls(
-            unexpected=[name for name in found if name not in expected],
-            missing=[
-                name
-                for name in expected
-                if name not in found and not name.endswith(OPTIONAL_SUFFIX)
-            ],
-            reshaped={
-                name: (found[name], shape)
-                for name, shape in expected.items()
-                if found.get(name, shape) != shape
-            },
-        )
-
-    @property
-    def is_none(self) -> bool:
-        """Tell whether the weights fit."""
-        return not (self.unexpected or self.missing or self.reshaped)
-
-    def other_num_classes(self, num_classes: int | None) -> int | None:
-        """Find the number of classes, if nothing else differs.
-
-        Args:
-            num_classes (int | None): Of the model; None if unknown.
-
-        Returns:
-            int | None: Of the checkpoint.
-        """
-        if not self.reshaped or self.unexpected or self.missing:
-            return None
-        steps = set()
-        for theirs, ours in self.reshaped.values():
-            differing = [
-                (found, size)
-                for found, size in zip(theirs, ours, strict=False)
-                if found != size
-            ]
-            if len(theirs) != len(ours) or len(differing) != 1:
-                return None
-            found, size = differing[0]
-            # An embedding of labels, or a softmax, has one more for "none".
-            if num_classes not in (size, size - 1):
-                return None
-            steps.add(found - size)
-        return num_classes + steps.pop() if len(steps) == 1 else None
-
-    def __str__(self) -> str:
-        """Name the first few tensors."""
-        parts = [
-            *(f'{name} is not in the model' for name in self.unexpected),
-            *(f'{name} is missing' for name in self.missing),
-            *(
-                f'{name} has shape {theirs} instead of {ours}'
-                for name, (theirs, ours) in self.reshaped.items()
-            ),
-        ]
-        more = len(parts) - _NUM_NAMES_SHOWN
-        shown = ', '.join(parts[:_NUM_NAMES_SHOWN])
-        return f'{shown} and {more} more differ' if more > 0 else shown

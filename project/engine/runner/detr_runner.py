@@ -20,12 +20,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from project.datasets.broken_images import name_broken_images
 from project.engine import summary
-from project.engine.hooks import StepSeedHook, TerminalHook
+from project.engine.hooks import CheckpointForm, StepSeedHook, TerminalHook
 from project.engine.runner.building import ToldBuilding
 from project.engine.runner.checkpoints import (
     check_checkpoint,
     check_resumable,
-    loaded_weights,
+    check_start_in_part,
 )
 from project.engine.runner.distributed import (
     check_local_device,
@@ -138,7 +138,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
             *args, **kwargs: As in mmengine's ``Runner``.
         """
         super().register_hooks(*args, **kwargs)
-        for hook_type in (StepSeedHook, TerminalHook):
+        for hook_type in (CheckpointForm, StepSeedHook, TerminalHook):
             if not any(isinstance(hook, hook_type) for hook in self.hooks):
                 self.register_hook(hook_type())
 
@@ -351,7 +351,8 @@ class DETRRunner(ToldBuilding, DurableRunner):
         if self._resume:
             check_resumable(path)
         if self.cfg.get('load_partially', False) and not self._resume:
-            weights = loaded_weights(path)
+            weights, sentence = check_start_in_part(path, model)
+            self.logger.info(sentence)
         else:
             weights = check_checkpoint(
                 path,

@@ -135,7 +135,7 @@ def _newest_first(paths: Iterable[str]) -> Iterator[str]:
         try:
             meta = read_checkpoint(path).get('meta', {})
             return str(meta.get('time', '')), int(meta.get('iter', 0))
-        except (UserError, TypeError, ValueError):
+        except (UserError, AttributeError, TypeError, ValueError):
             return '', 0
 
     return iter(sorted(paths, key=saved, reverse=True))

@@ -11,14 +11,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from project.engine.runner.checkpoints import (
-    OPTIONAL_SUFFIX,
-    named_tensors,
-    read_checkpoint,
-    shapes,
-    state_dict,
-)
+from project.engine.runner.checkpoints import read_checkpoint, state_dict
+from project.utils.addresses import is_address, local_file
 from project.utils.errors import UserError
+from project.utils.weights import OPTIONAL_SUFFIX, named_tensors, shapes
 
 # torchvision's weights of 2015 by depth, which need no torchvision to load.
 _IMAGENET = {
@@ -43,13 +39,8 @@ def pretrained_parts(cfg: Config) -> Iterator[tuple[str, ConfigDict, str]]:
         ``https://``) are left out.
     """
     for name, part, path in _parts('model', cfg.get('model')):
-        if not _is_address(path):
+        if not is_address(path):
             yield name, part, path
-
-
-def _is_address(path: str) -> bool:
-    """Tell whether something is no file of this machine."""
-    return '://' in path
 
 
 def _parts(name: str, node: Any) -> Iterator[tuple[str, ConfigDict, str]]:
@@ -142,8 +133,8 @@ def check_pretrained(
 ) -> None:
     """Raise unless the files exist and hold weights of their parts.
 
-    mmengine leaves a part at random if no name of the file is its own, and
-    says so among many lines.
+    What lies at an address is downloaded. mmengine leaves a part at random if
+    no name of the file is its own, and says so among many lines.
 
     Args:
         cfg (Config): The config after :func:`correct_file_names`.
@@ -152,16 +143,18 @@ def check_pretrained(
             :func:`leave_out_replaced`. Defaults to none.
 
     Raises:
-        UserError: If a file is missing or has nothing for its part, or the
-            part's weights are drawn after it was loaded.
+        UserError: If a file is missing, cannot be downloaded, or has nothing
+            for its part, or the part's weights are drawn after it was loaded.
     """
     if not (cfg.get('load_from') or cfg.get('resume')):
         for name, _, path in _parts('model', cfg.get('model')):
             _check_stays(name, path, model)
-    for name, part, path in pretrained_parts(cfg):
+    for name, part, path in _parts('model', cfg.get('model')):
         if name in left_out:
             continue
-        if not osp.isfile(path):
+        if is_address(path):
+            _download(name, path)
+        elif not osp.isfile(path):
             raise UserError(
                 f'{path}, from which {name} is to start, does not exist; put '
                 f'it there or {_remedy(name, part)}.'
@@ -184,6 +177,18 @@ def _check_stays(name: str, path: str, model: nn.Module) -> None:
             f'afterwards; use load_from={path!r} instead, with '
             'load_partially=True if other parts or classes differ.'
         )
+
+
+def _download(name: str, address: str) -> None:
+    """Fetch what lies at an address now; mmengine reads it from the cache."""
+    try:
+        local_file(address)
+    except UserError as error:
+        raise UserError(
+            f'{name} is to start from {address}, but '
+            f'{str(error).rstrip(".")}; get the file in another way and name '
+            f'it with --cfg-options {name}.init_cfg.checkpoint=FILE.'
+        ) from error
 
 
 def _remedy(name: str, part: ConfigDict) -> str:

@@ -16,10 +16,11 @@ from ..layers.transformer.deformable_layers import refine_reference
 from ..layers.transformer.query_groups import QueryGroups
 from ..losses.set_criterion import SetCriterion, set_classification_loss
 from ..task_modules.set_prediction import PredictionSet, SetTargets
+from ..utils.own_weights import OwnWeightsMixin
 from ..utils.points import gather_points
 
 
-class SetPredictionHead(DeformableDETRHead):
+class SetPredictionHead(OwnWeightsMixin, DeformableDETRHead):
     """Deformable DETR's head on the batched set-prediction core.
 
     Branches, loss configs and loss names are mmdet's. What a method trains

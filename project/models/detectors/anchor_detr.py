@@ -14,10 +14,11 @@ from ..layers.transformer.anchor_detr_layers import (
     sine_encoding,
 )
 from ..layers.transformer.row_column_attention import AxisPair, Padding
+from ..utils.own_weights import OwnWeightsMixin
 
 
 @MODELS.register_module()
-class AnchorDETR(DetectionTransformer):
+class AnchorDETR(OwnWeightsMixin, DetectionTransformer):
     """DETR whose queries are anchor points, Anchor DETR.
 
     Source: `Anchor DETR: Query Design for Transformer-Based Detector

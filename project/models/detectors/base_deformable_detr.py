@@ -28,12 +28,13 @@ from ..layers.transformer.deformable_layers import (
 from ..layers.transformer.query_groups import QueryGroups
 from ..layers.transformer.regional_layers import Merger
 from ..utils.box_ops import image_sizes
+from ..utils.own_weights import OwnWeightsMixin
 from ..utils.points import gather_points
 from ..utils.weight_init import share_vectors
 from .reaugmentation import ReaugmentationMixin
 
 
-class BaseDeformableDETR(ReaugmentationMixin, DeformableDETR):
+class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
     """Deformable DETR whose stages a method can change one by one.
 
     The stages are those of mmdet (``pre_transformer``, ``forward_encoder``,

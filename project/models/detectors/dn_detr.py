@@ -9,12 +9,13 @@ from mmdet.structures import OptSampleList
 from torch import Tensor
 
 from ..layers.transformer.dab_layers import DABDecoder, DABEncoder
+from ..utils.own_weights import OwnWeightsMixin
 from ..utils.weight_init import share_vectors
 from .denoising import DABDenoisingMixin
 
 
 @MODELS.register_module()
-class DNDETR(DABDenoisingMixin, DABDETR):
+class DNDETR(OwnWeightsMixin, DABDenoisingMixin, DABDETR):
     """DAB-DETR that is also trained to denoise boxes, DN-DETR.
 
     Source: `DN-DETR: Accelerate DETR Training by Introducing Query DeNoising

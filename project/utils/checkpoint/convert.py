@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """From the weights of another repository to this project's names."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,6 +25,7 @@ from project.utils.checkpoint.classes import (
 )
 from project.utils.checkpoint.rules import Layout, Rule, rename
 from project.utils.errors import UserError
+from project.utils.weights import some_of
 
 LAYOUTS: tuple[Layout, ...] = (
     h_detr.AUTHORS,
@@ -40,7 +41,6 @@ OUR_LAYOUTS = (ours.as_converted(LAYOUTS), ours.DINO)
 
 # Operation counters that a profiler may have left among the weights.
 _COUNTERS = ('total_ops', 'total_params')
-_NUM_NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -260,14 +260,6 @@ def nearest_config(converted: ConvertedCheckpoint) -> str:
     """Name the shipped config that comes closest to the weights."""
     architecture, configs = converted.architecture, converted.layout.configs
     return min(configs, key=lambda name: configs[name].distance(architecture))
-
-
-def some_of(names: Iterable[str]) -> str:
-    """Write the first ten of many names, and how many more there are."""
-    names = list(names)
-    rest = len(names) - _NUM_NAMES_SHOWN
-    shown = ', '.join(names[:_NUM_NAMES_SHOWN])
-    return f'{shown} and {rest} more' if rest > 0 else shown
 
 
 def _merit(

@@ -14,8 +14,9 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from project.utils.checkpoint.convert import ConvertedCheckpoint, some_of
+from project.utils.checkpoint.convert import ConvertedCheckpoint
 from project.utils.errors import UserError
+from project.utils.weights import some_of
 
 
 class _ScheduleOnCPU(TorchFunctionMode):

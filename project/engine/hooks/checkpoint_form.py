@@ -1,0 +1,43 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from project.utils.history import make_plain
+from project.utils.weights import named_tensors, shapes
+
+
+class CheckpointForm(Hook):
+    """Brings checkpoints into the form in which they are saved and loaded.
+
+    What is saved can be read by any ``torch.load``. Of what a training starts
+    from with ``load_partially=True`` the tensors that fit are taken; without,
+    the model refuses another shape.
+    """
+
+    priority = 'VERY_HIGH'  # before an average of the weights takes them
+
+    def before_save_checkpoint(
+        self, runner: Runner, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write the history of logged values as tensors."""
+        make_plain(checkpoint)
+
+    def after_load_checkpoint(
+        self, runner: Runner, checkpoint: dict[str, Any]
+    ) -> None:
+        """Leave out what does not fit, if that was asked for."""
+        if not runner.cfg.get('load_partially', False) or runner._resume:
+            return
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        place = checkpoint.pop('state_dict', None)
+        weights = named_tensors(checkpoint if place is None else place)
+        expected = shapes(model.state_dict())
+        checkpoint['state_dict'] = {
+            name: value
+            for name, value in weights.items()
+            if expected.get(name) == tuple(value.shape)
+        }

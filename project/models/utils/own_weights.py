@@ -1,0 +1,70 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Models take weights of their own shapes only, whoever loads them."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from project.utils.errors import UserError
+from project.utils.weights import Difference, shapes, some_of
+
+# Some backbones resize what they load.
+_BACKBONE = 'backbone.'
+
+
+class OwnWeightsMixin:
+    """Module that is never left with random weights by a checkpoint.
+
+    mmengine's ``load_checkpoint``, and with it mmdet's ``DetInferencer`` and
+    ``init_detector``, prints what has another shape and goes on: a detector
+    of other classes keeps a random classifier and says nothing else. This
+    raises instead, wherever the module is nested. What a checkpoint lacks may
+    be missing, so that a part of a model can be loaded.
+    """
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any
+    ) -> None:
+        _check_shapes(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _check_shapes(
+    module: nn.Module, state_dict: dict[str, Tensor], prefix: str
+) -> None:
+    """Raise if the shapes below a prefix are not those of the module."""
+    found = {
+        name.removeprefix(prefix): tuple(value.shape)
+        for name, value in state_dict.items()
+        if name.startswith(prefix) and isinstance(value, Tensor)
+    }
+    expected = shapes(module.state_dict())
+    kind = type(module).__name__
+    if found and not found.keys() & expected:
+        raise UserError(
+            f'This {kind} would stay as it is: the checkpoint has '
+            f'{some_of(found, 1)}, none of which is one of its names, '
+            f'{some_of(expected, 1)}.'
+        )
+    difference = Difference.between(
+        {k: v for k, v in found.items() if not k.startswith(_BACKBONE)},
+        expected,
+    )
+    if not difference.reshaped:
+        return
+    head = getattr(module, 'bbox_head', module)
+    num_classes = getattr(head, 'num_classes', None)
+    other_num_classes = difference.other_num_classes(num_classes)
+    if other_num_classes is not None:
+        raise UserError(
+            f'The checkpoint has {other_num_classes} classes and this {kind} '
+            f'{num_classes}: set classes=(...) in the config to those of the '
+            'checkpoint, or make a start for other classes from it with '
+            'python tools/model_converters/official_to_mmdet.py CHECKPOINT '
+            f'START.pth --num-classes {num_classes}.'
+        )
+    only_reshaped = Difference([], [], difference.reshaped)
+    raise UserError(
+        f'The checkpoint is of another {kind}: {only_reshaped}; take a config '
+        'with the settings of the checkpoint.'
+    )

@@ -1,0 +1,142 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Compares the weights of a checkpoint with those of a model."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+OPTIONAL_SUFFIX = 'num_batches_tracked'
+"""Counted by batch norm layers; sources other than mmdet leave it out, and
+mmengine does not miss it either."""
+_NUM_NAMES_SHOWN = 3
+
+Shape = tuple[int, ...]
+
+
+def named_tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Take the tensors by the names under which mmengine will load them.
+
+    Args:
+        weights (Mapping[str, Any]): Tensors and perhaps other things.
+
+    Returns:
+        dict[str, Tensor]: Without the ``module.`` of a wrapped model.
+    """
+    return {
+        re.sub(r'^module\.', '', name): value
+        for name, value in weights.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def shapes(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """Tell the shapes of weights.
+
+    Args:
+        weights (Mapping[str, Tensor]): By their names.
+
+    Returns:
+        dict[str, Shape]: By the same names.
+    """
+    return {name: tuple(value.shape) for name, value in weights.items()}
+
+
+def some_of(names: Iterable[str], count: int = 10) -> str:
+    """Write the first of many names, and how many more there are.
+
+    Args:
+        names (Iterable[str]): All of them.
+        count (int): How many are written. Defaults to 10.
+
+    Returns:
+        str: A list for a sentence.
+    """
+    names = list(names)
+    rest = len(names) - count
+    shown = ', '.join(names[:count])
+    return f'{shown} and {rest} more' if rest > 0 else shown
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What keeps the weights of a checkpoint from being those of a model.
+
+    Attributes:
+        unexpected (list[str]): Names that the model does not have.
+        missing (list[str]): Names that the checkpoint does not have.
+        reshaped (dict): Shapes in the checkpoint and in the model.
+    """
+
+    unexpected: list[str]
+    missing: list[str]
+    reshaped: dict[str, tuple[Shape, Shape]]
+
+    @classmethod
+    def between(
+        cls, found: Mapping[str, Shape], expected: Mapping[str, Shape]
+    ) -> 'Difference':
+        """Compare the shapes of a checkpoint with those of a model.
+
+        Args:
+            found (Mapping[str, Shape]): By the names of the checkpoint.
+            expected (Mapping[str, Shape]): By the names of the model.
+        """
+        return cls(
+            unexpected=[name for name in found if name not in expected],
+            missing=[
+                name
+                for name in expected
+                if name not in found and not name.endswith(OPTIONAL_SUFFIX)
+            ],
+            reshaped={
+                name: (found[name], shape)
+                for name, shape in expected.items()
+                if found.get(name, shape) != shape
+            },
+        )
+
+    @property
+    def is_none(self) -> bool:
+        """Tell whether the weights fit."""
+        return not (self.unexpected or self.missing or self.reshaped)
+
+    def other_num_classes(self, num_classes: int | None) -> int | None:
+        """Find the number of classes, if no other shape differs.
+
+        Args:
+            num_classes (int | None): Of the model; None if unknown.
+
+        Returns:
+            int | None: Of the checkpoint.
+        """
+        steps = set()
+        for theirs, ours in self.reshaped.values():
+            differing = [
+                (found, size)
+                for found, size in zip(theirs, ours, strict=False)
+                if found != size
+            ]
+            if len(theirs) != len(ours) or len(differing) != 1:
+                return None
+            found, size = differing[0]
+            # An embedding of labels, or a softmax, has one more for "none".
+            if num_classes not in (size, size - 1):
+                return None
+            steps.add(found - size)
+        return num_classes + steps.pop() if len(steps) == 1 else None
+
+    def __str__(self) -> str:
+        """Name the first few tensors."""
+        parts = [
+            *(f'{name} is not in the model' for name in self.unexpected),
+            *(f'{name} is missing' for name in self.missing),
+            *(
+                f'{name} has shape {theirs} instead of {ours}'
+                for name, (theirs, ours) in self.reshaped.items()
+            ),
+        ]
+        suffix = ' differ' if len(parts) > _NUM_NAMES_SHOWN else ''
+        return some_of(parts, _NUM_NAMES_SHOWN) + suffix
