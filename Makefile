@@ -3,11 +3,15 @@
 #   make PYTHON=python3.12 setup     another Python, 3.11 to 3.13
 #   make test ARGS="-k h_detr -x"    more arguments for pytest or the demo
 #   make test JOBS=8                 more tests at a time, up to 6 GB each
+#   make test STACK=onedl            with the maintained forks of mmcv, mmdet
+#                                    and mmengine, set up in .venv-onedl
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 JOBS ?= 2
 ARGS ?=
-RUN := .venv/bin/python
+STACK ?=
+export STACK
+RUN := .venv$(addprefix -,$(STACK))/bin/python
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format clean
@@ -34,6 +38,6 @@ format: setup  ## lay the code out as lint wants it
 
 clean:  ## remove what builds and tests left; keeps .venv, data, work_dirs
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache
-	@find . -path ./.venv -prune -o -path ./work_dirs -prune \
+	@find . -path './.venv*' -prune -o -path ./work_dirs -prune \
 		-o -path ./data -prune -o -name __pycache__ -type d -prune \
 		-exec rm -rf {} +

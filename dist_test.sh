@@ -5,7 +5,7 @@
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
-PYTHON=$ROOT/.venv/bin/python
+PYTHON=$ROOT/.venv${STACK:+-$STACK}/bin/python
 [[ -x $PYTHON ]] || PYTHON=python
 
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}

@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """The report on the environment says what is amiss and what to do."""
 
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -11,13 +12,18 @@ import torch
 
 from project.env import format_report, main
 from project.utils.environment import (
+    STACKS,
     Finding,
     can_register,
     inspect_environment,
+    installed_stack,
 )
 
 ROOT = Path(__file__).parents[1]
 NO_SITE_PACKAGES = '-S'
+# Of mmengine, mmcv and mmdet as installed here, and their ranges.
+RANGES = STACKS[installed_stack()]
+MMENGINE, MMCV, MMDET = (line.partition('>=')[0] for line in RANGES)
 
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess:
@@ -67,7 +73,7 @@ def test_reports_a_working_environment():
     assert result.stdout.endswith('Ready to run.\n')
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ['torch', torch.__version__] in lines
-    assert ['mmcv', metadata.version('mmcv')] in lines
+    assert [MMCV, metadata.version(MMCV)] in lines
     assert len(lines) <= 24, 'more than one screen'
 
 
@@ -84,7 +90,7 @@ def test_import_without_mmdet_says_what_to_do():
     result = run_python(NO_SITE_PACKAGES, '-c', 'import project')
 
     last = result.stderr.splitlines()[-1]
-    assert last.startswith('ImportError: mmdet is not installed: run pip')
+    assert re.match(r'ImportError: \w+ is not installed: run pip', last)
     assert 'python -m project.env' in last
 
 
@@ -92,11 +98,11 @@ def test_import_without_mmdet_says_what_to_do():
     ('name', 'version', 'sentence'),
     [
         ('setuptools', '82.0.0', 'setuptools<82 is needed, not 82.0.0: run'),
-        ('mmcv', '2.2.0', 'mmcv>=2.1,<2.2 is needed, not 2.2.0: run make'),
-        ('mmdet', '3.2.0', 'is needed, not 3.2.0: run pip install "mmdet'),
+        (MMCV, '2.9.0', f'{RANGES[1]} is needed, not 2.9.0: run make setup'),
+        (MMDET, '3.2.0', f'is needed, not 3.2.0: run pip install "{MMDET}'),
         ('torch', '1.13.1', 'is needed, not 1.13.1: run pip install "torch'),
         ('numpy', None, 'numpy is not installed: run pip install "numpy'),
-        ('mmcv', None, 'mmcv is not installed: run make setup'),
+        (MMCV, None, f'{MMCV} is not installed: run make setup'),
     ],
 )
 def test_names_a_version_out_of_range(
@@ -151,6 +157,38 @@ def test_gpu_without_ops_for_it_is_fatal(monkeypatch):
     assert 'FORCE_CUDA=1' in findings['mmcv.ops'].problem
 
 
+@pytest.mark.parametrize('stack', STACKS)
+def test_either_stack_is_taken(pretend_versions, stack):
+    other = next(name for name in STACKS if name != stack)
+    versions = dict.fromkeys(map(distribution, STACKS[other]))
+    for line in STACKS[stack]:
+        versions[distribution(line)] = line.partition('>=')[2].split(',')[0]
+    pretend_versions(**versions)
+    assert installed_stack() == stack
+    assert fatal_problems() == []
+
+    versions[distribution(STACKS[stack][1])] = None
+    pretend_versions(**versions)
+    (problem,) = fatal_problems()
+    assert ('STACK=onedl' in problem) == (stack == 'onedl')
+
+
+def distribution(requirement: str) -> str:
+    return requirement.partition('>=')[0]
+
+
+def test_two_stacks_over_each_other_are_fatal(pretend_versions):
+    versions = {
+        distribution(line): line.partition('>=')[2].split(',')[0]
+        for ranges in STACKS.values()
+        for line in ranges
+    }
+    pretend_versions(**versions)
+    problems = fatal_problems()
+    assert len(problems) == 3
+    assert 'run pip uninstall -y mmdet onedl-mmdetection, then' in problems[2]
+
+
 def test_two_opencvs_are_a_note(pretend_versions):
     pretend_versions(opencv_python='5.0', opencv_python_headless='5.0')
     findings = {finding.name: finding for finding in inspect_environment()}
@@ -159,7 +197,7 @@ def test_two_opencvs_are_a_note(pretend_versions):
 
 
 def test_missing_compiler_is_part_of_the_remedy(pretend_versions, monkeypatch):
-    pretend_versions(mmcv=None)
+    pretend_versions(**{MMCV: None})
     monkeypatch.setenv('CXX', 'no-such-compiler')
     assert 'apt install g++' in fatal_problems()[0]
 

@@ -13,7 +13,7 @@ CPUS_PER_TASK=${CPUS_PER_TASK:-5}
 
 TOOLS=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 ROOT=$(dirname "$TOOLS")
-PYTHON=$ROOT/.venv/bin/python
+PYTHON=$ROOT/.venv${STACK:+-$STACK}/bin/python
 [[ -x $PYTHON ]] || PYTHON=python
 
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}

@@ -21,17 +21,29 @@ from pathlib import Path
 
 DISTRIBUTION = 'mmdetr'
 REPORT_MODULE = 'project.env'
-MMCV_RANGE = 'mmcv>=2.1,<2.2'
-"""Kept out of setup.cfg, where pip would build mmcv without its ops."""
+STACKS = {
+    'openmmlab': ('mmengine>=0.10.7,<1', 'mmcv>=2.1,<2.2', 'mmdet>=3.3,<3.4'),
+    'onedl': (
+        'onedl-mmengine>=0.10.12,<1',
+        'onedl-mmcv>=2.3.6,<2.4',
+        'onedl-mmdetection>=3.5.1,<3.6',
+    ),
+}
+"""OpenMMLab's releases and the maintained forks of them, in the same order:
+both fill the folders ``mmengine``, ``mmcv`` and ``mmdet``. Kept out of
+setup.cfg, where pip would put the one over the other."""
 
 _MISSING = 'missing'
 _OPENCVS = ('opencv-python', 'opencv-python-headless')
 _BUILD_MMCV = (
-    'run make setup in the checkout, or pip install "setuptools<82" wheel '
-    'ninja psutil && pip install --no-build-isolation --no-cache-dir '
-    '--no-deps --force-reinstall mmcv==2.1.0, which compiles for about ten '
-    'minutes'
+    'run make setup{option} in the checkout, or pip install "setuptools<82" '
+    'wheel ninja psutil && pip install --no-build-isolation --no-cache-dir '
+    '--no-deps --force-reinstall {pin}, which compiles for about ten minutes'
 )
+_MMCV_BUILDS = {
+    'openmmlab': dict(option='', pin='mmcv==2.1.0'),
+    'onedl': dict(option=' STACK=onedl', pin='onedl-mmcv==2.3.6'),
+}
 # Modules in the order in which they need each other, with what helps when the
 # distribution is there and cannot be imported.
 _TRIALS = {
@@ -49,7 +61,7 @@ _TRIALS = {
     ),
     'mmengine': 'reinstall mmengine',
     'mmcv': 'reinstall mmcv',
-    'mmcv.ops': _BUILD_MMCV,
+    'mmcv.ops': '',  # see _build_mmcv
     'mmdet': 'reinstall mmdet',
 }
 _OPTIONAL = ('torchvision',)
@@ -142,14 +154,60 @@ def _package() -> Finding:
     return Finding(DISTRIBUTION, version)
 
 
+def installed_stack() -> str:
+    """Tell which distributions of mmengine, mmcv and mmdet are meant.
+
+    Returns:
+        str: A key of :data:`STACKS`: the forks if any of them is installed.
+    """
+    forks = map(_name_of, STACKS['onedl'])
+    is_there = any(_version(name) != _MISSING for name in forks)
+    return 'onedl' if is_there else 'openmmlab'
+
+
+def _name_of(requirement: str) -> str:
+    """The distribution that a requirement is about."""
+    return re.match(r'[\w.-]+', requirement)[0]
+
+
+def _build_mmcv() -> str:
+    """What to do about an mmcv without the right ops."""
+    build = _BUILD_MMCV.format(**_MMCV_BUILDS[installed_stack()])
+    return build + _missing_compiler()
+
+
+def _mixed_stacks() -> Iterator[Finding]:
+    """Two distributions that write over each other."""
+    if installed_stack() == 'openmmlab':
+        return
+    for theirs, fork in zip(
+        STACKS['openmmlab'], map(_name_of, STACKS['onedl']), strict=True
+    ):
+        name = _name_of(theirs)
+        version = _version(name)
+        if version != _MISSING:
+            problem = (
+                f'{name} and {fork} fill the same folder: run pip uninstall '
+                f'-y {name} {fork}, then install the one that you want anew.'
+            )
+            yield Finding(name, version, problem, True)
+
+
 def _versions() -> Iterator[Finding]:
     """Every distribution needed, against its range."""
-    for requirement in [*_requirements(), MMCV_RANGE]:
-        name = re.match(r'[\w.-]+', requirement)[0]
+    yield from _mixed_stacks()
+    of_stacks = {
+        _name_of(line) for ranges in STACKS.values() for line in ranges
+    }
+    others = [
+        line for line in _requirements() if _name_of(line) not in of_stacks
+    ]
+    for requirement in [*others, *STACKS[installed_stack()]]:
+        name = _name_of(requirement)
         version = _version(name)
         remedy = f'run pip install "{requirement}"'
-        if name == 'mmcv':
-            remedy = _BUILD_MMCV + _missing_compiler()
+        if name.endswith('mmcv'):
+            remedy = _build_mmcv()
         if version == _MISSING:
             problem = f'{name} is not installed: {remedy}.'
         elif not _is_in_range(version, requirement):
@@ -187,7 +245,7 @@ def _first_failing_import() -> Finding | None:
         error = _import_error(name)
         if error:
             if name == 'mmcv.ops':
-                remedy += _missing_compiler()
+                remedy = _build_mmcv()
             problem = f'import {name} fails ({error}): {remedy}.'
             return Finding(f'import {name}', 'fails', problem, True)
     return None
@@ -234,7 +292,7 @@ def _ops() -> Finding:
         return Finding('mmcv.ops', 'compiled for the CPU')
     problem = (
         "There is a GPU, but mmcv's ops were compiled for the CPU only: "
-        'export FORCE_CUDA=1, then ' + _BUILD_MMCV + '; or hide the GPU: '
+        f'export FORCE_CUDA=1, then {_build_mmcv()}; or hide the GPU: '
         'export CUDA_VISIBLE_DEVICES= (nothing).'
     )
     return Finding('mmcv.ops', 'compiled for the CPU', problem, True)

@@ -355,6 +355,32 @@ def test_says_one_sentence_and_tries_again_next_time(
         assert capsys.readouterr().err == 'set-up: There is no disk.\n'
 
 
+def test_the_forks_take_the_place_of_three_distributions():
+    default, forks = setup.read_stack(''), setup.read_stack('onedl')
+    replaced = {'mmcv', 'mmdet', 'mmengine'}
+    assert default.keys() - forks.keys() == replaced
+    names = {'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmengine'}
+    assert names <= forks.keys() - default.keys()
+    assert all(forks[name] == default[name] for name in default.keys() & forks)
+    with pytest.raises(commands.SetupError, match="'none'; expected onedl"):
+        setup.read_stack('none')
+
+
+def test_an_unknown_stack_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(setup, 'STACK', 'none')
+    assert setup.main() == 1
+    assert "STACK is 'none'; expected onedl" in capsys.readouterr().err
+
+
+def test_a_kept_wheel_of_the_fork_is_installed(machine, monkeypatch):
+    machine.cache(b'of the other stack')
+    wheel = machine.folder / WHEEL.replace('mmcv-2.1.0', 'onedl_mmcv-2.1.0')
+    wheel.write_bytes(b'good')
+    mmcv_wheel.ensure_mmcv(target(), '2.1.0', 'onedl-mmcv')
+    assert machine.events == ['install']
+    assert machine.installed == '2.1.0 cpu'
+
+
 def test_pins_name_all_that_the_set_up_asks_for():
     pins = setup.read_pins(ROOT / 'requirements.txt')
     assert set(setup.BUILD_TOOLS) <= pins.keys()

@@ -1,6 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Makes ``.venv`` with everything that runs this project: ``make setup``.
 
+``make setup STACK=onedl`` makes ``.venv-onedl`` with the maintained forks of
+mmcv, mmdet and mmengine.
+
 Run by the Python that the environment is made of, before anything is
 installed; hence the standard library only. Nothing is done where nothing has
 changed since the last time.
@@ -25,13 +28,20 @@ from commands import SetupError, run_logged
 from mmcv_wheel import Target, cache_folder, ensure_mmcv
 
 ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / '.venv'
+STACK = os.environ.get('STACK', '')  # see read_stack
+VENV = ROOT / '-'.join(filter(None, ['.venv', STACK]))
 PYTHON = VENV / 'bin' / 'python'
 LOG = VENV / 'setup.log'
 STAMP = VENV / 'setup.json'
 PINS = ROOT / 'requirements.txt'
 # Whatever decides what is installed.
-SOURCES = ('requirements.txt', 'setup.cfg', 'setup.py', 'pyproject.toml')
+SOURCES = (
+    'requirements.txt',
+    *(['requirements-onedl.txt'] if STACK else []),
+    'setup.cfg',
+    'setup.py',
+    'pyproject.toml',
+)
 BUILD_TOOLS = ('pip', 'setuptools', 'wheel', 'ninja', 'packaging', 'psutil')
 SUPPORTED = ((3, 11), (3, 13))
 # Variables that send an installation elsewhere than into .venv.
@@ -52,6 +62,11 @@ def main() -> int:
     Returns:
         int: Exit status, 1 with one sentence on stderr if it cannot be.
     """
+    try:
+        read_stack(STACK)
+    except SetupError as error:
+        print(f'set-up: {error}', file=sys.stderr)
+        return 1
     if _read_stamp() == _fingerprint():
         return 0
     start = time.monotonic()
@@ -83,6 +98,32 @@ def read_pins(path: Path) -> dict[str, str]:
     return dict(line.split('==') for line in lines if line)
 
 
+def read_stack(stack: str) -> dict[str, str]:
+    """Read the versions to install.
+
+    Args:
+        stack (str): ``onedl`` for the maintained forks of mmcv, mmdet and
+            mmengine; empty for OpenMMLab's.
+
+    Returns:
+        dict[str, str]: Versions by name.
+
+    Raises:
+        SetupError: If there is no such stack.
+    """
+    pins = read_pins(PINS)
+    if not stack:
+        return pins
+    forks = ROOT / f'requirements-{stack}.txt'
+    if not forks.is_file():
+        raise SetupError(
+            f'STACK is {stack!r}; expected onedl, or nothing for mmdet 3.3.'
+        )
+    for name in ('mmcv', 'mmdet', 'mmengine'):
+        del pins[name]
+    return pins | read_pins(forks)
+
+
 def describe_pip(line: str) -> str | None:
     """Say in a word what a line of pip's output is about."""
     match = re.match(r'\s*Progress (\d+) of (\d+)', line)
@@ -99,7 +140,8 @@ def describe_pip(line: str) -> str | None:
 
 def _set_up() -> None:
     """All steps; each leaves alone what is right already."""
-    pins = read_pins(PINS)
+    pins = read_stack(STACK)
+    mmcv = 'onedl-mmcv' if STACK else 'mmcv'
     _make_venv()
     LOG.write_text('')
     _pip('tools for building', _pinned(pins, BUILD_TOOLS))
@@ -108,12 +150,11 @@ def _set_up() -> None:
         [*SHOW_BYTES, '--constraint', str(PINS), *_pinned(pins, ['torch'])],
     )
     _remove_second_opencv()
-    rest = [name for name in pins if name != 'mmcv']
-    _pip(
-        f'{len(rest)} packages',
-        [*SHOW_BYTES, '--no-deps', *_pinned(pins, rest)],
-    )
-    ensure_mmcv(Target(PYTHON, LOG, _environ()), pins['mmcv'])
+    rest = [name for name in pins if name != mmcv]
+    # Of the fork of mmdet there is only the source.
+    options = [*SHOW_BYTES, '--no-deps', '--no-build-isolation']
+    _pip(f'{len(rest)} packages', [*options, *_pinned(pins, rest)])
+    ensure_mmcv(Target(PYTHON, LOG, _environ()), pins[mmcv], mmcv)
     _pip(
         'this package',
         ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)],

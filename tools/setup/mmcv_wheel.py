@@ -103,13 +103,14 @@ class TorchBuild:
         return re.sub(r'[^\w.+-]+', '_', '-'.join(parts))
 
 
-def ensure_mmcv(target: Target, version: str) -> None:
+def ensure_mmcv(target: Target, version: str, name: str = 'mmcv') -> None:
     """Have mmcv in an environment, with ops made for the torch there.
 
     Args:
         target (Target): The environment. torch, mmengine and the tools for
             building have to be installed in it.
         version (str): Version of mmcv.
+        name (str): Its distribution. Defaults to OpenMMLab's.
 
     Raises:
         SetupError: If it cannot be compiled, or its ops cannot be imported.
@@ -119,13 +120,13 @@ def ensure_mmcv(target: Target, version: str) -> None:
     if _probe_ops(target) == wanted:
         return
     folder = cache_folder() / build.key
-    for wheel in sorted(folder.glob(f'mmcv-{version}-*.whl')):
+    for wheel in sorted(folder.glob(f'{_stem(name)}-{version}-*.whl')):
         _install(target, wheel)
         if _probe_ops(target) == wanted:
             return
         wheel.unlink()
     _check_compilers(target, build)
-    _install(target, _compile(target, version, build, folder))
+    _install(target, _compile(target, version, build, folder, name))
     found = _probe_ops(target)
     if found != wanted:
         raise SetupError(
@@ -205,8 +206,17 @@ def _check_compilers(target: Target, build: TorchBuild) -> None:
         )
 
 
+def _stem(name: str) -> str:
+    """How the wheels of a distribution begin."""
+    return name.replace('-', '_')
+
+
 def _compile(
-    target: Target, version: str, build: TorchBuild, folder: Path
+    target: Target,
+    version: str,
+    build: TorchBuild,
+    folder: Path,
+    name: str = 'mmcv',
 ) -> Path:
     """Build the wheel into its place in the cache."""
     duration = 'half an hour or more' if build.cuda else 'about ten minutes'
@@ -216,7 +226,7 @@ def _compile(
     )
     command = [str(target.python), '-m', 'pip', 'wheel', '-v', '--no-deps']
     command += ['--no-build-isolation', '--no-cache-dir']
-    command += ['--no-binary', 'mmcv', f'mmcv=={version}', '--wheel-dir']
+    command += ['--no-binary', name, f'{name}=={version}', '--wheel-dir']
     environ = {'MAX_JOBS': str(_num_jobs()), 'CFLAGS': _CFLAGS}
     environ |= {**target.environ, 'MMCV_WITH_OPS': '1'}
     with tempfile.TemporaryDirectory(prefix='mmcv-wheel-') as scratch:
@@ -227,7 +237,7 @@ def _compile(
             describe=describe_ninja,
             env=environ,
         )
-        wheel = next(Path(scratch).glob('mmcv-*.whl'))
+        wheel = next(Path(scratch).glob(f'{_stem(name)}-*.whl'))
         if not has_ops(wheel):
             raise SetupError(
                 'mmcv was built, but without its compiled ops; '
