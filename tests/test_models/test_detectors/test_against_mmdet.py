@@ -8,6 +8,7 @@ from unittest import mock
 import mmcv.ops.nms  # noqa: F401
 import pytest
 import torch
+from mmdet.models.layers.transformer import MLP, dino_layers
 from mmdet.models.losses import ddq_detr_aux_loss
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
@@ -62,6 +63,10 @@ def pair(name: str) -> tuple[nn.Module, nn.Module]:
 def with_weights_of(ours: nn.Module, theirs: ConfigDict) -> nn.Module:
     with DefaultScope.overwrite_default_scope('mmdet'):
         theirs = MODELS.build(theirs)
+    if isinstance(theirs.decoder, dino_layers.DinoTransformerDecoder):
+        # As wide as published; the maintained fork makes it twice as wide.
+        dims = theirs.embed_dims
+        theirs.decoder.ref_point_head = MLP(2 * dims, dims, dims, 2)
     theirs.load_state_dict(ours.state_dict())
     return theirs
 
@@ -91,8 +96,13 @@ def double_precision() -> Iterator[None]:
     def nms(boxes: Tensor, scores: Tensor, **kwargs) -> Tensor:
         return original(boxes.float(), scores.float(), **kwargs)
 
+    def encode(boxes: Tensor, num_feats: int = 128) -> Tensor:
+        return coordinate_to_encoding(boxes)  # see with_weights_of
+
+    coordinate_to_encoding = dino_layers.coordinate_to_encoding
     torch.set_default_dtype(torch.float64)
     with (
+        mock.patch.object(dino_layers, 'coordinate_to_encoding', encode),
         mock.patch.object(nms_ops.ext_module, 'nms', nms),
         mock.patch.object(ddq_detr_aux_loss, 'torch', DoubleTorch()),
     ):
