@@ -212,6 +212,17 @@ def test_stock_mmdet_tools_run_a_config_anywhere(run_installed, tmp_path):
     assert json.loads(output.splitlines()[-1]) == [num_boxes, 4]
 
 
+def test_the_data_is_looked_through_from_the_wheel(run_installed, tmp_path):
+    data = tmp_path / 'data'
+    make_shapes(data, SHAPES_SPEC)
+    config = tmp_path / 'mine.py'
+    toy_config(data, tmp_path / 'work').dump(config)
+    tool = run_installed.site / 'project/.mim/tools/check_data.py'
+    printed = run_installed(tool, config)
+    assert 'Boxes of each class' in printed
+    assert 'Nothing is wrong with the data.' in printed
+
+
 def test_leaves_the_entries_of_mmdet_and_mmengine():
     changed, added = run_for_json(REGISTRIES)
     assert changed == []
