@@ -1,8 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from typing import Any
 
-from mmdet.datasets.transforms import Resize
 from mmdet.registry import TRANSFORMS
+
+from project.datasets.transforms.any_depth_resize import AnyDepthResize
 
 
 def size_within(
@@ -34,7 +35,7 @@ def size_within(
 
 
 @TRANSFORMS.register_module()
-class DETRResize(Resize):
+class DETRResize(AnyDepthResize):
     """Resizes an image and its annotations to the size that DETR's code gives.
 
     ``Resize`` rounds both sides half up, as detectron2 does: 640 x 480 at
