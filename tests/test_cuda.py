@@ -1,10 +1,14 @@
 """What only a GPU can show; skipped without one."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 import project  # noqa: F401
+from project.utils.errors import UserError
+from tests.helpers.numerics import check_half_precision
 from tests.helpers.toy import build_model, toy_batch, toy_model_config
 
 pytestmark = [
@@ -49,6 +53,21 @@ def test_a_training_step_waits_for_the_matching_only(
         sum(losses.values()).backward()
     finally:
         torch.cuda.set_sync_debug_mode('default')
+
+
+@pytest.mark.parametrize('label', [80, -1])
+def test_a_label_that_is_no_class(detector: nn.Module, label: int) -> None:
+    """Told where the host waits for the matching, and nothing else broke."""
+    batch, samples = cuda_batch()
+    samples[0].gt_instances.labels[1] = label
+    with pytest.raises(UserError, match=f'label {label}, .* 0 to 79'):
+        detector.loss(batch, samples)
+    torch.cuda.synchronize()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision(detector: nn.Module, dtype: torch.dtype) -> None:
+    check_half_precision(copy.deepcopy(detector), dtype, 'cuda')
 
 
 def test_losses_equal_those_of_the_cpu(detector: nn.Module) -> None:

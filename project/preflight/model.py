@@ -24,7 +24,7 @@ from project.preflight.config_tree import (
     registered_class,
 )
 from project.preflight.seams import check_seams
-from project.utils.errors import UserError
+from project.utils.errors import UserError, check_number
 
 
 def check_model(cfg: Config) -> None:
@@ -68,6 +68,7 @@ def _check_num_detections(cfg: Config) -> None:
     max_per_img = (model.get('test_cfg') or {}).get('max_per_img')
     num_queries = model.get('num_queries')
     if num_queries is not None:  # which may have several patterns each
+        check_number('model.num_queries', num_queries, low=1)
         num_queries *= max(model.get('num_patterns') or 1, 1)
     num_classes = (model.get('bbox_head') or {}).get('num_classes')
     if None in (max_per_img, num_queries, num_classes):

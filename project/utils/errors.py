@@ -2,7 +2,10 @@
 """The one exception type that a user is meant to read."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from inspect import signature
+from numbers import Real
+from typing import Any
 
 
 class UserError(ValueError):
@@ -87,3 +90,81 @@ def check_keys(
             f'{name} has the unknown key {unknown[0]!r}{hint}; it takes '
             f'{", ".join(known)}'
         )
+
+
+def check_takes(
+    method: Callable, arguments: Iterable[Any], options: dict[str, Any]
+) -> None:
+    """Refuse a method of a user's class that does not take its arguments.
+
+    Args:
+        method (Callable): The bound method.
+        arguments (Iterable): What it will be given by position.
+        options (dict): What it will be given by keyword.
+
+    Raises:
+        UserError: If it cannot be called so.
+    """
+    try:
+        signature(method).bind(*arguments, **options)
+    except TypeError as error:
+        given = ', '.join(sorted(options)) or 'none'
+        raise UserError(
+            f'{method.__qualname__} does not take what it is given ({error}): '
+            'besides its positional arguments it gets the keywords '
+            f'{given}; let it take **kwargs and pass them on'
+        ) from error
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Refuse a setting that is no number, or out of its range.
+
+    Args:
+        name (str): Where it stands in the config.
+        value (Any): What the config says.
+        low (float, optional): The least that it may be.
+        high (float, optional): The most that it may be.
+        above (float, optional): It has to be larger.
+        below (float, optional): It has to be smaller.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    bounds = {
+        'at least': (low, lambda number, bound: number >= bound),
+        'above': (above, lambda number, bound: number > bound),
+        'at most': (high, lambda number, bound: number <= bound),
+        'below': (below, lambda number, bound: number < bound),
+    }
+    asked = {word: b for word, b in bounds.items() if b[0] is not None}
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not all(
+        holds(value, bound) for bound, holds in asked.values()
+    ):
+        words = ' and '.join(f'{word} {b[0]}' for word, b in asked.items())
+        raise UserError(f'{name}={value!r} should be a number, {words}')
+
+
+def check_weights(name: str, module: Any) -> None:
+    """Refuse a loss or a cost with a negative weight: it would be sought.
+
+    Args:
+        name (str): Where its config stands.
+        module (Any): The loss, with ``loss_weight``, or the cost, with
+            ``weight``.
+
+    Raises:
+        UserError: If the weight is negative.
+    """
+    for key in ('loss_weight', 'weight'):
+        value = getattr(module, key, None)
+        if isinstance(value, Real):
+            check_number(f'{name}.{key}', value, low=0)

@@ -12,6 +12,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from project.utils.checkpoint.convert import convert_state_dict
 
 from . import weights
-from .golden_systems import system_of
+from .golden_systems import Entry, system_of
 
 
 @dataclass
@@ -61,10 +62,30 @@ class Golden:
         values.update({alias: values[aliases[alias]] for alias in aliases})
         return values
 
+    def build_config(self) -> ConfigDict:
+        """The config of its detector, which heeds all of ``model``."""
+        entry = Entry(self.meta['model'])
+        config = self.system.build_config({**self.meta, 'model': entry})
+        implied = self.system.IMPLIED
+        for key in entry.unseen():
+            value = self.meta['model']
+            for part in key.split('.'):
+                value = value[part]
+            if value not in implied.get(key, ()):
+                raise LookupError(
+                    f'{self.stem}.json: model.{key}={value!r} changes nothing'
+                )
+        return config
+
     def build(self) -> tuple[nn.Module, dict[str, str]]:
         """The detector with the golden's weights, and our name of each."""
-        config = self.system.build_config(self.meta)
+        config = self.build_config()
         state_dict, names = self._converted(config.bbox_head.num_classes)
+        self._laid_out_alike = {
+            source
+            for source, name in names.items()
+            if torch.equal(state_dict[name], self.source_weights[source])
+        }
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(config)
         model = model.double().to(self.device)
@@ -168,6 +189,32 @@ class Golden:
         tolerance = self.meta['tolerance']['out']
         tolerance *= max(1.0, _largest(expected))
         self._note(name, ours, expected, tolerance)
+
+    def is_laid_out_alike(self, source: str) -> bool:
+        """Whether the detector has a tensor as the source has it."""
+        return source in self._laid_out_alike
+
+    def compare_elements(self, name: str, ours: Tensor) -> None:
+        """Note where elements of a gradient leave the golden, if they do.
+
+        They may differ by what a norm may, of the largest of them.
+        """
+        expected = torch.from_numpy(np.asarray(self.arrays[name])).double()
+        ours = self.kept(name, ours.detach().cpu()).double()
+        if ours.shape != expected.shape:
+            self.mismatches.append(
+                f'{name}: shape {tuple(ours.shape)}, expected '
+                f'{tuple(expected.shape)}'
+            )
+            return
+        norms = [
+            float(array)
+            for key, array in self.arrays.items()
+            if key.startswith(name.partition('gradhead.')[0] + 'grad.')
+        ]
+        tolerance = self.meta['tolerance']['grad_relative']
+        allowed = max(tolerance * _largest(expected), 1e-9 * max(norms))
+        self._note(name, ours, expected, allowed)
 
     def compare_relative(
         self,

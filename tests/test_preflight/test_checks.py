@@ -234,6 +234,12 @@ def test_more_detections_than_queries_times_classes(root: Path) -> None:
     assert '5 queries times 2 classes' in message
 
 
+def test_no_queries_are_not_cured_by_fewer_detections(root: Path) -> None:
+    message = sentence(config(root, model__num_queries=-5))
+    assert 'model.num_queries=-5 should be' in message
+    assert 'max_per_img' not in message
+
+
 def test_more_detections_behind_test_time_augmentation(root: Path) -> None:
     cfg = config(root, model__test_cfg__max_per_img=11)
     cfg.model = dict(type='DetTTAModel', module=cfg.model)

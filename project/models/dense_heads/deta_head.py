@@ -8,7 +8,7 @@ from torch import Tensor
 from project.utils.errors import UserError
 
 from ..task_modules.set_prediction import PredictionSet
-from ..utils.nms import nms_in_groups
+from ..utils.nms import kept_in_groups
 from .set_prediction_head import SetPredictionHead
 
 
@@ -143,13 +143,13 @@ class DETAHead(SetPredictionHead):
         # and time of the suppression grow with the square of the boxes.
         selected = []
         for scores, labels, boxes in zip(*candidates, strict=True):
-            kept = nms_in_groups(
+            kept = kept_in_groups(
                 boxes / 2 + 0.25,  # from [-0.5, 1.5], which changes no IoU
                 labels,
                 self.num_classes,
                 nms.get('iou_threshold', 0.7),
             )
-            kept = kept.nonzero()[: test_cfg.get('max_per_img', 100), 0]
+            kept = kept[: test_cfg.get('max_per_img', 100)]
             selected.append((scores[kept], labels[kept], boxes[kept]))
         return tuple(map(list, zip(*selected, strict=True)))
 

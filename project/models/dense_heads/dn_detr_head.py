@@ -8,6 +8,7 @@ from mmengine.model import bias_init_with_prob, constant_init
 from torch import Tensor, nn
 
 from ..layers.transformer.deformable_layers import refine_reference
+from ..utils.precision import apply_in_full_precision
 from .denoising_head import DenoisingHead
 
 
@@ -60,4 +61,4 @@ class DNDETRHead(DenoisingHead):
         boxes = refine_reference(
             self.fc_reg(hidden_state), reference, self.inverse_sigmoid_eps
         )
-        return self.fc_cls(hidden_state), boxes
+        return apply_in_full_precision(self.fc_cls, hidden_state), boxes

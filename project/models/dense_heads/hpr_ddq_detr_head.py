@@ -1,6 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from ..layers.transformer.deformable_layers import refine_reference
 from ..losses.dense_quality_loss import DenseQualityLoss
 from ..task_modules.mixed_hungarian_assigner import MixedHungarianAssigner
 from ..task_modules.set_prediction import PredictionSet
+from ..utils.precision import apply_in_full_precision
 from .hpr_detr_head import HPRDETRHead
 
 
@@ -154,7 +155,7 @@ class HPRDDQDETRHead(HPRDETRHead):
         )
         dense = [
             (
-                cls_branch(queries),
+                apply_in_full_precision(cls_branch, queries),
                 refine_reference(
                     reg_branch(queries),
                     reference[:, start:],
@@ -175,22 +176,26 @@ class HPRDDQDETRHead(HPRDETRHead):
             torch.cat([boxes, dense_boxes], 2),
         )
 
-    def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Predict, match and compute the losses.
+    def loss_by_feat(
+        self, *args: Any, auxiliary: Sequence[tuple] = (), **kwargs: Any
+    ) -> dict[str, Any]:
+        """Match and compute the losses.
 
         Args:
             *args: As in :class:`SetPredictionHead`.
-            **kwargs: As in :class:`SetPredictionHead`.
+            auxiliary (Sequence[tuple]): As there.
+            **kwargs: As there.
 
         Returns:
             dict[str, Tensor | list[Tensor]]: Weighted losses. Those of dense
             queries are one for each image: a list, of auxiliary heads under
             a name for each.
         """
-        auxiliary = kwargs.get('auxiliary', ())
-        prefixes = tuple(branch.prefix for branch in auxiliary)
+        prefixes = tuple(branch.prefix for branch, *_ in auxiliary)
         losses = {}
-        for name, value in super().loss(*args, **kwargs).items():
+        for name, value in (
+            super().loss_by_feat(*args, auxiliary=auxiliary, **kwargs).items()
+        ):
             if isinstance(value, list) and name.startswith(prefixes):
                 losses.update(
                     {f'{name}_{image}': v for image, v in enumerate(value)}

@@ -6,10 +6,10 @@ import torch
 from mmdet.models.dense_heads import DeformableDETRHead
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
-from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import InstanceList
-from mmengine.structures import InstanceData
 from torch import Tensor
+
+from project.utils.errors import check_number, check_takes, check_weights
 
 from ..layers.auxiliary import AuxiliaryBranch
 from ..layers.transformer.deformable_layers import refine_reference
@@ -17,10 +17,11 @@ from ..layers.transformer.query_groups import QueryGroups
 from ..losses.set_criterion import SetCriterion, set_classification_loss
 from ..task_modules.set_prediction import PredictionSet, SetTargets
 from ..utils.own_weights import OwnWeightsMixin
-from ..utils.points import gather_points
+from ..utils.precision import apply_in_full_precision
+from .detecting import DetectingMixin
 
 
-class SetPredictionHead(OwnWeightsMixin, DeformableDETRHead):
+class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
     """Deformable DETR's head on the batched set-prediction core.
 
     Branches, loss configs and loss names are mmdet's. What a method trains
@@ -50,11 +51,20 @@ class SetPredictionHead(OwnWeightsMixin, DeformableDETRHead):
         enc_loss_cls: dict | None = None,
         **kwargs,
     ) -> None:
+        check_number(
+            'model.inverse_sigmoid_eps',
+            inverse_sigmoid_eps,
+            above=0,
+            below=0.5,
+        )
         self.inverse_sigmoid_eps = inverse_sigmoid_eps
         super().__init__(*args, **kwargs)
+        for name in ('loss_cls', 'loss_bbox', 'loss_iou'):
+            check_weights(f'model.bbox_head.{name}', getattr(self, name))
         self.enc_loss_cls = None
         if enc_loss_cls is not None:
             enc_loss = MODELS.build(enc_loss_cls)
+            check_weights('model.bbox_head.enc_loss_cls', enc_loss)
             self.enc_loss_cls = set_classification_loss(enc_loss)
         if self.train_cfg:
             self.criterion = SetCriterion(
@@ -135,7 +145,10 @@ class SetPredictionHead(OwnWeightsMixin, DeformableDETRHead):
         """
         deltas = self.reg_branches[layer_id](hidden_state)
         boxes = refine_reference(deltas, reference, self.inverse_sigmoid_eps)
-        return self.cls_branches[layer_id](hidden_state), boxes
+        logits = apply_in_full_precision(
+            self.cls_branches[layer_id], hidden_state
+        )
+        return logits, boxes
 
     def loss(
         self,
@@ -143,9 +156,11 @@ class SetPredictionHead(OwnWeightsMixin, DeformableDETRHead):
         references: list[Tensor],
         batch_data_samples: SampleList,
         auxiliary: Sequence[AuxiliaryBranch] = (),
+        enc_outputs_class: Tensor | None = None,
+        enc_outputs_coord: Tensor | None = None,
         **kwargs,
     ) -> dict[str, Tensor]:
-        """Predict, match and compute the losses.
+        """Predict, and compute the losses by :meth:`loss_by_feat`.
 
         Args:
             hidden_states (Tensor): As in :meth:`forward`.
@@ -155,32 +170,101 @@ class SetPredictionHead(OwnWeightsMixin, DeformableDETRHead):
                 decoder, trained as the main one by heads of their own, which
                 refine the same references. The first stage has no part in
                 them. Defaults to none.
-            **kwargs: Passed on to :meth:`prediction_sets`.
+            enc_outputs_class (Tensor, optional): Logits of the first stage,
+                has shape (bs, num_feat_points, num_classes).
+            enc_outputs_coord (Tensor, optional): Boxes (cx, cy, w, h) in
+                [0, 1] of the first stage, has shape (bs, num_feat_points, 4).
+            **kwargs: What a method's detector gives besides.
+
+        Returns:
+            dict[str, Tensor]: Weighted losses.
+
+        Raises:
+            UserError: If a subclass's ``loss_by_feat`` does not take what
+                this detector gives.
+        """
+        if auxiliary:
+            kwargs['auxiliary'] = [
+                (
+                    branch,
+                    *branch.head(branch.hidden_states, references, **kwargs),
+                )
+                for branch in auxiliary
+            ]
+        inputs = (
+            *self(hidden_states, references, **kwargs),
+            enc_outputs_class,
+            enc_outputs_coord,
+            [sample.gt_instances for sample in batch_data_samples],
+            [sample.metainfo for sample in batch_data_samples],
+        )
+        check_takes(self.loss_by_feat, inputs, kwargs)
+        return self.loss_by_feat(*inputs, **kwargs)
+
+    def loss_by_feat(
+        self,
+        all_layers_cls_scores: Tensor,
+        all_layers_bbox_preds: Tensor,
+        enc_cls_scores: Tensor | None,
+        enc_bbox_preds: Tensor | None,
+        batch_gt_instances: InstanceList,
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: InstanceList | None = None,
+        *,
+        auxiliary: Sequence[tuple[AuxiliaryBranch, Tensor, Tensor]] = (),
+        **kwargs,
+    ) -> dict[str, Tensor]:
+        """Match and compute the losses: where a subclass adds its own.
+
+        The positional arguments are those of mmdet's ``DeformableDETRHead``.
+
+        Args:
+            all_layers_cls_scores (Tensor): Logits of every layer, has shape
+                (num_decoder_layers, bs, num_queries, num_classes).
+            all_layers_bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1] of
+                every layer, has shape
+                (num_decoder_layers, bs, num_queries, 4).
+            enc_cls_scores (Tensor, optional): Logits of the first stage, has
+                shape (bs, num_feat_points, num_classes).
+            enc_bbox_preds (Tensor, optional): Its boxes (cx, cy, w, h) in
+                [0, 1], has shape (bs, num_feat_points, 4).
+            batch_gt_instances (list[:obj:`InstanceData`]): ``bboxes`` in
+                pixels (x1, y1, x2, y2) and ``labels`` of each image.
+            batch_img_metas (list[dict]): ``img_shape`` of each image.
+            batch_gt_instances_ignore (list[:obj:`InstanceData`], optional):
+                Unused.
+            auxiliary (Sequence[tuple]): Auxiliary results, each with the
+                logits and boxes that its head predicts.
+            **kwargs: What a method's detector gives besides, such as
+                ``query_groups`` (H-DETR), ``denoising`` (DN-DETR, DINO) and
+                ``proposals`` (DETA); passed on to :meth:`prediction_sets`.
 
         Returns:
             dict[str, Tensor]: Weighted losses.
         """
-        outputs = self(hidden_states, references, **kwargs)
-        sets = self.prediction_sets(*outputs, **kwargs)
         of_decoder = {
             name: value
             for name, value in kwargs.items()
             if 'enc_outputs' not in name
         }
-        for branch in auxiliary:
-            of_branch = branch.head(
-                branch.hidden_states, references, **of_decoder
-            )
+        if enc_cls_scores is not None:
+            kwargs['enc_outputs_class'] = enc_cls_scores
+            kwargs['enc_outputs_coord'] = enc_bbox_preds
+        sets = self.prediction_sets(
+            all_layers_cls_scores, all_layers_bbox_preds, **kwargs
+        )
+        for branch, *outputs in auxiliary:
             for predictions in branch.head.prediction_sets(
-                *of_branch, **of_decoder
+                *outputs, **of_decoder
             ):
                 predictions.branch = branch.prefix
                 predictions.loss_weight *= branch.loss_weight
                 sets.append(predictions)
         targets = SetTargets.from_instances(
-            [sample.gt_instances for sample in batch_data_samples],
-            [sample.metainfo for sample in batch_data_samples],
-            like=outputs[1],
+            batch_gt_instances,
+            batch_img_metas,
+            like=all_layers_bbox_preds,
+            num_classes=self.num_classes,
         )
         return self.criterion(sets, targets)
 
@@ -220,150 +304,3 @@ class SetPredictionHead(OwnWeightsMixin, DeformableDETRHead):
             )
             sets.append(first_stage)
         return sets
-
-    def predict(
-        self,
-        hidden_states: Tensor,
-        references: list[Tensor],
-        batch_data_samples: SampleList,
-        rescale: bool = True,
-        **kwargs,
-    ) -> InstanceList:
-        """Detect objects with the last decoder layer.
-
-        Args:
-            hidden_states (Tensor): As in :meth:`forward`.
-            references (list[Tensor]): As in :meth:`forward`.
-            batch_data_samples (list[:obj:`DetDataSample`]): Tell the size of
-                each image.
-            rescale (bool): Whether boxes are of the original images rather
-                than of the network's input. Defaults to True.
-            **kwargs: Passed on to :meth:`detectable_queries`.
-
-        Returns:
-            list[:obj:`InstanceData`]: For each image, best first, ``bboxes``
-            in pixels (x1, y1, x2, y2), ``scores`` and ``labels``.
-        """
-        layer_id = len(hidden_states) - 1
-        cls_scores, bbox_preds = self.forward_layer(
-            layer_id, hidden_states[layer_id], references[layer_id]
-        )
-        detectable = self.detectable_queries(**kwargs)
-        if detectable is not None:
-            cls_scores = cls_scores.masked_fill(
-                ~detectable[..., None], -torch.inf
-            )
-        metas = [sample.metainfo for sample in batch_data_samples]
-        results = self.predict_by_feat(
-            cls_scores, bbox_preds, metas, rescale=rescale
-        )
-        if detectable is None:
-            return results
-        limits = (detectable.sum(1) * self.num_classes).tolist()
-        return [
-            instances[:limit]
-            for instances, limit in zip(results, limits, strict=True)
-        ]
-
-    def detectable_queries(self, **kwargs) -> Tensor | None:
-        """Tell which queries of the last layer may be detections.
-
-        Args:
-            **kwargs: What the detector gives besides hidden states and
-                references.
-
-        Returns:
-            Tensor | None: True where one may, has shape (bs, num_queries);
-            None, the default, if all may.
-        """
-        return None
-
-    def predict_by_feat(
-        self,
-        cls_scores: Tensor,
-        bbox_preds: Tensor,
-        batch_img_metas: list[dict],
-        rescale: bool = True,
-    ) -> InstanceList:
-        """Select the detections of each image.
-
-        Boxes are clipped to the image unless ``test_cfg.clip_bboxes`` is
-        False, as in the authors' evaluation.
-
-        Args:
-            cls_scores (Tensor): Logits of the last layer, has shape
-                (bs, num_queries, num_classes).
-            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
-                (bs, num_queries, 4).
-            batch_img_metas (list[dict]): Meta information of each image.
-            rescale (bool): As in :meth:`predict`. Defaults to True.
-
-        Returns:
-            list[:obj:`InstanceData`]: As in :meth:`predict`.
-        """
-        clips = (self.test_cfg or {}).get('clip_bboxes', True)
-        detections = self.select_detections(cls_scores, bbox_preds)
-        sizes = _output_sizes(batch_img_metas, rescale, bbox_preds)
-        return [
-            InstanceData(
-                bboxes=(boxes.clamp(0, 1) if clips else boxes) * size,
-                scores=scores,
-                labels=labels,
-            )
-            for scores, labels, boxes, size in zip(
-                *detections, sizes, strict=True
-            )
-        ]
-
-    def select_detections(
-        self, cls_scores: Tensor, bbox_preds: Tensor
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
-        """Choose the pairs of a query and a class that count as detections.
-
-        By default the best ``test_cfg.max_per_img`` of an image.
-
-        Args:
-            cls_scores (Tensor): Logits, has shape
-                (bs, num_queries, num_classes).
-            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
-                (bs, num_queries, 4).
-
-        Returns:
-            tuple[Sequence[Tensor]]: For each image, best first, scores of
-            shape (n, ), labels of shape (n, ), and boxes (x1, y1, x2, y2)
-            relative to the image, which may reach out of it, shape (n, 4).
-        """
-        wanted = (self.test_cfg or {}).get('max_per_img', cls_scores.shape[1])
-        return self.best_scored(cls_scores, bbox_preds, wanted)
-
-    def best_scored(
-        self, cls_scores: Tensor, bbox_preds: Tensor, wanted: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Sort pairs of a query and a class by their score.
-
-        Args:
-            cls_scores (Tensor): As in :meth:`select_detections`.
-            bbox_preds (Tensor): As there.
-            wanted (int): How many to keep, if there are so many.
-
-        Returns:
-            tuple[Tensor, Tensor, Tensor]: As there, all images stacked.
-        """
-        num_scores = cls_scores[0].numel()
-        scores, indices = (
-            cls_scores.sigmoid().flatten(1).topk(min(wanted, num_scores))
-        )
-        boxes = gather_points(bbox_preds, indices // self.num_classes)
-        return scores, indices % self.num_classes, bbox_cxcywh_to_xyxy(boxes)
-
-
-def _output_sizes(
-    img_metas: list[dict], rescale: bool, like: Tensor
-) -> Tensor:
-    """Size (w, h, w, h) of each image in pixels, has shape (bs, 4)."""
-    sizes = []
-    for meta in img_metas:
-        height, width = meta['img_shape'][:2]
-        scale_w, scale_h = meta['scale_factor'] if rescale else (1.0, 1.0)
-        sizes.append([width / scale_w, height / scale_h] * 2)
-    return like.new_tensor(sizes)

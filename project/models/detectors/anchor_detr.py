@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 from torch import Tensor, nn
 
-from project.utils.errors import UserError
+from project.utils.errors import UserError, check_number
 
 from ..layers.transformer.anchor_detr_layers import (
     AnchorDecoder,
@@ -56,6 +56,7 @@ class AnchorDETR(OwnWeightsMixin, DetectionTransformer):
                 f'model.num_queries={num_queries} should be a multiple of '
                 f'num_patterns={num_patterns}, which should be at least 1'
             )
+        check_number('model.num_queries', num_queries, low=1)
         self.num_patterns = num_patterns
         bbox_head = {
             **bbox_head,

@@ -11,12 +11,12 @@ from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.registry import TASK_UTILS
-from mmdet.structures import DetDataSample, OptSampleList
+from mmdet.structures import OptSampleList
 from mmengine.logging import print_log
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from project.utils.errors import UserError
+from project.utils.errors import UserError, check_number
 
 from ..layers.auxiliary import AuxiliaryBranch
 from ..layers.checkpoint import checkpoint_layers
@@ -30,11 +30,21 @@ from ..layers.transformer.regional_layers import Merger
 from ..utils.box_ops import image_sizes
 from ..utils.own_weights import OwnWeightsMixin
 from ..utils.points import gather_points
+from ..utils.precision import (
+    apply_in_full_precision,
+    full_precision,
+    like_weights,
+    widened,
+)
+from ..utils.strides import level_strides
 from ..utils.weight_init import share_vectors
 from .reaugmentation import ReaugmentationMixin
+from .tensor_mode import TensorModeMixin
 
 
-class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
+class BaseDeformableDETR(
+    OwnWeightsMixin, TensorModeMixin, ReaugmentationMixin, DeformableDETR
+):
     """Deformable DETR whose stages a method can change one by one.
 
     The stages are those of mmdet (``pre_transformer``, ``forward_encoder``,
@@ -94,6 +104,7 @@ class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
     ) -> None:
         decoder = {'inverse_sigmoid_eps': inverse_sigmoid_eps, **decoder}
         bbox_head = {**bbox_head, 'inverse_sigmoid_eps': inverse_sigmoid_eps}
+        check_number('model.num_queries', kwargs.get('num_queries', 1), low=1)
         super().__init__(*args, decoder=decoder, bbox_head=bbox_head, **kwargs)
         if decoder.get('look_forward_twice') and not self.with_box_refine:
             raise UserError(
@@ -127,6 +138,10 @@ class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
                 'weight for each auxiliary result of a decoder layer, '
                 f'{expected} with this model.decoder'
             )
+        for index, weight in enumerate(aux_weights):
+            check_number(f'model.aux_weights[{index}]', weight, low=0)
+        if aux_weights:
+            self._check_region_strides()
         if aux_weights and hasattr(self, 'reference_points_fc'):
             raise UserError(
                 "model.decoder's layers look at the regions of queries, which "
@@ -138,6 +153,24 @@ class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
             self.bbox_head_aux = ModuleList(
                 self.bbox_head.auxiliary_head(self.decoder.num_layers)
                 for _ in aux_weights
+            )
+
+    def _check_region_strides(self) -> None:
+        """Refuse strides of regions that are not those of the levels.
+
+        The regions would be cut out elsewhere, without an error.
+        """
+        neck = self.neck if self.with_neck else None
+        found = level_strides(self.backbone, neck)
+        roi_align = getattr(self.decoder.layers[0], 'roi_align', None)
+        if roi_align is None:
+            return
+        asked = roi_align.strides
+        if found is not None and asked != found[: len(asked)]:
+            raise UserError(
+                f'model.decoder.bbox_roi_extractor.featmap_strides={asked} '
+                f'should be the strides of the feature levels, '
+                f'{found[: len(asked)]}'
             )
 
     def _check_detection_count(self) -> None:
@@ -228,18 +261,6 @@ class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
         """int: Queries in training, all groups together."""
         return self.num_queries
 
-    def _forward(
-        self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
-    ) -> tuple[Tensor, ...]:
-        """Compute the head's outputs; by default no image is padded."""
-        if batch_data_samples is None:
-            shape = tuple(batch_inputs.shape[-2:])
-            meta = dict(img_shape=shape, batch_input_shape=shape)
-            batch_data_samples = [
-                DetDataSample(metainfo=meta) for _ in range(len(batch_inputs))
-            ]
-        return super()._forward(batch_inputs, batch_data_samples)
-
     def pre_transformer(
         self,
         mlvl_feats: tuple[Tensor, ...],
@@ -260,7 +281,10 @@ class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
         """
         masks = self._level_masks(mlvl_feats, batch_data_samples)
         positions = [
-            self.positional_encoding(mask, input=feat) + embed[:, None, None]
+            (
+                self.positional_encoding(mask, input=feat)
+                + embed[:, None, None]
+            ).to(embed.dtype)
             for feat, mask, embed in zip(
                 mlvl_feats, masks, self.level_embed, strict=True
             )
@@ -377,7 +401,7 @@ class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
             references = references_unact.sigmoid()
         else:
             query, query_pos = self._learned_queries(len(memory))
-            references = self.reference_points_fc(query_pos).sigmoid()
+            references = widened(self.reference_points_fc(query_pos)).sigmoid()
             head_inputs = dict()
         groups = self.query_groups(query.shape[1])
         decoder_inputs = dict(
@@ -445,12 +469,13 @@ class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
         cls_head = self.bbox_head.cls_branches[self.decoder.num_layers]
         reg_head = self.bbox_head.reg_branches[self.decoder.num_layers]
         if self.training:
-            logits = cls_head(memory)
+            logits = apply_in_full_precision(cls_head, memory)
             boxes = reg_head(memory) + anchors
             scores = logits[..., 0]
             outputs = self.first_stage_outputs(logits, boxes, anchors)
         else:
-            scores = F.linear(memory, cls_head.weight[:1], cls_head.bias[:1])
+            objectness = full_precision(F.linear)
+            scores = objectness(memory, cls_head.weight[:1], cls_head.bias[:1])
             scores, outputs = scores[..., 0], dict()
 
         def boxes_of(points: Tensor) -> Tensor:
@@ -514,7 +539,7 @@ class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
             )
         wanted = min(wanted, available)
         if self.proposal_selector is None:
-            return scores.topk(wanted, dim=1).indices
+            return widened(scores).topk(wanted, dim=1).indices
         return self.proposal_selector.select(
             scores, boxes_of, level_shapes, wanted
         )
@@ -538,6 +563,7 @@ class BaseDeformableDETR(OwnWeightsMixin, ReaugmentationMixin, DeformableDETR):
         embedding = self.get_proposal_pos_embed(
             references_unact, num_pos_feats=self.embed_dims // 2
         )
+        embedding = like_weights(embedding, self.pos_trans_fc)
         embedding = self.pos_trans_norm(self.pos_trans_fc(embedding))
         query_pos, query = embedding.chunk(2, dim=-1)
         return query, query_pos

@@ -12,6 +12,7 @@ from ..layers.denoising import ContrastiveDNQueryGenerator
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.dino_decoder import DINODecoder
 from ..utils.points import gather_points
+from ..utils.precision import apply_in_full_precision
 from .base_deformable_detr import BaseDeformableDETR
 from .denoising import DenoisingMixin
 
@@ -185,7 +186,9 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
             memory, memory_mask, level_shapes
         )
         branch = self.decoder.num_layers
-        logits = self.bbox_head.cls_branches[branch](memory)
+        logits = apply_in_full_precision(
+            self.bbox_head.cls_branches[branch], memory
+        )
         reg_head = self.bbox_head.reg_branches[branch]
 
         def boxes_of(points: Tensor) -> Tensor:

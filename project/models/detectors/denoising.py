@@ -14,6 +14,7 @@ from ..layers.denoising import (
     patterned_queries,
 )
 from ..utils.box_ops import normalize_boxes
+from ..utils.labels import gather_labels
 
 
 class DenoisingMixin:
@@ -111,13 +112,19 @@ class DenoisingMixin:
     ) -> DenoisingQueries:
         """Noise the ground truths; ``like`` gives device and precision."""
         instances = [sample.gt_instances for sample in batch_data_samples]
+        # On a device the matching checks the same labels, where it waits.
+        labels, _ = gather_labels(
+            instances,
+            [sample.metainfo for sample in batch_data_samples],
+            self.bbox_head.num_classes,
+        )
         bboxes, _ = normalize_boxes(
             [gt.bboxes for gt in instances],
             [sample.img_shape for sample in batch_data_samples],
             like,
         )
         return self.dn_query_generator(
-            torch.cat([gt.labels for gt in instances]),
+            labels,
             bboxes,
             [len(gt) for gt in instances],
         )

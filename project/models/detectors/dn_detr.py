@@ -1,21 +1,24 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from typing import Any
 
-import torch
 from mmdet.models.detectors import DABDETR
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 from torch import Tensor
 
+from project.utils.errors import check_number
+
 from ..layers.transformer.dab_layers import DABDecoder, DABEncoder
 from ..utils.own_weights import OwnWeightsMixin
+from ..utils.precision import like_weights
 from ..utils.weight_init import share_vectors
 from .denoising import DABDenoisingMixin
+from .tensor_mode import TensorModeMixin
 
 
 @MODELS.register_module()
-class DNDETR(OwnWeightsMixin, DABDenoisingMixin, DABDETR):
+class DNDETR(OwnWeightsMixin, TensorModeMixin, DABDenoisingMixin, DABDETR):
     """DAB-DETR that is also trained to denoise boxes, DN-DETR.
 
     Source: `DN-DETR: Accelerate DETR Training by Introducing Query DeNoising
@@ -46,6 +49,7 @@ class DNDETR(OwnWeightsMixin, DABDenoisingMixin, DABDETR):
         decoder_key_padding_mask: bool = True,
         **kwargs: Any,
     ) -> None:
+        check_number('model.num_queries', kwargs.get('num_queries', 1), low=1)
         self.dn_cfg = dn_cfg
         self.decoder_key_padding_mask = decoder_key_padding_mask
         decoder = {**decoder, 'inverse_sigmoid_eps': inverse_sigmoid_eps}
@@ -89,8 +93,6 @@ class DNDETR(OwnWeightsMixin, DABDenoisingMixin, DABDETR):
             img_feats, batch_data_samples
         )
         # Encoded in float32, whatever the precision of the model.
-        position = encoder_inputs['feat_pos']
-        dtype = torch.promote_types(img_feats[-1].dtype, position.dtype)
-        position = position.to(dtype)
+        position = like_weights(encoder_inputs['feat_pos'], self.encoder)
         encoder_inputs['feat_pos'] = decoder_inputs['memory_pos'] = position
         return encoder_inputs, decoder_inputs

@@ -2,7 +2,7 @@
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from project.utils.errors import UserError
+from project.utils.errors import UserError, check_number
 
 from ..layers.transformer.query_groups import QueryGroup, QueryGroups
 from .base_deformable_detr import BaseDeformableDETR
@@ -132,6 +132,7 @@ def checked_one2many(one2many: dict | None) -> dict:
                 f'model.one2many.{key}={settings[key]!r} should be a whole '
                 'number, 0 or more'
             )
+    check_number('model.one2many.loss_weight', settings['loss_weight'], low=0)
     if not settings['num_copies']:
         settings['num_queries'] = 0
     return settings

@@ -8,7 +8,7 @@ from mmdet.structures import OptSampleList
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor, nn
 
-from project.utils.errors import UserError, check_keys
+from project.utils.errors import UserError, check_keys, check_number
 
 from ..layers.transformer.ddq_decoder import DDQDecoder, DistinctQueryGroups
 from ..layers.transformer.deformable_attention import LevelShapes
@@ -16,6 +16,7 @@ from ..layers.transformer.proposal_refiner import ROI_EXTRACTOR
 from ..layers.transformer.query_groups import QueryGroup
 from ..utils.distinct import best_distinct_boxes, best_first
 from ..utils.points import gather_points
+from ..utils.precision import apply_in_full_precision
 from .base_dino import BaseDINO
 
 _SECOND_NAMES = 'decoder.aux_reg_branches.'
@@ -49,8 +50,8 @@ class HPRDDQDETR(BaseDINO):
         **kwargs: As in :class:`BaseDINO`.
 
     Raises:
-        UserError: If distinct queries are to be selected otherwise, or there
-            is to be no denoising.
+        UserError: If distinct queries are to be selected otherwise, a number
+            is out of its range, or there is to be no denoising.
     """
 
     decoder_class = DDQDecoder
@@ -74,6 +75,13 @@ class HPRDDQDETR(BaseDINO):
             raise UserError(
                 f'model.dqs_cfg.type={dqs_cfg["type"]!r} should be nms'
             )
+        check_number(
+            'model.dqs_cfg.iou_threshold',
+            dqs_cfg['iou_threshold'],
+            low=0,
+            high=1,
+        )
+        check_number('model.dense_topk_ratio', dense_topk_ratio, low=0)
         if not kwargs.get('use_dn', True):
             raise UserError(
                 'model.use_dn=False is not for HPRDDQDETR: DDQ is trained '
@@ -181,7 +189,9 @@ class HPRDDQDETR(BaseDINO):
             loss, empty in evaluation.
         """
         branch = self.decoder.num_layers
-        logits = self.bbox_head.cls_branches[branch](features)
+        logits = apply_in_full_precision(
+            self.bbox_head.cls_branches[branch], features
+        )
         boxes = self.bbox_head.reg_branches[branch](features) + anchors
         indices, is_filler = best_distinct_boxes(
             bbox_cxcywh_to_xyxy(boxes.sigmoid()),
@@ -217,7 +227,9 @@ class HPRDDQDETR(BaseDINO):
         Returns:
             tuple[Tensor, Tensor, dict]: Likewise, of dense queries.
         """
-        logits = self.bbox_head.cls_branches[-1](features)
+        logits = apply_in_full_precision(
+            self.bbox_head.cls_branches[-1], features
+        )
         scores = logits.amax(-1).sigmoid()
         wanted = int(self.num_queries * self.dense_topk_ratio)
         indices = best_first(scores)[:, :wanted]

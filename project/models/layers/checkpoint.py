@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
+from project.utils.errors import UserError
+
 
 def checkpoint_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
     """Recompute the first layers in the backward pass to save memory.
@@ -28,17 +30,44 @@ def checkpoint_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
         num_layers (int): How many of them, 0 to ``len(layers)``.
 
     Raises:
-        ValueError: If there are fewer than ``num_layers`` layers.
+        UserError: If there are fewer than ``num_layers`` layers.
     """
     if not 0 <= num_layers <= len(layers):
-        raise ValueError(
+        raise UserError(
             f'num_cp={num_layers} layers cannot be checkpointed: expected 0 '
-            f'to {len(layers)}, the number of layers.'
+            f'to {len(layers)}, the number of layers'
         )
     for layer in layers[:num_layers]:
         # On the instance and not by a wrapping module: state dicts, parameter
         # groups by name and layer.attribute must not notice.
         layer.forward = partial(_recomputed_forward, layer)
+
+
+class RecomputedEncoder:
+    """Encoder of mmdet whose ``num_cp`` is checked in a sentence.
+
+    To be put before mmdet's class, which asserts it.
+
+    Args:
+        num_layers (int): Layers.
+        *args: As in mmdet's ``DetrTransformerEncoder``.
+        num_cp (int): How many layers are recomputed; less than 1 are none.
+            Defaults to -1.
+        **kwargs: As there.
+
+    Raises:
+        UserError: If there are fewer layers.
+    """
+
+    def __init__(
+        self, num_layers: int, *args: Any, num_cp: int = -1, **kwargs: Any
+    ) -> None:
+        if num_cp > num_layers:
+            raise UserError(
+                f'model.encoder.num_cp={num_cp} layers cannot be '
+                f'checkpointed: there are num_layers={num_layers}'
+            )
+        super().__init__(num_layers, *args, num_cp=num_cp, **kwargs)
 
 
 def _recomputed_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:

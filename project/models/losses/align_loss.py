@@ -6,8 +6,11 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from project.utils.errors import check_number
+
 from ..task_modules.set_prediction import PairContext
 from ..utils.box_ops import box_iou
+from ..utils.precision import full_precision
 from .sparse_focal_loss import SparseFocalLoss, focal_term
 
 
@@ -35,6 +38,10 @@ class AlignLoss(nn.Module):
         tau (float): How slowly the weights of an object's queries fall;
             ``inf`` for equal weights. Defaults to 1.5.
         loss_weight (float): Weight of the loss. Defaults to 1.
+
+    Raises:
+        UserError: If ``alpha`` is no share, ``gamma`` negative or ``tau`` not
+            above 0.
     """
 
     min_target = 0.01
@@ -50,6 +57,9 @@ class AlignLoss(nn.Module):
         super().__init__()
         if not use_sigmoid:
             raise ValueError('AlignLoss needs use_sigmoid=True')
+        check_number('AlignLoss: alpha', alpha, low=0, high=1)
+        check_number('AlignLoss: gamma', gamma, low=0)
+        check_number('AlignLoss: tau', tau, above=0)
         self.use_sigmoid = use_sigmoid
         self.alpha = alpha
         self.gamma = gamma
@@ -57,10 +67,12 @@ class AlignLoss(nn.Module):
         self.loss_weight = loss_weight
         self._background = SparseFocalLoss(0.0, gamma, loss_weight)
 
+    @full_precision
     def negative(self, scores: Tensor) -> Tensor:
         """Loss if no query has an object, see :class:`SparseFocalLoss`."""
         return self._background.negative(scores)
 
+    @full_precision
     def correction(self, scores: Tensor, context: PairContext) -> Tensor:
         """What matched queries add to :meth:`negative`.
 
@@ -72,13 +84,13 @@ class AlignLoss(nn.Module):
         Returns:
             Tensor: Of each pair, has shape (num_pairs, ).
         """
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         quality = self._quality(scores, context)
         target = quality * self._rank_weights(quality, context)
         positive = F.softplus(scores) - target * scores  # BCE(p, t)
         negative = focal_term(scores, self.gamma)
         return (positive - negative) * self.loss_weight
 
+    @full_precision
     def pair_weights(self, scores: Tensor, context: PairContext) -> Tensor:
         """Weights of the box losses.
 
@@ -95,7 +107,7 @@ class AlignLoss(nn.Module):
     def _quality(self, scores: Tensor, context: PairContext) -> Tensor:
         """The target t of each pair."""
         iou = box_iou(*context.pixels(), eps=1e-6, add_eps=False)
-        prob = scores.to(iou.dtype).sigmoid()
+        prob = scores.sigmoid()
         quality = prob**self.alpha * iou ** (1 - self.alpha)
         return quality.clamp(min=self.min_target)
 

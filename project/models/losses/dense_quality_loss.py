@@ -4,6 +4,7 @@ from torch import Tensor
 
 from ..task_modules.set_prediction import PairContext
 from ..utils.box_ops import box_iou
+from ..utils.precision import full_precision
 from .sparse_focal_loss import SparseFocalLoss, focal_term, quality_focal_term
 
 
@@ -41,10 +42,12 @@ class DenseQualityLoss:
         self.loss_weight = loss_weight
         self._background = SparseFocalLoss(0.0, beta, loss_weight)
 
+    @full_precision
     def negative(self, scores: Tensor) -> Tensor:
         """Loss if no query has an object, see :class:`SparseFocalLoss`."""
         return self._background.negative(scores)
 
+    @full_precision
     def correction(self, scores: Tensor, context: PairContext) -> Tensor:
         """What matched queries add to :meth:`negative`.
 
@@ -56,13 +59,13 @@ class DenseQualityLoss:
         Returns:
             Tensor: Of each pair, has shape (num_pairs, ).
         """
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         target = self.pair_weights(scores, context)
         positive = quality_focal_term(scores, target, self.beta)
         negative = focal_term(scores, self.beta)
         return (positive - negative) * self.loss_weight
 
     @torch.no_grad()
+    @full_precision
     def pair_weights(self, scores: Tensor, context: PairContext) -> Tensor:
         """Quality m of each pair, the weight of its box loss.
 
@@ -74,7 +77,7 @@ class DenseQualityLoss:
             Tensor: In [0, 1], has shape (num_pairs, ).
         """
         iou = box_iou(*context.pixels(), eps=1e-6, add_eps=False)
-        prob = scores.to(iou.dtype).sigmoid()
+        prob = scores.sigmoid()
         quality = prob**self.alpha * iou**self.power
         group = context.by_target()
         num_groups = len(context.pairs.counts) * context.num_targets

@@ -1,11 +1,11 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-import torch
 from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from ..task_modules.set_prediction import PairContext
 from ..utils.box_ops import generalized_box_iou
+from ..utils.precision import full_precision
 from .sparse_focal_loss import SparseFocalLoss, focal_term, quality_focal_term
 
 
@@ -56,6 +56,7 @@ class GIoUAwareFocalLoss(nn.Module):
         self.loss_weight = loss_weight
         self._unmatched = SparseFocalLoss(alpha, gamma, loss_weight)
 
+    @full_precision
     def forward(
         self,
         pred: Tensor,
@@ -89,10 +90,12 @@ class GIoUAwareFocalLoss(nn.Module):
         loss = weight_reduce_loss(loss, weight, reduction, avg_factor)
         return self.loss_weight * loss
 
+    @full_precision
     def negative(self, scores: Tensor) -> Tensor:
         """Loss if no query has an object, see :class:`SparseFocalLoss`."""
         return self._unmatched.negative(scores)
 
+    @full_precision
     def correction(self, scores: Tensor, context: PairContext) -> Tensor:
         """What matched queries add to :meth:`negative`.
 
@@ -104,7 +107,6 @@ class GIoUAwareFocalLoss(nn.Module):
         Returns:
             Tensor: Of each pair, has shape (num_pairs, ).
         """
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         giou = generalized_box_iou(
             context.bboxes, context.gt_bboxes, self.eps, add_eps=True
         )

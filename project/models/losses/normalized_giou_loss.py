@@ -4,6 +4,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from ..utils.box_ops import generalized_box_iou
+from ..utils.precision import full_precision
 
 
 @MODELS.register_module()
@@ -34,6 +35,7 @@ class NormalizedGIoULoss(nn.Module):
         self.reduction = reduction
         self.loss_weight = loss_weight
 
+    @full_precision
     def forward(
         self,
         pred: Tensor,

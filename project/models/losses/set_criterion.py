@@ -19,6 +19,8 @@ from ..task_modules.set_prediction import (
     SetTargets,
 )
 from ..utils.box_ops import generalized_box_iou
+from ..utils.compiling import not_compiled
+from ..utils.precision import full_precision
 from .sparse_focal_loss import SparseFocalLoss
 
 _NORMALIZERS = ('targets', 'objects', 'pairs', 'weights')
@@ -83,10 +85,14 @@ class SetCriterion:
         self.sync_cls_avg_factor = sync_cls_avg_factor
         self.normalizer = normalizer
 
+    @not_compiled
+    @full_precision
     def __call__(
         self, sets: Sequence[PredictionSet], targets: SetTargets
     ) -> dict[str, Tensor]:
-        """Match the sets and compute their losses.
+        """Match the sets and compute their losses, in float32 at least.
+
+        Not compiled: the assignments are found on the host.
 
         Args:
             sets (Sequence[PredictionSet]): Predictions.
@@ -261,7 +267,7 @@ class SetCriterion:
         else:
             weights = torch.ones_like(loss_bbox).detach()
         change = loss_cls.correction(scores, context)
-        if predictions.pairs is not None:
+        if predictions.pairs is not None or predictions.assigner is not None:
             num_rows = boxes.shape[:3].numel()
             change = change * _decides_class(rows, pairs, num_rows)
         return (change, loss_bbox, loss_iou), weights

@@ -7,6 +7,7 @@ from mmdet.models.losses import FocalLoss
 from torch import Tensor
 
 from ..task_modules.set_prediction import PairContext
+from ..utils.precision import full_precision
 
 
 class SparseFocalLoss:
@@ -35,6 +36,7 @@ class SparseFocalLoss:
         """Take the settings of mmdet's module."""
         return cls(loss.alpha, loss.gamma, loss.loss_weight)
 
+    @full_precision
     def negative(self, scores: Tensor) -> Tensor:
         """Loss if no query has an object.
 
@@ -45,10 +47,10 @@ class SparseFocalLoss:
         Returns:
             Tensor: Sum for each layer, has shape (num_layers, ).
         """
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         weight = (1 - self.alpha) * self.loss_weight
         return weight * _FocalTermSum.apply(scores, self.gamma)
 
+    @full_precision
     def correction(self, scores: Tensor, context: PairContext) -> Tensor:
         """What positive targets add to :meth:`negative`.
 
@@ -61,7 +63,6 @@ class SparseFocalLoss:
         Returns:
             Tensor: Of each pair, has shape (num_pairs, ).
         """
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         positive = self.alpha * focal_term(-scores, self.gamma)
         negative = (1 - self.alpha) * focal_term(scores, self.gamma)
         return (positive - negative) * self.loss_weight

@@ -5,6 +5,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..utils.box_ops import box_iou
+from ..utils.precision import full_precision
 from .set_prediction.pairwise_cost import CostInputs, normalized_corners
 
 
@@ -30,6 +31,7 @@ class HighOrderIoUCost(BaseMatchCost):
         self.alpha = alpha
         self.eps = eps
 
+    @full_precision
     def __call__(
         self,
         pred_instances: InstanceData,
@@ -57,6 +59,7 @@ class HighOrderIoUCost(BaseMatchCost):
             *normalized_corners(pred_instances, gt_instances, img_meta),
         )
 
+    @full_precision
     def batched_cost(self, inputs: CostInputs) -> Tensor:
         """Compute the cost of all layers of an image.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from project.utils.errors import UserError
 
 from ..utils.nms import nms_in_groups
+from ..utils.precision import full_precision, widened
 
 
 @TASK_UTILS.register_module()
@@ -52,6 +53,7 @@ class LevelNMSSelector:
         self.iou_threshold = iou_threshold
 
     @torch.no_grad()
+    @full_precision
     def select(
         self,
         scores: Tensor,
@@ -118,7 +120,7 @@ class LevelNMSSelector:
     ) -> Tensor:
         """Which candidates survive, has shape (bs, num_candidates)."""
         batch_size = len(levels)
-        boxes = bbox_cxcywh_to_xyxy(boxes_unact.sigmoid())
+        boxes = bbox_cxcywh_to_xyxy(widened(boxes_unact).sigmoid())
         boxes = boxes.float().clamp(0, 1)
         images = torch.arange(batch_size, device=levels.device)
         # Large levels first: they are suppressed without loss of precision.

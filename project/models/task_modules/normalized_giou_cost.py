@@ -5,6 +5,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..utils.box_ops import generalized_box_iou
+from ..utils.precision import full_precision
 from .set_prediction.pairwise_cost import CostInputs, normalized_corners
 
 
@@ -25,6 +26,7 @@ class NormalizedGIoUCost(BaseMatchCost):
         super().__init__(weight=weight)
         self.eps = eps
 
+    @full_precision
     def __call__(
         self,
         pred_instances: InstanceData,
@@ -48,6 +50,7 @@ class NormalizedGIoUCost(BaseMatchCost):
             *normalized_corners(pred_instances, gt_instances, img_meta)
         )
 
+    @full_precision
     def batched_cost(self, inputs: CostInputs) -> Tensor:
         """Compute the cost of all layers of an image.
 

@@ -6,6 +6,7 @@ from mmdet.registry import TASK_UTILS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..utils.precision import full_precision
 from .set_prediction.pairwise_cost import CostInputs, pairwise_cost
 
 
@@ -16,6 +17,7 @@ class ProbabilityFocalCost(FocalLossCost):
     That is how DDQ matches its dense queries: the sigmoid is applied twice.
     """
 
+    @full_precision
     def __call__(
         self,
         pred_instances: InstanceData,
@@ -38,6 +40,7 @@ class ProbabilityFocalCost(FocalLossCost):
         probabilities = InstanceData(scores=pred_instances.scores.sigmoid())
         return super().__call__(probabilities, gt_instances, img_meta)
 
+    @full_precision
     def batched_cost(self, inputs: CostInputs) -> Tensor:
         """Compute the cost for all layers at once.
 

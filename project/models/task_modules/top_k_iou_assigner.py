@@ -9,7 +9,10 @@ from torch import Tensor
 from project.utils.errors import UserError
 
 from ..utils.box_ops import box_iou
+from ..utils.host_copy import HostCopy
+from ..utils.precision import full_precision
 from .set_prediction import MatchedPairs, SetTargets
+from .set_prediction.structures import pairs_of_choice
 
 
 @TASK_UTILS.register_module()
@@ -81,6 +84,7 @@ class TopKIoUAssigner(BaseAssigner):
         self.iou_eps = iou_eps
 
     @torch.no_grad()
+    @full_precision
     def assign(
         self,
         pred_instances: InstanceData,
@@ -123,18 +127,16 @@ class TopKIoUAssigner(BaseAssigner):
             )
         return AssignResult(len(gts), gt_inds, overlaps, assigned_labels)
 
-    @torch.no_grad()
     def pairs(
         self, priors: Tensor, targets: SetTargets, num_layers: int = 1
     ) -> MatchedPairs:
-        """Assign the boxes of a batch, for the set-prediction core.
+        """Assign the boxes of a batch.
 
-        The host waits for the device once, to learn how many pairs there
-        are.
+        The set-prediction core, which waits for the device anyway, takes
+        :meth:`choose` instead; this waits once.
 
         Args:
-            priors (Tensor): Boxes (cx, cy, w, h) in [0, 1] that stand for
-                the queries, has shape (bs, num_queries, 4).
+            priors (Tensor): As in :meth:`choose`.
             targets (SetTargets): Ground truth.
             num_layers (int): Layers that learn the same pairs. Defaults
                 to 1.
@@ -143,7 +145,26 @@ class TopKIoUAssigner(BaseAssigner):
             MatchedPairs: Pairs of all the layers, in each by ground truth,
             then by falling IoU.
         """
-        priors = priors.to(torch.promote_types(priors.dtype, torch.float32))
+        choice = HostCopy(self.choose(priors, targets)).wait()
+        rows = pairs_of_choice(choice, targets.counts, num_layers)
+        on_device = torch.from_numpy(rows).to(priors.device, non_blocking=True)
+        num_pairs = rows.shape[1] // num_layers
+        return MatchedPairs(*on_device.unbind(), [num_pairs] * num_layers)
+
+    @torch.no_grad()
+    @full_precision
+    def choose(self, priors: Tensor, targets: SetTargets) -> Tensor:
+        """Choose the boxes of each ground truth, without waiting.
+
+        Args:
+            priors (Tensor): Boxes (cx, cy, w, h) in [0, 1] that stand for
+                the queries, has shape (bs, num_queries, 4).
+            targets (SetTargets): Ground truth.
+
+        Returns:
+            Tensor: Queries of each ground truth, by falling IoU, -1 where
+            there are no more, has shape (num_gts, min(k, num_queries)).
+        """
         corners = bbox_cxcywh_to_xyxy(priors)
         gts = bbox_cxcywh_to_xyxy(targets.bboxes_normalized)
         chosen = [
@@ -153,21 +174,7 @@ class TopKIoUAssigner(BaseAssigner):
             for image in range(len(priors))
         ]
         boxes, used = (torch.cat(part) for part in zip(*chosen, strict=True))
-        kept = used.flatten().nonzero()[:, 0]
-        # As wide as there are boxes to choose from, which may be none.
-        target = kept // max(boxes.shape[1], 1)
-        image = torch.arange(len(priors)).repeat_interleave(
-            torch.tensor(targets.counts)
-        )
-        image = image.to(kept.device, non_blocking=True)[target]
-        layers = torch.arange(num_layers, device=kept.device)
-        return MatchedPairs(
-            layer=layers.repeat_interleave(len(kept)),
-            image=image.repeat(num_layers),
-            query=boxes.flatten()[kept].repeat(num_layers),
-            target=target.repeat(num_layers),
-            counts=[len(kept)] * num_layers,
-        )
+        return boxes.masked_fill(~used, -1)
 
     def _iou(self, gts: Tensor, boxes: Tensor) -> Tensor:
         """IoU of corner boxes, 0 of two without area: (num_gts, num_boxes)."""

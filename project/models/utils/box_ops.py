@@ -7,6 +7,8 @@ import torch
 from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 from torch import Tensor
 
+from .precision import full_precision
+
 
 def normalize_boxes(
     boxes: Sequence[Tensor], img_shapes: Sequence[tuple], like: Tensor
@@ -49,6 +51,7 @@ def image_sizes(img_shapes: Sequence[tuple], like: Tensor) -> Tensor:
     return torch.tensor(sizes, dtype=dtype).to(like.device, non_blocking=True)
 
 
+@full_precision
 def generalized_box_iou(
     boxes1: Tensor, boxes2: Tensor, eps: float, *, add_eps: bool = False
 ) -> Tensor:
@@ -82,6 +85,7 @@ def generalized_box_iou(
     return overlap / union - (enclosing - union) / enclosing
 
 
+@full_precision
 def box_iou(
     boxes1: Tensor, boxes2: Tensor, eps: float, *, add_eps: bool = True
 ) -> Tensor:

@@ -28,16 +28,34 @@ def nms_in_groups(
     Returns:
         Tensor: True for the boxes that survive, has shape (num_boxes, ).
     """
+    kept = kept_in_groups(boxes, groups, num_groups, iou_threshold)
+    return _marked(kept, len(boxes))
+
+
+def kept_in_groups(
+    boxes: Tensor, groups: Tensor, num_groups: int, iou_threshold: float
+) -> Tensor:
+    """Indices of the boxes that survive in :func:`nms_in_groups`.
+
+    The op knows how many they are; to count them in its mask would make the
+    host wait once more.
+
+    Args:
+        boxes (Tensor): As there.
+        groups (Tensor): As there.
+        num_groups (int): As there.
+        iou_threshold (float): As there.
+
+    Returns:
+        Tensor: Indices in the order of the boxes, has shape (num_kept, ).
+    """
     # Half precision cannot tell neighbours apart, and the op takes no float64.
     boxes = _side_by_side(boxes.float(), groups, num_groups)
-    return survivors(boxes, iou_threshold)
+    return _kept(boxes, iou_threshold)
 
 
 def survivors(boxes: Tensor, iou_threshold: float) -> Tensor:
     """Suppress boxes that overlap a better one.
-
-    mmcv's op reads scores only to sort by them, so it is given the order
-    itself: ties are broken the same way everywhere.
 
     Args:
         boxes (Tensor): Boxes (x1, y1, x2, y2) in float32, best first, has
@@ -47,10 +65,23 @@ def survivors(boxes: Tensor, iou_threshold: float) -> Tensor:
     Returns:
         Tensor: True for the boxes that survive, has shape (num_boxes, ).
     """
+    return _marked(_kept(boxes, iou_threshold), len(boxes))
+
+
+def _kept(boxes: Tensor, iou_threshold: float) -> Tensor:
+    """Indices of the boxes that survive, see :func:`survivors`.
+
+    mmcv's op reads scores only to sort by them, so it is given the order
+    itself: ties are broken the same way everywhere.
+    """
     order = torch.arange(len(boxes), 0, -1, device=boxes.device)
-    _, kept = nms(boxes, order.to(boxes.dtype), iou_threshold)
-    survives = torch.zeros_like(order, dtype=torch.bool)
-    return survives.index_fill_(0, kept, True)
+    return nms(boxes, order.to(boxes.dtype), iou_threshold)[1]
+
+
+def _marked(indices: Tensor, length: int) -> Tensor:
+    """True at the indices, has shape (length, )."""
+    marks = torch.zeros(length, dtype=torch.bool, device=indices.device)
+    return marks.index_fill_(0, indices, 1)  # TorchScript does not take True
 
 
 def _side_by_side(boxes: Tensor, groups: Tensor, num_groups: int) -> Tensor:

@@ -3,7 +3,10 @@
 A system is a module with
 
 - ``recognises(meta) -> bool``: whether a golden's json is of this system;
-- ``build_config(meta) -> dict``: the config of its detector;
+- ``build_config(meta) -> dict``: the config of its detector, chosen and set
+  by all that the ``model`` entry says: a key that it does not look up fails
+  the test, see ``Entry``, but for
+- ``IMPLIED``: values of keys that hold in every config of the system;
 - ``evaluated_images(meta) -> list[int]``: the images of the batch that
   ``out.*`` was computed on;
 - ``output_sizes(meta) -> list``: (h, w) of the images that detections are
@@ -25,9 +28,10 @@ What is the same in most of them stands in ``defaults.py``.
 from types import ModuleType
 
 from . import anchor_detr, deta, dn_detr, h_detr, hpr, rank_detr
+from .entry import Entry
 from .match import Match
 
-__all__ = ['Match', 'system_of']
+__all__ = ['Entry', 'Match', 'system_of']
 
 SYSTEMS = (h_detr, rank_detr, anchor_detr, deta, dn_detr, hpr)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ['evaluated_images', 'loss_kinds', 'loss_name', 'output_sizes']
 
+IMPLIED = {'attention': ('RCDA',)}
 SHIPPED = 'anchor_detr/anchor-detr_r50_8xb2-50e_coco.py'
 
 
@@ -97,7 +98,7 @@ def build_config(meta: dict) -> ConfigDict:
     model.test_cfg.clip_bboxes = False  # done after what the goldens keep
     model.backbone.init_cfg = None
     model.backbone.depth = int(re.match(r'resnet(\d+)', entry['backbone'])[1])
-    if 'DC5' in entry['backbone']:
+    if 'DC5' in entry['backbone'] or 'stride 16' in entry['backbone']:
         model.backbone.type = 'DC5ResNet'
     set_transformer(model, entry)
     h_detr.set_loss_weights(model, meta['losses'])

@@ -5,6 +5,7 @@ detrex, too, was run with the padding of the batch.
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,10 +28,22 @@ if TYPE_CHECKING:
 __all__ = ['evaluated_images', 'loss_kinds', 'loss_name', 'output_sizes']
 
 SHIPPED = {
-    'r50': 'deta_r50_5scale_8xb2-12e_coco.py',
-    'swin': 'deta_swin-l_5scale_16xb1-24e_coco.py',
-    'detrex': 'deta_r50_5scale_8xb2-12e_coco-detrex.py',
+    'deta': 'deta_r50_5scale_8xb2-12e_coco.py',
+    'deta_2x': 'deta_r50_5scale_8xb2-24e_coco.py',
+    'deta_swin_ft': 'deta_swin-l_5scale_16xb1-24e_coco.py',
+    'improved_baseline': 'deta_r50_improved-baseline_8xb2-50e_coco.py',
+    'deta_r50_5scale_12ep': 'deta_r50_5scale_8xb2-12e_coco-detrex.py',
+    'deta_r50_5scale_12ep_bs8': 'deta_r50_5scale_8xb1-12e_coco.py',
+    'deta_r50_5scale_no_frozen_backbone': (
+        'deta_r50_5scale_no-frozen-backbone_8xb2-12e_coco.py'
+    ),
+    'deta_swin_large_finetune_24ep': 'deta_swin-l_5scale_16xb1-24e_coco.py',
+    'improved_deformable_detr_baseline_50ep': (
+        'deta_r50_improved-baseline_8xb2-50e_coco.py'
+    ),
 }
+"""By the name of the source's config, of both repositories."""
+IMPLIED: dict = {}
 WORDS = dict(
     feature_levels='num_feature_levels',
     hidden='hidden_dim',
@@ -102,9 +115,14 @@ def matches(
 
 def build_config(meta: dict) -> ConfigDict:
     """Set in a shipped config what the golden's ``model`` entry says."""
-    entry = {WORDS.get(k, k): value for k, value in meta['model'].items()}
-    model = Config.fromfile(CONFIGS / 'deta' / _shipped(meta)).model
+    entry = meta['model'].renamed(WORDS)
+    shipped = SHIPPED[Path(entry['config']).stem]
+    model = Config.fromfile(CONFIGS / 'deta' / shipped).model
     is_baseline = 'improved' in entry['config']
+    if 'backbone' in entry:
+        is_swin = model.backbone.type == 'SwinTransformer'
+        expected = 'Swin-L' if is_swin else f'ResNet-{model.backbone.depth}'
+        assert entry['backbone'].startswith(expected)
     model.num_queries = entry['queries']
     model.bbox_head.num_classes = entry['classes']
     if 'inverse_sigmoid_eps' in entry:
@@ -126,10 +144,3 @@ def build_config(meta: dict) -> ConfigDict:
     h_detr.set_levels(model, entry)
     h_detr.set_loss_weights(model, meta['losses'])
     return model
-
-
-def _shipped(meta: dict) -> str:
-    """The shipped config with the backbone and numerics of the source."""
-    if 'detrex' in meta['source']['repository']:
-        return SHIPPED['detrex']
-    return SHIPPED['swin' if 'Swin' in meta['model']['backbone'] else 'r50']

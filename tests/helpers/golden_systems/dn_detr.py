@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -31,11 +32,12 @@ SHIPPED = {
     'DN-DAB-deformable-DETR, deformable encoder only': (
         'dn-deformable-encoder-detr_r50_3pat_16xb1-50e_coco.py'
     ),
-    'projects/dn_detr': 'dn-detr_r50_8xb2-50e_coco-detrex.py',
-    'projects/dn_deformable_detr': (
-        'dn-deformable-detr_r50_8xb2-50e_coco-detrex.py'
-    ),
+    'dn_detr_r50': 'dn-detr_r50_8xb2-50e_coco-detrex.py',
+    'dn_detr_r50_dc5': 'dn-detr_r50-dc5_16xb1-50e_coco-detrex.py',
+    'dn_deformable_detr_r50': 'dn-deformable-detr_r50_8xb2-50e_coco-detrex.py',
 }
+"""By the authors' name of the method, or that of detrex's config."""
+IMPLIED: dict = {}
 
 
 def recognises(meta: dict) -> bool:
@@ -184,8 +186,8 @@ def _detections(
 def build_config(meta: dict) -> ConfigDict:
     """Set in a shipped config what the golden's ``model`` entry says."""
     entry = meta['model']
-    method = entry.get('method') or entry['config'].partition('/configs')[0]
-    model = Config.fromfile(CONFIGS / 'dn_detr' / SHIPPED[method]).model
+    name = Path(entry['config']).stem if _is_detrex(meta) else entry['method']
+    model = Config.fromfile(CONFIGS / 'dn_detr' / SHIPPED[name]).model
     model.num_queries = entry['num_queries']
     model.dn_cfg.update(
         label_noise_scale=entry['label_noise'],
@@ -201,9 +203,21 @@ def build_config(meta: dict) -> ConfigDict:
         if 'dn_' not in loss_name(name)
     }
     h_detr.set_loss_weights(model, matched)
-    if not _is_detrex(meta):
+    set_dropout(model, entry['dropout'])
+    if _is_detrex(meta):
+        assert entry['label_encoder_entries'] == entry['num_classes'] + 1
+    else:
         _set_architecture(model, entry)
     return model
+
+
+def set_dropout(model: ConfigDict, dropout: float) -> None:
+    """Of attention and FFN, in all layers."""
+    for coder in (model.encoder, model.decoder):
+        for part in coder.layer_cfg.values():
+            for key in ('dropout', 'attn_drop', 'proj_drop', 'ffn_drop'):
+                if isinstance(part, dict) and key in part:
+                    part[key] = dropout
 
 
 def _set_architecture(model: ConfigDict, entry: dict) -> None:
@@ -212,8 +226,12 @@ def _set_architecture(model: ConfigDict, entry: dict) -> None:
     model.backbone.depth = int(entry['backbone'].removeprefix('resnet'))
     if entry['dilated_last_stage']:
         model.backbone.type = 'DC5ResNet'
+    if 'feature_levels' in entry:
+        assert entry['feature_levels'] == model.num_feature_levels
     if model.type != 'DNDeformableDETR':
         model.num_patterns = entry['num_patterns']
+    else:
+        assert entry['num_patterns'] == 0
     model.neck.out_channels = model.bbox_head.embed_dims = dims
     model.positional_encoding.num_feats = dims // 2
     temperature = entry['position_temperature']

@@ -13,6 +13,7 @@ from tests.helpers.configs import CONFIGS
 
 from ..golden_runs import run_stages
 from .defaults import loss_kinds
+from .entry import ANYTHING
 from .match import Match
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ['loss_kinds']
 
+IMPLIED = {'frozen': ANYTHING}  # the gradients tell
 SWIN = {
     'swin_tiny': 'h-detr_swin-t_8xb2-12e_coco.py',
     'swin_small': 'h-detr_swin-s_8xb2-12e_coco.py',
@@ -126,17 +128,17 @@ def _shipped(meta: dict) -> str:
 
 
 def set_transformer(model: ConfigDict, entry: dict) -> None:
-    """Widths and depths; dropout is switched off in every golden."""
-    dims = entry['hidden_dim']
+    """Widths, depths and dropout."""
+    dims, dropout = entry['hidden_dim'], entry['dropout']
     ffn = dict(
         embed_dims=dims,
         feedforward_channels=entry['dim_feedforward'],
-        ffn_drop=0.0,
+        ffn_drop=dropout,
     )
     points = entry.get('points', 4)
     heads = entry['nheads']
     deformable = dict(
-        embed_dims=dims, num_heads=heads, num_points=points, dropout=0.0
+        embed_dims=dims, num_heads=heads, num_points=points, dropout=dropout
     )
     model.encoder.num_layers = entry['enc_layers']
     model.decoder.num_layers = entry['dec_layers']
@@ -145,7 +147,7 @@ def set_transformer(model: ConfigDict, entry: dict) -> None:
     model.decoder.layer_cfg.update(ffn_cfg=ffn)
     model.decoder.layer_cfg.cross_attn_cfg.update(deformable)
     model.decoder.layer_cfg.self_attn_cfg.update(
-        embed_dims=dims, num_heads=heads, dropout=0.0
+        embed_dims=dims, num_heads=heads, dropout=dropout
     )
     model.positional_encoding.num_feats = dims // 2
     model.neck.out_channels = dims

@@ -18,6 +18,7 @@ from tests.helpers.configs import CONFIGS
 
 from . import h_detr
 from .defaults import evaluated_images, loss_kinds, output_sizes
+from .entry import ANYTHING
 from .match import Match
 
 if TYPE_CHECKING:
@@ -26,11 +27,19 @@ if TYPE_CHECKING:
 __all__ = ['evaluated_images', 'loss_kinds', 'output_sizes']
 
 NAMES_ARE_OURS = True
+IMPLIED = {
+    'config': ANYTHING,  # told in full by the others
+    'differs_from_config': ANYTHING,
+    'backbone_norm': ANYTHING,  # of Swin, which has one kind
+    'dn': (None,),
+    'distinct': (None,),
+    'align': (None,),
+}
 SHIPPED = {
-    'Deformable DETR': 'hpr_dino_r50.py',
-    'DINO': 'hpr_dino_r50.py',
-    'Align DETR': 'hpr_align-detr_r50.py',
-    'DDQ': 'hpr_ddq_r50.py',
+    'Deformable DETR': 'hpr_dino',
+    'DINO': 'hpr_dino',
+    'Align DETR': 'hpr_align-detr',
+    'DDQ': 'hpr_ddq',
 }
 NORMS = {
     'SyncBN (eval)': 'SyncBN',
@@ -249,15 +258,20 @@ def matches(
 
 def build_config(meta: dict) -> ConfigDict:
     """Set in a shipped config what the golden's ``model`` entry says."""
-    entry = {**meta['model'], 'losses': meta['losses']}
-    shipped = CONFIGS / '_base_' / 'models' / SHIPPED[entry['base']]
-    model = Config.fromfile(shipped).model
+    entry = meta['model']
+    is_swin = entry['backbone'].startswith('Swin-L')
+    name = f'{SHIPPED[entry["base"]]}_{"swin-l" if is_swin else "r50"}.py'
+    model = Config.fromfile(CONFIGS / '_base_' / 'models' / name).model
     model.num_queries = entry['num_queries']
     model.aux_weights = entry['aux_weights']
     model.test_cfg.max_per_img = entry['max_detections']
-    model.positional_encoding.update(entry['encoder_position'])
+    model.positional_encoding.update(entry['encoder_position'].everything())
     model.backbone.init_cfg = None
-    model.backbone.norm_cfg.type = NORMS[entry['backbone_norm']]
+    if is_swin:
+        model.backbone.update(drop_path_rate=0.0, with_cp=False)
+    else:
+        assert entry['backbone'] == f'ResNet-{model.backbone.depth}'
+        model.backbone.norm_cfg.type = NORMS[entry['backbone_norm']]
     model.neck.bias = entry['neck_bias'] or 'auto'
     model.bbox_head.num_classes = entry['num_classes']
     if not entry['use_dn']:
@@ -292,12 +306,12 @@ def set_denoising(dn_cfg: ConfigDict, entry: dict) -> None:
 
 
 def set_transformer(model: ConfigDict, entry: dict) -> None:
-    words = dict(
-        entry,
-        nheads=entry['nheads'],
-        points=entry['num_points'],
-        num_feature_levels=entry['num_levels'],
-        dec_layers=entry['refiner_layers'],
+    words = entry.renamed(
+        dict(
+            num_points='points',
+            num_levels='num_feature_levels',
+            refiner_layers='dec_layers',
+        )
     )
     h_detr.set_transformer(model, words)
     h_detr.set_levels(model, words)
@@ -318,7 +332,9 @@ def set_refiners(decoder: ConfigDict, entry: dict) -> None:
     layer.dy_conv_cfg.feat_channels = entry['dynamic_conv']['feat_channels']
     layer.regional_ca_cfg.sample_num = entry['rca']['sample_num']
     layer.regional_ca_cfg.num_heads = entry['nheads']
-    layer.regional_ca_cfg.positional_encoding.update(entry['rca']['position'])
+    layer.regional_ca_cfg.positional_encoding.update(
+        entry['rca']['position'].everything()
+    )
 
 
 def set_losses(model: ConfigDict, entry: dict) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ['evaluated_images', 'loss_name']
 
+IMPLIED: dict = {}
 SHIPPED = {
     'ResNet-50,': 'rank-detr_r50_8xb2-12e_coco.py',
     'Swin-T': 'rank-detr_swin-t_8xb2-12e_coco.py',
@@ -108,7 +109,7 @@ def matches(
 
 def build_config(meta: dict) -> ConfigDict:
     """Set in a shipped config what the golden's ``model`` entry says."""
-    entry = {WORDS.get(k, k): value for k, value in meta['model'].items()}
+    entry = meta['model'].renamed(WORDS)
     matcher = entry['matcher']
     shipped = SHIPPED[entry['backbone'].split()[0]]
     model = Config.fromfile(CONFIGS / 'rank_detr' / shipped).model

@@ -6,6 +6,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from project.models.dense_heads import SetPredictionHead
+from project.utils.errors import UserError
 from tests.helpers.set_prediction_batch import make_batch
 
 CLASSES = 11
@@ -84,6 +85,64 @@ def test_losses_have_the_names_and_values_of_mmdet(
         torch.testing.assert_close(
             value, expected[name].double().squeeze(), rtol=1e-6, atol=1e-9
         )
+
+
+def loss_inputs() -> dict:
+    first_stage = make_batch((7, 4))
+    enc = first_stage.groups[1]
+    return dict(
+        **outputs(),
+        enc_outputs_class=enc['scores'][0],
+        enc_outputs_coord=first_stage.boxes(enc)[0],
+        batch_data_samples=samples(first_stage),
+    )
+
+
+class MmdetStyleHead(SetPredictionHead):
+    """A user's, with the signature of mmdet's ``DeformableDETRHead``."""
+
+    def loss_by_feat(
+        self,
+        all_layers_cls_scores,
+        all_layers_bbox_preds,
+        enc_cls_scores,
+        enc_bbox_preds,
+        batch_gt_instances,
+        batch_img_metas,
+        batch_gt_instances_ignore=None,
+    ):
+        losses = super().loss_by_feat(
+            all_layers_cls_scores,
+            all_layers_bbox_preds,
+            enc_cls_scores,
+            enc_bbox_preds,
+            batch_gt_instances,
+            batch_img_metas,
+            batch_gt_instances_ignore,
+        )
+        objects = sum(len(gt.labels) for gt in batch_gt_instances)
+        losses['loss_users'] = all_layers_bbox_preds.sum() * 0 + objects
+        return losses
+
+
+def test_loss_by_feat_is_the_seam(heads: tuple[nn.Module, nn.Module]) -> None:
+    _, ours = heads
+    expected = ours.loss(**loss_inputs())
+    ours.__class__ = MmdetStyleHead
+    losses = ours.loss(**loss_inputs())
+    assert losses.pop('loss_users') == 7 + 4
+    assert losses == expected
+
+
+def test_loss_by_feat_that_does_not_take_what_a_method_gives(
+    heads: tuple[nn.Module, nn.Module],
+) -> None:
+    _, ours = heads
+    ours.__class__ = MmdetStyleHead
+    with pytest.raises(
+        UserError, match=r'MmdetStyleHead.loss_by_feat .*keywords query_groups'
+    ):
+        ours.loss(**loss_inputs(), query_groups=None)
 
 
 @pytest.mark.parametrize('rescale', [True, False])

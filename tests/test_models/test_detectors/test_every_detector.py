@@ -11,6 +11,15 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 import project  # noqa: F401
+from project.utils.errors import UserError
+from tests.helpers.numerics import (
+    HALF,
+    check_half_precision,
+    check_losses_under_autocast,
+    count_loss_by_feat,
+    waits_in_detection,
+    waits_in_training,
+)
 from tests.helpers.toy import (
     build_model,
     check_detections,
@@ -140,6 +149,52 @@ def test_autocast(detector: nn.Module) -> None:
         check_training_step(detector, *toy_batch())
 
 
+@pytest.mark.parametrize('dtype', HALF)
+def test_losses_under_autocast(
+    detector: nn.Module, dtype: torch.dtype
+) -> None:
+    check_losses_under_autocast(detector, dtype)
+
+
+@pytest.mark.parametrize('dtype', HALF)
+def test_half_precision(detector: nn.Module, dtype: torch.dtype) -> None:
+    check_half_precision(detector, dtype)
+
+
+@pytest.mark.parametrize(('label', 'training'), [(80, True), (-1, False)])
+def test_a_label_that_is_no_class(
+    detector: nn.Module, label: int, training: bool
+) -> None:
+    """It would train a class of the query before or behind it."""
+    batch, samples = toy_batch()
+    samples[1].set_metainfo(dict(img_path='second.jpg'))
+    samples[1].gt_instances.labels[0] = label
+    with pytest.raises(
+        UserError, match=rf"'second.jpg' .* label {label}, .* 0 to 79"
+    ):
+        detector.train(training).loss(batch, samples)
+
+
+def test_waits(name: str, detector: nn.Module) -> None:
+    """The host waits for the matching, and for nothing in a loop.
+
+    But mmcv's suppression waits in each call, DETA's of detections for each
+    image.
+    """
+    in_training, in_detection = {'cpu': 1}, {}
+    if name == 'deta':
+        in_training['masked_select'] = 1
+        in_detection['masked_select'] = 1 + 2
+    assert waits_in_training(detector) == in_training
+    assert waits_in_detection(detector) == in_detection
+
+
+def test_loss_by_feat_of_a_users_head(detector: nn.Module) -> None:
+    losses = count_loss_by_feat(detector)
+    assert losses.pop('loss_of_user') == 7
+    assert losses['loss_cls'] > 0
+
+
 class TensorMode(nn.Module):
     """A detector as export takes it: one tensor in, tensors out."""
 
@@ -151,7 +206,19 @@ class TensorMode(nn.Module):
         return self.detector(batch, mode='tensor')
 
 
-@pytest.mark.parametrize('name', ['anchor', 'dn-deformable', 'h', 'rank'])
+@torch.no_grad()
+def test_tensor_mode(detector: nn.Module) -> None:
+    """Without data samples no image is padded."""
+    batch, samples = toy_batch(((64, 96), (64, 96)))
+    found = detector.eval()(batch, mode='tensor')
+    torch.testing.assert_close(
+        found, detector(batch, samples, mode='tensor'), equal_nan=True
+    )
+
+
+@pytest.mark.parametrize(
+    'name', ['anchor', 'dn', 'dn-deformable', 'h', 'rank']
+)
 @torch.no_grad()
 def test_export(name: str) -> None:
     """The graph computes the same, and the detector goes on as before."""

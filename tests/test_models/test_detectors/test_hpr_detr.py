@@ -16,6 +16,14 @@ from project.engine.runner.checkpoints import check_checkpoint
 from project.utils.errors import UserError
 from tests.helpers.checkpoints import GOLDENS
 from tests.helpers.configs import CONFIGS
+from tests.helpers.numerics import (
+    HALF,
+    check_half_precision,
+    check_losses_under_autocast,
+    count_loss_by_feat,
+    waits_in_detection,
+    waits_in_training,
+)
 from tests.helpers.toy import (
     build_model,
     check_detections,
@@ -56,6 +64,50 @@ def flat(losses: dict) -> dict[str, Tensor]:
         name: torch.stack(value) if isinstance(value, list) else value
         for name, value in losses.items()
     }
+
+
+@pytest.mark.parametrize('dtype', HALF)
+def test_losses_under_autocast(
+    detector: nn.Module, dtype: torch.dtype
+) -> None:
+    check_losses_under_autocast(detector, dtype)
+
+
+@pytest.mark.parametrize('dtype', HALF)
+def test_half_precision(detector: nn.Module, dtype: torch.dtype) -> None:
+    check_half_precision(detector, dtype)
+
+
+@pytest.mark.parametrize('label', [80, -1])
+def test_a_label_that_is_no_class(detector: nn.Module, label: int) -> None:
+    batch, samples = toy_batch()
+    samples[1].set_metainfo(dict(img_id=17))
+    samples[1].gt_instances.labels[0] = label
+    with pytest.raises(
+        UserError, match=rf'img_id=17 .* label {label}, .* 0 to 79'
+    ):
+        detector.train().loss(batch, samples)
+
+
+def test_waits(detector: nn.Module) -> None:
+    """The host waits for the matching.
+
+    And in DDQ for each suppression of two images and for whether the first
+    found enough, and to learn how many detections an image has.
+    """
+    in_training, in_detection = {'cpu': 1}, {}
+    if type(detector).__name__ == 'HPRDDQDETR':
+        suppression = {'masked_select': 4, 'local_scalar_dense': 1}
+        in_training.update(suppression)
+        in_detection.update(suppression, tolist=1)
+    assert waits_in_training(detector) == in_training
+    assert waits_in_detection(detector) == in_detection
+
+
+def test_loss_by_feat_of_a_users_head(detector: nn.Module) -> None:
+    losses = count_loss_by_feat(detector)
+    assert losses.pop('loss_of_user') == 7
+    assert losses['hpr_1_loss_cls'] > 0
 
 
 @pytest.mark.parametrize('num_gts', [(0, 3), (0, 0), (15, 1)])

@@ -274,4 +274,6 @@ def test_impossible_settings(settings: dict, message: str) -> None:
 
 def test_no_queries_are_no_groups() -> None:
     module = generator(group_cfg=dict(dynamic=True, num_dn_queries=0))
-    assert module._num_groups(3) == 0
+    denoising = module(torch.tensor([0, 1, 2]), torch.rand(3, 4), [3])
+    assert denoising.num_groups == 0
+    assert denoising.query.shape[:2] == (1, 0)

@@ -7,7 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.models.losses import GIoULoss, L1Loss
+from mmdet.models.task_modules import HungarianAssigner
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
+from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def plain_layer(
 ) -> dict[str, Tensor]:
     """One layer, image by image and ground truth by ground truth."""
     sums = dict(loss_cls=0.0, loss_bbox=0.0, loss_iou=0.0)
-    assigner = MixedHungarianAssigner(COSTS)
+    costs = HungarianAssigner(COSTS).match_costs  # mmdet's own
     for image, count in enumerate(targets.counts):
         of_image = targets.of_image(image)
         gts, labels = (
@@ -45,13 +47,16 @@ def plain_layer(
         prob = logits.sigmoid()
         target, weight = torch.zeros_like(prob), prob**2
         if count:
-            one = PredictionSet('', logits[None, None], preds[None, None])
-            single = SetTargets(
-                labels, gts, size[None], [count], [targets.img_metas[image]]
+            found = InstanceData(
+                scores=logits, bboxes=bbox_cxcywh_to_xyxy(preds) * size
             )
-            cost = assigner._cost_block(one, single, 0, 0).cost[0].detach()
+            objects = InstanceData(
+                labels=labels, bboxes=bbox_cxcywh_to_xyxy(gts) * size
+            )
+            meta = targets.img_metas[image]
+            cost = sum(each(found, objects, meta) for each in costs).detach()
             k = max(1, min(repeats, len(preds) // count))
-            rows, columns = linear_sum_assignment(np.tile(cost.T, (1, k)))
+            rows, columns = linear_sum_assignment(np.tile(cost, (1, k)))
             matched = torch.from_numpy(columns % count)
             for gt in range(count):
                 queries = torch.from_numpy(rows)[matched == gt]

@@ -1,4 +1,5 @@
 import torch
+from mmengine.structures import InstanceData
 
 from project.models.losses import NormalizedGIoULoss
 from project.models.task_modules import NormalizedGIoUCost
@@ -12,7 +13,11 @@ def test_hand_computed() -> None:
     expected = 2 * (1 - 0.005 / 0.016)
     assert abs(loss(pred, target).item() - expected) < 1e-12
     cost = NormalizedGIoUCost(eps=1e-3, weight=3.0)
-    value = cost._cost(pred, target).item()
+    value = cost(
+        InstanceData(bboxes=pred * 200),
+        InstanceData(bboxes=target * 200),
+        dict(img_shape=(200, 200)),
+    ).item()
     assert abs(value + 3 * 0.005 / 0.016) < 1e-12
 
 

@@ -46,3 +46,26 @@ def test_extreme_logits_stay_finite() -> None:
     loss.sum().backward()
     assert loss.isfinite().all()
     assert scores.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
+    """Of a first stage's logits, whose sum float16 cannot hold."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(1, 1, 20000, 91, generator=generator).to(dtype)
+    results = []
+    for is_on in (False, True):
+        given = scores.detach().clone().requires_grad_()
+        with torch.autocast('cpu', dtype=dtype, enabled=is_on):
+            loss = SparseFocalLoss(0.25, 2.0, 1.0).negative(given)
+            matched = given.flatten()[:7]
+            loss = (
+                loss
+                + SparseFocalLoss(0.25, 2.0, 1.0)
+                .correction(matched, context=None)
+                .sum()
+            )
+        assert loss.dtype == torch.float32
+        assert loss > 65504
+        results.append((loss, *torch.autograd.grad(loss.sum(), given)))
+    assert all(map(torch.equal, *results))

@@ -17,11 +17,15 @@ from project.models.task_modules.set_prediction import (
     PairContext,
     PredictionSet,
     SetTargets,
-    host_copy,
 )
 from project.models.task_modules.set_prediction import (
     batch_hungarian_assigner as assigner_module,
 )
+from project.models.task_modules.set_prediction.pairwise_cost import (
+    CostInputs,
+    pairwise_cost,
+)
+from project.models.utils.host_copy import HostCopy
 from project.utils.errors import UserError
 from tests.helpers.plain_set_prediction import PlainSetPrediction
 from tests.helpers.set_prediction_batch import SetPredictionBatch, make_batch
@@ -178,9 +182,21 @@ def test_every_cost_is_the_one_of_its_class(cost: dict) -> None:
     targets = batch.targets()
     assigner = BatchHungarianAssigner([cost])
     predictions = batch.sets()[0]
-    block = assigner._cost_block(predictions, targets, 0, 0)
     boxes = predictions.bbox_preds[:, 0]
     size = targets.image_sizes[0]
+    found = pairwise_cost(
+        assigner.match_costs[0],
+        CostInputs(
+            prefix='',
+            num_layers=2,
+            scores=predictions.cls_scores[:, 0].flatten(0, 1),
+            boxes=boxes.flatten(0, 1),
+            labels=targets.labels,
+            gt_boxes=targets.bboxes_normalized,
+            image_size=size,
+            img_meta=meta,
+        ),
+    ).unflatten(0, (2, -1))
     corners = torch.cat(
         [
             boxes[..., :2] - boxes[..., 2:] / 2,
@@ -197,7 +213,7 @@ def test_every_cost_is_the_one_of_its_class(cost: dict) -> None:
             gts,
             meta,
         )
-        torch.testing.assert_close(block.cost[layer].T, expected)
+        torch.testing.assert_close(found[layer], expected)
 
 
 @pytest.fixture
@@ -434,7 +450,7 @@ def test_the_host_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One synchronisation in a training step's loss: the matching costs."""
     copies = []
 
-    class CountedCopy(host_copy.HostCopy):
+    class CountedCopy(HostCopy):
         def wait(self):
             copies.append(self)
             return super().wait()

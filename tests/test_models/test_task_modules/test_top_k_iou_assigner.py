@@ -9,7 +9,7 @@ from torch import Tensor
 from project.models.task_modules import TopKIoUAssigner
 from project.models.task_modules.set_prediction import SetTargets
 from project.utils.errors import UserError
-from tests.helpers.waiting_ops import WaitingOps
+from tests.helpers.waiting_ops import WaitingOps, on_device
 
 SAMPLER = dict(type='CappedRandomSampler', pos_fraction=0.25)
 
@@ -189,8 +189,19 @@ def test_the_host_waits_once() -> None:
     priors = columns(20, 40, 60).expand(3, -1, -1)
     assigner = TopKIoUAssigner(0.5, sampler=SAMPLER)
     with WaitingOps() as ops:
-        assigner.pairs(priors, targets, num_layers=6)
-    assert ops.found == ['nonzero']
+        assigner.pairs(on_device(priors), targets, num_layers=6)
+    assert ops.found == ['cpu']
+
+
+def test_the_choice_waits_for_nothing() -> None:
+    """As the matching takes it, which waits for all at once."""
+    targets = targets_of([column(20)] * 5, [], [column(40)] * 3)
+    priors = columns(20, 40, 60).expand(3, -1, -1)
+    with WaitingOps() as ops:
+        choice = TopKIoUAssigner(0.5).choose(on_device(priors), targets)
+    assert ops.found == []
+    pairs = TopKIoUAssigner(0.5).pairs(priors, targets)
+    assert choice[choice >= 0].tolist() == pairs.query.tolist()
 
 
 def test_assign_result() -> None:

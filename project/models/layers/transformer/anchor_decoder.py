@@ -4,6 +4,7 @@
 from mmdet.models.layers.transformer import MLP, coordinate_to_encoding
 from torch import Tensor
 
+from ...utils.precision import like_weights
 from .deformable_layers import BoxRefinementDecoder
 
 
@@ -47,5 +48,6 @@ class AnchorDecoder(BoxRefinementDecoder):
         encoding = coordinate_to_encoding(
             reference_points[:, :, 0], num_feats=self.embed_dims // 2
         )
+        encoding = like_weights(encoding, self.ref_point_head)
         position = self.ref_point_head(encoding)
         return position * self.query_scale(query) if layer_id else position

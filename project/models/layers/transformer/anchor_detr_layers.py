@@ -17,7 +17,7 @@ from mmengine.model import ModuleList
 from torch import Tensor
 
 from ...utils.weight_init import cloned_layers
-from ..checkpoint import checkpoint_layers
+from ..checkpoint import RecomputedEncoder, checkpoint_layers
 from .query_groups import GroupedSelfAttention
 from .row_column_attention import AxisPair, Padding, RowColumnAttention
 
@@ -55,7 +55,7 @@ class AnchorEncoderLayer(DetrTransformerEncoderLayer):
         return self.norms[1](self.ffn(feat))
 
 
-class AnchorEncoder(DetrTransformerEncoder):
+class AnchorEncoder(RecomputedEncoder, DetrTransformerEncoder):
     """Encoder of `Anchor DETR <https://arxiv.org/abs/2109.07107>`_.
 
     ``num_cp`` layers are recomputed in the backward pass, without fairscale.

@@ -19,7 +19,10 @@ from mmdet.models.layers.transformer import (
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from ..checkpoint import checkpoint_layers
+from project.utils.errors import check_number
+
+from ...utils.precision import like_weights
+from ..checkpoint import RecomputedEncoder, checkpoint_layers
 from .deformable_attention import LevelShapes
 from .deformable_layers import layer_norms, refine_reference
 from .query_groups import (
@@ -42,7 +45,7 @@ class DABEncoderLayer(DetrTransformerEncoderLayer):
         self.norms = layer_norms(self.norm_cfg, self.embed_dims, 2)
 
 
-class DABEncoder(DABDetrTransformerEncoder):
+class DABEncoder(RecomputedEncoder, DABDetrTransformerEncoder):
     """mmdet's DAB-DETR encoder, whose attention stores no weights.
 
     ``num_cp`` layers are recomputed in the backward pass.
@@ -342,6 +345,12 @@ class DABDecoder(DetrTransformerDecoder):
         num_cp: int = 0,
         **kwargs: Any,
     ) -> None:
+        check_number(
+            'model.decoder.inverse_sigmoid_eps',
+            inverse_sigmoid_eps,
+            above=0,
+            below=0.5,
+        )
         self.inverse_sigmoid_eps = inverse_sigmoid_eps
         self.num_cp = num_cp
         super().__init__(*args, **kwargs)
@@ -402,7 +411,9 @@ class DABDecoder(DetrTransformerDecoder):
             query = layer(
                 query,
                 key,
-                query_pos=self.ref_point_head(encoding),
+                query_pos=self.ref_point_head(
+                    like_weights(encoding, self.ref_point_head)
+                ),
                 ref_sine_embed=self._sine_embed(
                     layer_id, encoding, query, boxes
                 ),
@@ -436,7 +447,7 @@ class DABDecoder(DetrTransformerDecoder):
         sizes = self.ref_anchor_head(query).to(boxes.dtype).sigmoid()
         ratios = (sizes / boxes[..., 2:]).flip(-1)  # (w, h) -> (h, w)
         embed = embed.unflatten(-1, (2, -1)) * ratios[..., None]
-        return embed.flatten(-2)
+        return like_weights(embed.flatten(-2), self.ref_anchor_head)
 
 
 class LevelwiseDABDecoder(DABDecoder):

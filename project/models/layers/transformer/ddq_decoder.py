@@ -6,6 +6,7 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor, nn
 
 from ...utils.distinct import distinct_boxes
+from ...utils.precision import apply_in_full_precision
 from .dino_decoder import DINODecoder
 from .query_groups import QueryGroups
 
@@ -125,7 +126,10 @@ class DDQDecoder(DINODecoder):
             DistinctQueryGroups: Groups in the next layer.
         """
         place = query_groups['matching']
-        scores = cls_branches[layer_id](query[:, place]).sigmoid().amax(-1)
+        logits = apply_in_full_precision(
+            cls_branches[layer_id], query[:, place]
+        )
+        scores = logits.sigmoid().amax(-1)
         boxes = bbox_cxcywh_to_xyxy(reference[:, place])
         keep = distinct_boxes(
             boxes, scores, self.iou_threshold, query_groups.alive

@@ -15,9 +15,10 @@ from mmdet.registry import MODELS
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from project.utils.errors import UserError
+from project.utils.errors import UserError, check_number
 
-from ..checkpoint import checkpoint_layers
+from ...utils.precision import full_precision
+from ..checkpoint import RecomputedEncoder, checkpoint_layers
 from .deformable_attention import DeformableAttention, LevelShapes
 from .query_groups import GroupedSelfAttention, QueryGroups
 
@@ -33,7 +34,7 @@ class DeformableEncoderLayer(DeformableDetrTransformerEncoderLayer):
         self.norms = layer_norms(self.norm_cfg, self.embed_dims, 2)
 
 
-class DeformableEncoder(DeformableDetrTransformerEncoder):
+class DeformableEncoder(RecomputedEncoder, DeformableDetrTransformerEncoder):
     """mmdet's Deformable DETR encoder, told level sizes as integers.
 
     ``num_cp`` layers are recomputed in the backward pass, without fairscale.
@@ -123,6 +124,12 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
     ) -> None:
         self.num_cp = num_cp
         self.look_forward_twice = look_forward_twice
+        check_number(
+            'model.decoder.inverse_sigmoid_eps',
+            inverse_sigmoid_eps,
+            above=0,
+            below=0.5,
+        )
         self.inverse_sigmoid_eps = inverse_sigmoid_eps
         super().__init__(*args, **kwargs)
 
@@ -333,10 +340,13 @@ def _layer_class(name: str | None) -> type[nn.Module]:
     return layer_class
 
 
+@full_precision
 def refine_reference(
     deltas: Tensor, reference_points: Tensor, eps: float = 1e-5
 ) -> Tensor:
     """Move references by what a box head predicts, in log-odds.
+
+    In float32 at least: half precision has no odds of 1e-5.
 
     Args:
         deltas (Tensor): Output of the box head, has shape (..., 4).

@@ -5,6 +5,7 @@ from mmdet.models.layers.transformer import MLP, coordinate_to_encoding
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
+from ...utils.precision import like_weights
 from .deformable_layers import BoxRefinementDecoder
 
 
@@ -91,4 +92,5 @@ class DINODecoder(BoxRefinementDecoder):
         encoding = coordinate_to_encoding(
             reference_points[:, :, 0], num_feats=self.embed_dims // 2
         )
+        encoding = like_weights(encoding, self.ref_point_head)
         return self.ref_point_head(encoding)

@@ -7,6 +7,7 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from ...utils.points import gather_points
+from ...utils.precision import apply_in_full_precision
 from .deformable_layers import BoxRefinementDecoder
 from .query_groups import QueryGroups
 
@@ -118,9 +119,9 @@ def _confidence(cls_branch: nn.Module, query: Tensor) -> Tensor:
     Returns:
         Tensor: Has shape (bs, num_queries).
     """
-    with torch.autocast(query.device.type, enabled=False):
-        dtype = torch.promote_types(query.dtype, torch.float32)
-        return cls_branch(query.detach().to(dtype)).detach().amax(-1)
+    return (
+        apply_in_full_precision(cls_branch, query.detach()).detach().amax(-1)
+    )
 
 
 def rank_order(

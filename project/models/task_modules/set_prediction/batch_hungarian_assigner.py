@@ -13,11 +13,17 @@ from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from project.utils.errors import UserError
+from project.utils.errors import UserError, check_weights
 
-from .host_copy import HostCopy
+from ...utils.host_copy import HostCopy
+from ...utils.precision import full_precision
 from .pairwise_cost import CostInputs, pairwise_cost
-from .structures import MatchedPairs, PredictionSet, SetTargets
+from .structures import (
+    MatchedPairs,
+    PredictionSet,
+    SetTargets,
+    pairs_of_choice,
+)
 
 # From this many queries on only those that a match can use go to the host.
 _MANY_QUERIES = 4096
@@ -43,7 +49,8 @@ class BatchHungarianAssigner(HungarianAssigner):
             in [0, 1]. Defaults to 0.75.
 
     Raises:
-        UserError: If ``late_begin`` is no such share.
+        UserError: If ``late_begin`` is no such share, or a weight is
+            negative.
     """
 
     def __init__(
@@ -58,12 +65,17 @@ class BatchHungarianAssigner(HungarianAssigner):
                 f'train_cfg.assigner.late_begin={late_begin} should be a '
                 "share of the training's iterations, 0 to 1"
             )
+        for index, cost in enumerate(self.match_costs):
+            check_weights(f'train_cfg.assigner.match_costs[{index}]', cost)
         self.late_match_costs = None
         self.late_begin = late_begin
         if late_match_costs is not None:
             self.late_match_costs = HungarianAssigner(
                 late_match_costs
             ).match_costs
+            for index, cost in enumerate(self.late_match_costs):
+                name = f'train_cfg.assigner.late_match_costs[{index}]'
+                check_weights(name, cost)
 
     def current_costs(self) -> list[BaseMatchCost]:
         """The costs at this point of the training.
@@ -80,6 +92,7 @@ class BatchHungarianAssigner(HungarianAssigner):
         is_late = total and iteration / total >= self.late_begin
         return self.late_match_costs if is_late else self.match_costs
 
+    @full_precision
     def assign(
         self,
         pred_instances: InstanceData,
@@ -106,7 +119,10 @@ class BatchHungarianAssigner(HungarianAssigner):
         gt_inds = labels.new_zeros(num_queries)
         assigned_labels = labels.new_full((num_queries,), -1)
         targets = SetTargets.from_instances(
-            [gt_instances], [img_meta], like=pred_instances.bboxes
+            [gt_instances],
+            [img_meta],
+            like=pred_instances.bboxes,
+            num_classes=pred_instances.scores.shape[1],
         )
         boxes = pred_instances.bboxes / targets.image_sizes
         predictions = PredictionSet(
@@ -122,10 +138,13 @@ class BatchHungarianAssigner(HungarianAssigner):
         )
 
     @torch.no_grad()
+    @full_precision
     def start(
         self, sets: Sequence[PredictionSet], targets: SetTargets
     ) -> 'PendingMatch':
         """Compute the costs and send them on their way to the host.
+
+        With them travels what the assigners of sets choose that have one.
 
         Args:
             sets (Sequence[PredictionSet]): Predictions. Those that have
@@ -140,11 +159,17 @@ class BatchHungarianAssigner(HungarianAssigner):
                 predictions, targets, index, image
             )
             for index, predictions in enumerate(sets)
-            if predictions.pairs is None and predictions.num_queries
+            if predictions.pairs is None and predictions.assigner is None
+            if predictions.num_queries
             for image, num_gts in enumerate(targets.counts)
             if num_gts
         ]
-        return PendingMatch(sets, targets, blocks)
+        choices = {
+            index: predictions.assigner.choose(predictions.priors, targets)
+            for index, predictions in enumerate(sets)
+            if predictions.pairs is None and predictions.assigner is not None
+        }
+        return PendingMatch(sets, targets, blocks, choices)
 
     def num_copies(
         self, predictions: PredictionSet, num_gts: int
@@ -299,12 +324,14 @@ def _solve(cost: np.ndarray, num_copies: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class PendingMatch:
-    """Costs on their way to the host.
+    """Costs, and choices of assigners, on their way to the host.
 
     Args:
         sets (Sequence[PredictionSet]): The sets to match.
         targets (SetTargets): Ground truth.
         blocks (list[_CostBlock]): Costs of each set and image.
+        choices (dict[int, Tensor]): Of sets that have an assigner, by their
+            index, the queries of each target, see ``TopKIoUAssigner``.
     """
 
     def __init__(
@@ -312,11 +339,16 @@ class PendingMatch:
         sets: Sequence[PredictionSet],
         targets: SetTargets,
         blocks: list[_CostBlock],
+        choices: dict[int, Tensor],
     ) -> None:
         self._sets = sets
         self._targets = targets
         self._blocks = blocks
+        self._choices = choices
+        dtype = targets.bboxes_normalized.dtype
         tensors = [t for block in blocks for t in block.tensors()]
+        # Indices of queries, as those of blocks, see _CostBlock.tensors.
+        tensors += [choice.to(dtype) for choice in choices.values()]
         self._sizes = [t.numel() for t in tensors]
         self._shapes = [t.shape for t in tensors]
         if tensors:
@@ -327,9 +359,13 @@ class PendingMatch:
 
         Returns:
             list[MatchedPairs]: Pairs of each set.
+
+        Raises:
+            UserError: If a label is no class, or a cost not a number.
         """
         columns: list[list[np.ndarray]] = [[] for _ in self._sets]
-        arrays = self._arrays() if self._blocks else iter(())
+        arrays = self._arrays()
+        self._targets.check_labels()
         for block in self._blocks:
             offset = self._targets.offsets[block.image]
             parts = [next(arrays) for _ in block.tensors()]
@@ -338,13 +374,24 @@ class PendingMatch:
                 pairs[0], pairs[1] = layer, block.image
                 pairs[2], pairs[3] = query, target + offset
                 columns[block.set_index].append(pairs)
+        for index, choice in zip(self._choices, arrays, strict=True):
+            num_layers = self._sets[index].num_layers
+            columns[index].append(
+                pairs_of_choice(choice, self._targets.counts, num_layers)
+            )
         return self._to_device(columns)
 
     def _arrays(self) -> Iterator[np.ndarray]:
         """The tensors that travelled, as arrays of their own shape."""
+        if not self._shapes:
+            return iter(())
         pieces = np.split(self._copy.wait(), np.cumsum(self._sizes)[:-1])
-        for piece, shape in zip(pieces, self._shapes, strict=True):
-            yield piece.reshape(shape)
+        return iter(
+            [
+                piece.reshape(shape)
+                for piece, shape in zip(pieces, self._shapes, strict=True)
+            ]
+        )
 
     def _to_device(
         self, columns: list[list[np.ndarray]]

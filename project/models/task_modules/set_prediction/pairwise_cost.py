@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...utils.box_ops import generalized_box_iou
+from ...utils.precision import full_precision
 
 
 @dataclass
@@ -67,10 +68,13 @@ def normalized_corners(
         tuple[Tensor, Tensor]: Predicted and true boxes (x1, y1, x2, y2).
     """
     height, width = img_meta['img_shape'][:2]
-    size = gt_instances.bboxes.new_tensor([width, height] * 2)
+    gts = gt_instances.bboxes
+    size = torch.tensor([width, height] * 2, dtype=gts.dtype)
+    size = size.to(gts.device, non_blocking=True)
     return pred_instances.bboxes / size, gt_instances.bboxes / size
 
 
+@full_precision
 def pairwise_cost(match_cost: BaseMatchCost, inputs: CostInputs) -> Tensor:
     """Evaluate one of mmdet's match costs.
 

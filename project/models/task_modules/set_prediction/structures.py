@@ -1,16 +1,17 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """What set prediction works on: predictions, targets, pairs of both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-import torch
+import numpy as np
 from mmdet.utils import InstanceList
 from torch import Tensor
 
 from ...utils.box_ops import normalize_boxes
+from ...utils.labels import gather_labels
 
 
 @dataclass
@@ -25,6 +26,9 @@ class SetTargets:
             (bs, 4).
         counts (list[int]): Ground truths of each image.
         img_metas (list[dict]): Meta information of each image.
+        check_labels (Callable): Called where the host waits for the device;
+            raises if there are no such classes. By default there is nothing
+            to check.
     """
 
     labels: Tensor
@@ -32,13 +36,18 @@ class SetTargets:
     image_sizes: Tensor
     counts: list[int]
     img_metas: list[dict]
+    check_labels: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.offsets = [0, *accumulate(self.counts)]
 
     @classmethod
     def from_instances(
-        cls, gt_instances: InstanceList, img_metas: list[dict], like: Tensor
+        cls,
+        gt_instances: InstanceList,
+        img_metas: list[dict],
+        like: Tensor,
+        num_classes: int | None = None,
     ) -> 'SetTargets':
         """Join mmdet's ground truth of each image.
 
@@ -48,18 +57,27 @@ class SetTargets:
             img_metas (list[dict]): ``img_shape`` of each image.
             like (Tensor): Gives the device, and the precision when that is
                 higher than float32.
+            num_classes (int, optional): How many classes there are. By
+                default labels are taken as they are.
+
+        Raises:
+            UserError: If a label on the host is none of them.
         """
+        labels, check_labels = gather_labels(
+            gt_instances, img_metas, num_classes
+        )
         bboxes, sizes = normalize_boxes(
             [gt.bboxes for gt in gt_instances],
             [meta['img_shape'] for meta in img_metas],
             like,
         )
         return cls(
-            labels=torch.cat([gt.labels for gt in gt_instances]),
+            labels=labels,
             bboxes_normalized=bboxes,
             image_sizes=sizes,
             counts=[len(instances) for instances in gt_instances],
             img_metas=img_metas,
+            check_labels=check_labels,
         )
 
     def __len__(self) -> int:
@@ -104,6 +122,29 @@ class MatchedPairs:
         """
         image = self.layer * batch_size + self.image
         return image * num_queries + self.query
+
+
+def pairs_of_choice(
+    choice: np.ndarray, counts: Sequence[int], num_layers: int
+) -> np.ndarray:
+    """Pairs that all layers share, of what an assigner chose, on the host.
+
+    Args:
+        choice (ndarray): Queries of each target, -1 for none, has shape
+            (num_gts, max_per_gt).
+        counts (Sequence[int]): Targets of each image.
+        num_layers (int): Layers that learn the same pairs.
+
+    Returns:
+        ndarray: Rows of layer, image, query and target, in each layer by
+        target, has shape (4, num_pairs).
+    """
+    target, place = np.nonzero(choice >= 0)
+    image = np.repeat(np.arange(len(counts)), counts)[target]
+    of_layer = np.stack([image, choice[target, place], target])
+    layer = np.repeat(np.arange(num_layers), len(target))
+    pairs = np.vstack([layer, np.tile(of_layer, num_layers)])
+    return pairs.astype(np.int64)
 
 
 @dataclass
@@ -179,7 +220,9 @@ class PredictionSet:
             denoising. By default they are matched.
         assigner (optional): Finds the pairs by ``priors`` alone, in the
             place of matching, with a method ``pairs(priors, targets,
-            num_layers)`` as ``TopKIoUAssigner`` has it.
+            num_layers)``, and, if its choice can wait for that of the
+            others, ``choose(priors, targets)``, as ``TopKIoUAssigner`` has
+            them.
         priors (Tensor, optional): Boxes (cx, cy, w, h) in [0, 1] that stand
             for the queries there, has shape (bs, num_queries, 4).
         branch (str): Put before the whole names of its losses, layer
@@ -207,8 +250,8 @@ class PredictionSet:
     branch: str = ''
 
     def assigned(self, targets: SetTargets) -> 'PredictionSet':
-        """The set with its pairs, if they follow from its priors."""
-        if self.assigner is None:
+        """The set with its pairs, if its assigner gives nothing else."""
+        if self.assigner is None or hasattr(self.assigner, 'choose'):
             return self
         pairs = self.assigner.pairs(self.priors, targets, self.num_layers)
         return replace(self, pairs=pairs)

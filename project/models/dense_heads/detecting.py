@@ -1,0 +1,172 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from collections.abc import Sequence
+
+import torch
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmdet.utils import InstanceList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..utils.points import gather_points
+from ..utils.precision import full_precision
+
+
+class DetectingMixin:
+    """What a head does in evaluation: it selects detections.
+
+    To be put before a head of mmdet that has ``forward_layer``.
+    """
+
+    def predict(
+        self,
+        hidden_states: Tensor,
+        references: list[Tensor],
+        batch_data_samples: SampleList,
+        rescale: bool = True,
+        **kwargs,
+    ) -> InstanceList:
+        """Detect objects with the last decoder layer.
+
+        Args:
+            hidden_states (Tensor): As in :meth:`forward`.
+            references (list[Tensor]): As in :meth:`forward`.
+            batch_data_samples (list[:obj:`DetDataSample`]): Tell the size of
+                each image.
+            rescale (bool): Whether boxes are of the original images rather
+                than of the network's input. Defaults to True.
+            **kwargs: Passed on to :meth:`detectable_queries`.
+
+        Returns:
+            list[:obj:`InstanceData`]: For each image, best first, ``bboxes``
+            in pixels (x1, y1, x2, y2), ``scores`` and ``labels``.
+        """
+        layer_id = len(hidden_states) - 1
+        cls_scores, bbox_preds = self.forward_layer(
+            layer_id, hidden_states[layer_id], references[layer_id]
+        )
+        detectable = self.detectable_queries(**kwargs)
+        if detectable is not None:
+            cls_scores = cls_scores.masked_fill(
+                ~detectable[..., None], -torch.inf
+            )
+        metas = [sample.metainfo for sample in batch_data_samples]
+        results = self.predict_by_feat(
+            cls_scores, bbox_preds, metas, rescale=rescale
+        )
+        if detectable is None:
+            return results
+        limits = (detectable.sum(1) * self.num_classes).tolist()
+        return [
+            instances[:limit]
+            for instances, limit in zip(results, limits, strict=True)
+        ]
+
+    def detectable_queries(self, **kwargs) -> Tensor | None:
+        """Tell which queries of the last layer may be detections.
+
+        Args:
+            **kwargs: What the detector gives besides hidden states and
+                references.
+
+        Returns:
+            Tensor | None: True where one may, has shape (bs, num_queries);
+            None, the default, if all may.
+        """
+        return None
+
+    @full_precision
+    def predict_by_feat(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        batch_img_metas: list[dict],
+        rescale: bool = True,
+    ) -> InstanceList:
+        """Select the detections of each image.
+
+        Boxes are clipped to the image unless ``test_cfg.clip_bboxes`` is
+        False, as in the authors' evaluation.
+
+        Args:
+            cls_scores (Tensor): Logits of the last layer, has shape
+                (bs, num_queries, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+                (bs, num_queries, 4).
+            batch_img_metas (list[dict]): Meta information of each image.
+            rescale (bool): As in :meth:`predict`. Defaults to True.
+
+        Returns:
+            list[:obj:`InstanceData`]: As in :meth:`predict`.
+        """
+        clips = (self.test_cfg or {}).get('clip_bboxes', True)
+        detections = self.select_detections(cls_scores, bbox_preds)
+        sizes = _output_sizes(batch_img_metas, rescale, bbox_preds)
+        return [
+            InstanceData(
+                bboxes=(boxes.clamp(0, 1) if clips else boxes) * size,
+                scores=scores,
+                labels=labels,
+            )
+            for scores, labels, boxes, size in zip(
+                *detections, sizes, strict=True
+            )
+        ]
+
+    def select_detections(
+        self, cls_scores: Tensor, bbox_preds: Tensor
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        """Choose the pairs of a query and a class that count as detections.
+
+        By default the best ``test_cfg.max_per_img`` of an image.
+
+        Args:
+            cls_scores (Tensor): Logits, has shape
+                (bs, num_queries, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+                (bs, num_queries, 4).
+
+        Returns:
+            tuple[Sequence[Tensor]]: For each image, best first, scores of
+            shape (n, ), labels of shape (n, ), and boxes (x1, y1, x2, y2)
+            relative to the image, which may reach out of it, shape (n, 4).
+        """
+        wanted = (self.test_cfg or {}).get('max_per_img', cls_scores.shape[1])
+        return self.best_scored(cls_scores, bbox_preds, wanted)
+
+    def best_scored(
+        self, cls_scores: Tensor, bbox_preds: Tensor, wanted: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sort pairs of a query and a class by their score.
+
+        Args:
+            cls_scores (Tensor): As in :meth:`select_detections`.
+            bbox_preds (Tensor): As there.
+            wanted (int): How many to keep, if there are so many.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: As there, all images stacked.
+        """
+        # By logits: probabilities near 1 are equal that differ as logits.
+        num_scores = cls_scores[0].numel()
+        indices = cls_scores.flatten(1).topk(min(wanted, num_scores)).indices
+        boxes = gather_points(bbox_preds, indices // self.num_classes)
+        return (
+            cls_scores.sigmoid().flatten(1).gather(1, indices),
+            indices % self.num_classes,
+            bbox_cxcywh_to_xyxy(boxes),
+        )
+
+
+def _output_sizes(
+    img_metas: list[dict], rescale: bool, like: Tensor
+) -> Tensor:
+    """Size (w, h, w, h) of each image in pixels, has shape (bs, 4)."""
+    sizes = []
+    for meta in img_metas:
+        height, width = meta['img_shape'][:2]
+        scale_w, scale_h = meta['scale_factor'] if rescale else (1.0, 1.0)
+        sizes.append([width / scale_w, height / scale_h] * 2)
+    # Without waiting, as new_tensor would.
+    sizes = torch.tensor(sizes, dtype=like.dtype)
+    return sizes.to(like.device, non_blocking=True)

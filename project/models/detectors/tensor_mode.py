@@ -1,0 +1,23 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+from mmdet.structures import DetDataSample, OptSampleList
+from torch import Tensor
+
+
+class TensorModeMixin:
+    """Detector that needs nothing but images in ``mode='tensor'``.
+
+    As export, counting of operations and profilers call it. To be put before
+    mmdet's DETR.
+    """
+
+    def _forward(
+        self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
+    ) -> tuple[Tensor, ...]:
+        """Compute the head's outputs; by default no image is padded."""
+        if batch_data_samples is None:
+            shape = tuple(batch_inputs.shape[-2:])
+            meta = dict(img_shape=shape, batch_input_shape=shape)
+            batch_data_samples = [
+                DetDataSample(metainfo=meta) for _ in range(len(batch_inputs))
+            ]
+        return super()._forward(batch_inputs, batch_data_samples)

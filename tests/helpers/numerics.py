@@ -1,0 +1,135 @@
+"""What every detector does in any precision, on any device."""
+
+import copy
+from collections import Counter
+from unittest import mock
+
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from torch import Tensor, nn
+
+from .toy import toy_batch
+from .waiting_ops import WaitingOps, on_device
+
+HALF = [
+    torch.bfloat16,
+    pytest.param(torch.float16, marks=pytest.mark.slow),
+]
+"""float16 is slow on a CPU."""
+TOLERANCES = {torch.bfloat16: 3e-2, torch.float16: 4e-3}
+"""Of values that are computed with eight and eleven significant bits."""
+
+
+def flat(losses: dict) -> dict[str, Tensor]:
+    """One tensor for each loss; some are lists of one for each image."""
+    return {
+        name: sum(value) if isinstance(value, list) else value
+        for name, value in losses.items()
+    }
+
+
+def head_losses(
+    model: nn.Module, inputs: dict, samples: list[DetDataSample]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Losses of the head, and their gradient at the hidden states."""
+    hidden_states = inputs['hidden_states'].detach().requires_grad_()
+    inputs = {**inputs, 'hidden_states': hidden_states}
+    losses = flat(model.bbox_head.loss(**inputs, batch_data_samples=samples))
+    (gradient,) = torch.autograd.grad(sum(losses.values()), hidden_states)
+    return losses, gradient
+
+
+def check_losses_under_autocast(model: nn.Module, dtype: torch.dtype) -> None:
+    """All that follows the decoder is as in float32, but for a box head."""
+    batch, samples = toy_batch()
+    torch.manual_seed(0)  # of the noise, where there is one
+    with torch.no_grad():
+        feats = model.train().extract_feat(batch)
+        inputs = model.forward_transformer(feats, samples)
+    expected, gradient = head_losses(model, inputs, samples)
+    with torch.autocast('cpu', dtype=dtype):
+        losses, half_gradient = head_losses(model, inputs, samples)
+    assert losses.keys() == expected.keys()
+    for name, value in losses.items():
+        assert value.dtype == torch.float32, name
+        torch.testing.assert_close(
+            value, expected[name], rtol=TOLERANCES[dtype], atol=1e-4, msg=name
+        )
+    gap = (half_gradient - gradient).norm() / gradient.norm()
+    assert gap < 5 * TOLERANCES[dtype]
+
+
+@torch.no_grad()
+def check_half_precision(
+    model: nn.Module, dtype: torch.dtype, device: str = 'cpu'
+) -> None:
+    """A model in half precision finds boxes where one in float32 does.
+
+    Where proposals are chosen it is given the same ones: those of random
+    weights differ in nothing that half precision tells.
+    """
+    batch, samples = toy_batch()
+    batch, samples = batch.to(device), [s.to(device) for s in samples]
+    half = copy.deepcopy(model.eval()).to(dtype)
+    chosen = []
+    if hasattr(model, 'choose_proposals'):
+        original = model.choose_proposals
+
+        def choose(*args: object) -> Tensor:
+            chosen.append(original(*args))
+            return chosen[-1]
+
+        with mock.patch.object(model, 'choose_proposals', choose):
+            expected = model._forward(batch, samples)[1]
+        with mock.patch.object(
+            half, 'choose_proposals', side_effect=list(chosen)
+        ):
+            boxes = half._forward(batch.to(dtype), samples)[1]
+    else:
+        expected = model._forward(batch, samples)[1]
+        boxes = half._forward(batch.to(dtype), samples)[1]
+    assert boxes.dtype == torch.float32
+    # By the nearest, for a layer may sort them: queries that tie.
+    gaps = torch.cdist(boxes, expected, p=float('inf')).amin(-1)
+    chooses_otherwise = type(model).__name__ == 'HPRDDQDETR'
+    assert chooses_otherwise or gaps.max() < 1e-2
+    for sample in half.predict(batch.to(dtype), samples):
+        assert sample.pred_instances.scores.dtype == torch.float32
+        assert sample.pred_instances.bboxes.isfinite().all()
+
+
+def waits_in_training(model: nn.Module) -> Counter:
+    """For what the host waits in a training step, losses and gradients."""
+    batch, samples = on_device(toy_batch())
+    with WaitingOps() as ops:
+        losses = flat(model.train().loss(batch, samples))
+        sum(losses.values()).backward()
+    model.zero_grad()
+    return Counter(ops.found)
+
+
+@torch.no_grad()
+def waits_in_detection(model: nn.Module) -> Counter:
+    """For what the host waits when two images are detected in."""
+    batch, samples = on_device(toy_batch())
+    with WaitingOps() as ops:
+        model.eval().predict(batch, samples)
+    return Counter(ops.found)
+
+
+def count_loss_by_feat(model: nn.Module) -> dict[str, Tensor]:
+    """Losses of a model whose head has a subclass's ``loss_by_feat``."""
+    head_class = type(model.bbox_head)
+
+    class UsersHead(head_class):
+        def loss_by_feat(self, *args, **kwargs):
+            losses = super().loss_by_feat(*args, **kwargs)
+            losses['loss_of_user'] = args[0].sum() * 0 + 7
+            return losses
+
+    model.bbox_head.__class__ = UsersHead
+    try:
+        return flat(model.train().loss(*toy_batch()))
+    finally:
+        model.bbox_head.__class__ = head_class
