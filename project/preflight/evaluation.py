@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from mmdet.evaluation import CocoMetric
+from mmdet.evaluation import CocoMetric, LVISMetric
 from mmdet.registry import METRICS
 from mmengine.config import ConfigDict
 
@@ -30,7 +30,8 @@ _NEVER_FOUND = {
 def compares_boxes(metric: ConfigDict) -> bool:
     """Tell whether a metric is COCO's, and not only writes files."""
     found = registered_class(metric, METRICS)
-    return is_a(found, CocoMetric) and not metric.get('format_only', False)
+    is_coco = is_a(found, CocoMetric) and not is_a(found, LVISMetric)
+    return is_coco and not metric.get('format_only', False)
 
 
 def judge_evaluation(

@@ -93,13 +93,17 @@ def _judge_broken(report: DatasetReport, by_opencv: bool) -> None:
 def _judge(report: DatasetReport, count: int, sentence: str) -> None:
     """Refuse, unless a training may skip as many images."""
     if report.split != 'train':
-        report.refuse(f'{sentence}.')
+        report.refuse(
+            f'{sentence}; put a whole image there or take it out of the '
+            'annotations.'
+        )
     elif count <= report.max_broken:
         report.warn(f'{sentence}; the training skips what it cannot read.')
     else:
         report.refuse(
-            f'{sentence}; put it there, take it out of the annotations, or '
-            f'train without with --cfg-options max_broken_images={count}.'
+            f'{sentence}; put a whole image there, take it out of the '
+            'annotations, or train without it with --cfg-options '
+            f'max_broken_images={count}.'
         )
 
 
