@@ -232,7 +232,9 @@ def walk(cfg: Config) -> Iterator[Part]:
     for name, model in named_dicts(cfg.get('model'), 'model'):
         inits = model.get('init_cfg')
         for init in inits if isinstance(inits, (list, tuple)) else [inits]:
-            yield from _part(f'{name}.init_cfg', init, WEIGHT_INITIALIZERS)
+            # Some backbones read a checkpoint of it by themselves.
+            if isinstance(init, dict) and 'type' in init:
+                yield from _part(f'{name}.init_cfg', init, WEIGHT_INITIALIZERS)
 
 
 def _part(

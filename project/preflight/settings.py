@@ -146,6 +146,8 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
     Raises:
         UserError: If it is anything else.
     """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # an interval that was computed
     is_count = isinstance(value, int) and not isinstance(value, bool)
     if value is not None and not (is_count and value >= least):
         raise UserError(

@@ -34,6 +34,11 @@ SOME = (
 )
 
 
+# Folders with configs that mmengine or mmdet itself refuses: `by_epoch` beside
+# `type`, a metric's setting of another one, a misspelt metric.
+BROKEN = ('solov2', 'pascal_voc', 'bytetrack')
+
+
 class Base:
     def __init__(self, a: int, b: int = 0) -> None:
         pass
@@ -112,6 +117,8 @@ def test_configs_of_mmdet_pass() -> None:
         try:
             cfg = Config.fromfile(path)
         except Exception:  # of a package that is not installed
+            continue
+        if path.parent.name in BROKEN:
             continue
         with DefaultScope.overwrite_default_scope('mmdet'):
             check_parts(cfg)
