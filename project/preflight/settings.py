@@ -40,6 +40,7 @@ _READ_KEYS = {
     'load_from',
     'load_partially',
     'max_broken_images',
+    'overwrite',
     'resume',
     'launcher',
     'env_cfg',
