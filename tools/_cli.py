@@ -135,6 +135,8 @@ def user_errors(with_traceback: bool) -> Iterator[None]:
             # The launcher ends this process when the first one has spoken.
             # If it lives on, it alone has found something.
             time.sleep(_SAME_MISTAKE)
+            if error.is_everywhere:
+                sys.exit(1)
         sys.exit(f'Error: {error}')
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

@@ -17,6 +17,7 @@ from project.preflight import check_data, check_model
 from project.preflight.config_files import read_config_file
 from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
+from project.utils.finite import check_finite
 
 
 def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
@@ -62,7 +63,8 @@ def load_detector(
     init_default_scope(config.get('default_scope', 'mmdet'))
     config.model.backbone.init_cfg = None
     model = MODELS.build(config.model)
-    check_checkpoint(checkpoint, model)
+    weights = check_checkpoint(checkpoint, model)
+    check_finite(weights, checkpoint, 'there is nothing to look at')
     load_checkpoint(model, checkpoint, map_location='cpu')
     dataset = DATASETS.build(config.test_dataloader.dataset)
     return model.to(device or default_device()).eval(), dataset

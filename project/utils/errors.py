@@ -20,6 +20,9 @@ class UserError(ValueError):
             to which torch adds the worker's traceback, the sentence is left.
     """
 
+    is_everywhere = False
+    """Whether all processes of a job raise it: the first one tells it."""
+
     def __init__(self, message: str = '') -> None:
         before, name, sentence = str(message).rpartition(
             f'{UserError.__module__}.UserError: '
@@ -65,6 +68,23 @@ def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
     """
     alike = most_alike(name, names, cutoff=cutoff)
     return f': did you mean {" or ".join(alike)}?' if alike else '.'
+
+
+def raise_everywhere(sentences: Iterable[str | None]) -> None:
+    """Raise the first sentence of all processes, if there is one.
+
+    Args:
+        sentences (Iterable[str | None]): What each process found, as all of
+            them have been told.
+
+    Raises:
+        UserError: The first one by rank.
+    """
+    for sentence in sentences:
+        if sentence is not None:
+            error = UserError(sentence)
+            error.is_everywhere = True
+            raise error
 
 
 def check_keys(

@@ -39,6 +39,22 @@ class KillItself(Hook):
 
 
 @HOOKS.register_module()
+class BreakStep(Hook):
+    """Has a layer give NaN from iteration ``NAN_AT`` on, on one rank."""
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None
+    ) -> None:
+        is_here = os.environ.get('NAN_RANK', '0') == str(runner.rank)
+        if is_here and os.environ.get('NAN_AT') == str(runner.iter):
+            model = runner.model
+            model = model.module if is_model_wrapper(model) else model
+            model.encoder.layers[0].norms[1].register_forward_hook(
+                lambda module, inputs, output: output * torch.nan
+            )
+
+
+@HOOKS.register_module()
 class RecordNoise(Hook):
     """Writes what denoising draws to ``noise_<rank>.pth``."""
 

@@ -9,18 +9,20 @@ from mmengine.model import (
     revert_sync_batchnorm,
 )
 from mmengine.optim import AmpOptimWrapper
-from mmengine.registry import LOOPS, RUNNERS
-from mmengine.runner import (
-    BaseLoop,
-    EpochBasedTrainLoop,
-    IterBasedTrainLoop,
-)
+from mmengine.registry import RUNNERS
+from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from project.datasets.broken_images import name_broken_images
 from project.engine import summary
-from project.engine.hooks import CheckpointForm, StepSeedHook, TerminalHook
+from project.engine.hooks import (
+    CheckpointForm,
+    FiniteHook,
+    StepSeedHook,
+    TerminalHook,
+)
+from project.engine.hooks.finite_hook import refuse_to_save
 from project.engine.runner.building import ToldBuilding
 from project.engine.runner.checkpoints import (
     check_checkpoint,
@@ -38,10 +40,7 @@ from project.engine.runner.distributed import (
 )
 from project.engine.runner.durable_runner import DurableRunner
 from project.engine.runner.ground_truth import complete_annotations
-from project.engine.runner.loops import (
-    ResumableEpochTrainLoop,
-    ResumableTrainLoop,
-)
+from project.engine.runner.loops import resumable
 from project.engine.runner.pretrained import (
     check_pretrained,
     correct_file_names,
@@ -62,12 +61,10 @@ from project.preflight.variables import (
     resolve_config,
 )
 from project.utils.errors import UserError
+from project.utils.finite import check_finite
 
-_RESUMABLE = {
-    EpochBasedTrainLoop: ResumableEpochTrainLoop,
-    IterBasedTrainLoop: ResumableTrainLoop,
-}
-"""What takes the place of mmengine's own loops."""
+_HOOKS = (CheckpointForm, FiniteHook, StepSeedHook, TerminalHook)
+"""What every training needs, unless its config has one of the kind."""
 
 
 # NOTE mmdet's tools/train.py asks mmengine's registry, which does not look
@@ -138,7 +135,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
             *args, **kwargs: As in mmengine's ``Runner``.
         """
         super().register_hooks(*args, **kwargs)
-        for hook_type in (CheckpointForm, StepSeedHook, TerminalHook):
+        for hook_type in _HOOKS:
             if not any(isinstance(hook, hook_type) for hook in self.hooks):
                 self.register_hook(hook_type())
 
@@ -245,17 +242,17 @@ class DETRRunner(ToldBuilding, DurableRunner):
         Returns:
             BaseLoop: The loop.
         """
-        if isinstance(loop, dict):
-            loop = loop.copy()
-            kind = loop.get('type')
-            if kind is None and 'by_epoch' in loop:
-                is_epochs = loop.pop('by_epoch')
-                kind = EpochBasedTrainLoop if is_epochs else IterBasedTrainLoop
-            elif isinstance(kind, str):
-                kind = LOOPS.get(kind)
-            if kind in _RESUMABLE:
-                loop['type'] = _RESUMABLE[kind]
+        loop = resumable(loop) if isinstance(loop, dict) else loop
         return super().build_train_loop(loop)
+
+    def save_checkpoint(self, *args, **kwargs) -> None:
+        """Save a checkpoint, as mmengine does, unless the model diverged.
+
+        Raises:
+            UserError: If a weight is not finite, on each process by itself.
+        """
+        refuse_to_save(self._bare_model().state_dict())
+        super().save_checkpoint(*args, **kwargs)
 
     def train(self) -> nn.Module:
         """Check, then train.
@@ -360,6 +357,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
                 fine_tuning=not self._resume,
                 config=self.cfg.filename,
             )
+        check_finite(weights, path, 'nothing can start from it')
         left_out = leave_out_replaced(self.cfg, model, weights)
         for sentence in left_out.values():
             self.logger.info(sentence)
@@ -368,7 +366,14 @@ class DETRRunner(ToldBuilding, DurableRunner):
     def _check_weights(self) -> None:
         """Raise unless the weights to evaluate are those of the model."""
         if self._load_from is not None and not self._has_loaded:
-            check_checkpoint(self._load_from, self._bare_model())
+            path = self._load_from
+            weights = check_checkpoint(path, self._bare_model())
+            check_finite(
+                weights,
+                path,
+                'the training that wrote it has diverged, and there is '
+                'nothing to evaluate',
+            )
 
     def _bare_model(self) -> nn.Module:
         """Take the wrappers of the model off."""

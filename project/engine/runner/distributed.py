@@ -24,7 +24,7 @@ from mmengine.dist import (
 )
 from torch import distributed as torch_dist
 
-from project.utils.errors import UserError
+from project.utils.errors import UserError, raise_everywhere
 from project.utils.rendezvous import (
     timeout_of_environment,
     told_if_slow,
@@ -188,9 +188,7 @@ def raise_together(check: Callable[[], None]) -> None:
         check()
     except UserError as error:
         sentence = str(error)
-    for found in all_gather_object(sentence):
-        if found is not None:
-            raise UserError(found)
+    raise_everywhere(all_gather_object(sentence))
 
 
 def decide_together(decide: Callable[[], _Decision]) -> _Decision:

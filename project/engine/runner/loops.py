@@ -216,6 +216,29 @@ class ResumableEpochTrainLoop(_ResumableData, EpochBasedTrainLoop):
         late.num_skipped = 0
 
 
+def resumable(loop: dict) -> dict:
+    """Take the loops of this module for those of mmengine.
+
+    Args:
+        loop (dict): ``train_cfg`` of a config.
+
+    Returns:
+        dict: The same with another type, if it was one of mmengine's own.
+    """
+    loop = loop.copy()
+    kind = loop.get('type')
+    if kind is None and 'by_epoch' in loop:
+        is_epochs = loop.pop('by_epoch')
+        kind = EpochBasedTrainLoop if is_epochs else IterBasedTrainLoop
+    elif isinstance(kind, str):
+        kind = LOOPS.get(kind)
+    if kind is EpochBasedTrainLoop:
+        loop['type'] = ResumableEpochTrainLoop
+    elif kind is IterBasedTrainLoop:
+        loop['type'] = ResumableTrainLoop
+    return loop
+
+
 def _with_late_batches(dataloader: dict) -> dict:
     """Put a :class:`LateBatchSampler` around the batches of a config."""
     inner = dataloader.get('batch_sampler')

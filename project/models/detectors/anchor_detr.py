@@ -15,10 +15,11 @@ from ..layers.transformer.anchor_detr_layers import (
 )
 from ..layers.transformer.row_column_attention import AxisPair, Padding
 from ..utils.own_weights import OwnWeightsMixin
+from .finite_step import FiniteStepMixin
 
 
 @MODELS.register_module()
-class AnchorDETR(OwnWeightsMixin, DetectionTransformer):
+class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
     """DETR whose queries are anchor points, Anchor DETR.
 
     Source: `Anchor DETR: Query Design for Transformer-Based Detector

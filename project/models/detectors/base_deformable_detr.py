@@ -38,12 +38,17 @@ from ..utils.precision import (
 )
 from ..utils.strides import level_strides
 from ..utils.weight_init import share_vectors
+from .finite_step import FiniteStepMixin
 from .reaugmentation import ReaugmentationMixin
 from .tensor_mode import TensorModeMixin
 
 
 class BaseDeformableDETR(
-    OwnWeightsMixin, TensorModeMixin, ReaugmentationMixin, DeformableDETR
+    FiniteStepMixin,
+    OwnWeightsMixin,
+    TensorModeMixin,
+    ReaugmentationMixin,
+    DeformableDETR,
 ):
     """Deformable DETR whose stages a method can change one by one.
 

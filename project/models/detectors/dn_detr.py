@@ -14,11 +14,18 @@ from ..utils.own_weights import OwnWeightsMixin
 from ..utils.precision import like_weights
 from ..utils.weight_init import share_vectors
 from .denoising import DABDenoisingMixin
+from .finite_step import FiniteStepMixin
 from .tensor_mode import TensorModeMixin
 
 
 @MODELS.register_module()
-class DNDETR(OwnWeightsMixin, TensorModeMixin, DABDenoisingMixin, DABDETR):
+class DNDETR(
+    FiniteStepMixin,
+    OwnWeightsMixin,
+    TensorModeMixin,
+    DABDenoisingMixin,
+    DABDETR,
+):
     """DAB-DETR that is also trained to denoise boxes, DN-DETR.
 
     Source: `DN-DETR: Accelerate DETR Training by Introducing Query DeNoising

@@ -8,6 +8,10 @@ custom_imports = dict(
     ],
     allow_failed_imports=False,
 )
-custom_hooks = [dict(type='RecordLosses'), dict(type='KillItself')]
+custom_hooks = [
+    dict(type='RecordLosses'),
+    dict(type='KillItself'),
+    dict(type='BreakStep'),
+]
 
 train_cfg = dict(max_epochs=3, val_interval=3)

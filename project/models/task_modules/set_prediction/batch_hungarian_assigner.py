@@ -15,6 +15,7 @@ from torch import Tensor
 
 from project.utils.errors import UserError, check_weights
 
+from ...utils.broken_matches import matchable
 from ...utils.host_copy import HostCopy
 from ...utils.precision import full_precision
 from .pairwise_cost import CostInputs, pairwise_cost
@@ -211,7 +212,7 @@ class BatchHungarianAssigner(HungarianAssigner):
         )
         costs = self.current_costs()
         cost = sum(pairwise_cost(cost, inputs) for cost in costs)
-        cost = cost.unflatten(0, (predictions.num_layers, -1)).mT
+        cost = matchable(cost.unflatten(0, (predictions.num_layers, -1)).mT)
         if predictions.valid is not None:
             is_out = ~predictions.valid[:, image, None]
             cost = cost.masked_fill(is_out, torch.inf)

@@ -1,0 +1,320 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Detectors that stop where NaN and infinity begin."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmdet.structures import DetDataSample, OptSampleList, SampleList
+from mmengine.dist import all_gather_object, all_reduce
+from mmengine.logging import MessageHub
+from torch import Tensor, nn
+
+from project.utils.errors import UserError, raise_everywhere
+from project.utils.finite import named, not_finite
+
+from ..utils.broken_matches import broken_come_first
+
+_REMEDY = 'lower the learning rate or check the annotations'
+
+
+class FiniteStepMixin:
+    """Detector whose numbers have to be finite.
+
+    A training step whose losses are not ends in a sentence before anything
+    is trained on them, on all processes at once, whatever runs the training:
+    the losses are looked at where mmengine's models hand them on. The
+    sentence names the losses and, after the step was run once more, where
+    the first such number came from. Detections that are not finite end an
+    evaluation, as metrics would count them somehow.
+
+    All losses travel to the host together. This is the step's one wait more
+    between forward and backward pass, and saves mmengine's wait for each of
+    them after it.
+    """
+
+    _step: '_Step | None' = None
+
+    def forward(
+        self,
+        inputs: Tensor | dict[str, Tensor],
+        data_samples: OptSampleList | dict[str, SampleList] = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """Compute losses, predictions or raw outputs.
+
+        Args:
+            inputs (Tensor | dict[str, Tensor]): Images, as the detector's
+                ``loss``, ``predict`` or ``_forward`` takes them.
+            data_samples (list[:obj:`DetDataSample`] | dict): Of each image.
+            mode (str): ``'loss'``, ``'predict'`` or ``'tensor'``.
+
+        Returns:
+            Any: What that method gives.
+        """
+        if mode != 'loss' or not self.training:
+            return super().forward(inputs, data_samples, mode)
+        self._step = _Step.begin(inputs, data_samples)
+        with broken_come_first():
+            return super().forward(inputs, data_samples, mode)
+
+    def parse_losses(
+        self, losses: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum the losses of a training step, which have to be finite.
+
+        Args:
+            losses (dict[str, Tensor | list[Tensor]]): The losses.
+
+        Returns:
+            tuple[Tensor, dict[str, Tensor]]: Their sum, and for the log all
+            of them, on the host.
+
+        Raises:
+            UserError: If one is NaN or infinite, here or in another process.
+        """
+        total, values = super().parse_losses(losses)
+        step, self._step = self._step, None
+        if not (self.training and torch.is_grad_enabled()):
+            return total, values
+        values, is_finite = _on_host(values)
+        if not is_finite:
+            self._stop(values, step)
+        return total, values
+
+    def val_step(self, data: dict | tuple | list) -> list:
+        """Detect objects in images of the validation.
+
+        Args:
+            data (dict | tuple | list): As in mmengine.
+
+        Returns:
+            list[:obj:`DetDataSample`]: The images with their detections.
+
+        Raises:
+            UserError: If a detection is not finite.
+        """
+        return self._checked(super().val_step(data))
+
+    def test_step(self, data: dict | tuple | list) -> list:
+        """Detect objects in images of the test.
+
+        Args:
+            data (dict | tuple | list): As in mmengine.
+
+        Returns:
+            list[:obj:`DetDataSample`]: The images with their detections.
+
+        Raises:
+            UserError: If a detection is not finite.
+        """
+        return self._checked(super().test_step(data))
+
+    def _checked(self, samples: list) -> list:
+        """Raise if a detection is not finite."""
+        detections = {
+            f'{index} {key}': sample.pred_instances[key]
+            for index, sample in enumerate(samples)
+            for key in ('bboxes', 'scores')
+            if key in sample.get('pred_instances', ())
+        }
+        broken = not_finite(detections)
+        if broken:
+            sample = samples[int(broken[0].split()[0])]
+            cause = _weights_told(self) or 'its weights have diverged'
+            raise UserError(
+                f'The detections in {_name(sample)} hold NaN or infinity, so '
+                f'this {type(self).__name__} cannot be evaluated: {cause}.'
+            )
+        return samples
+
+    @torch.compiler.disable
+    def _stop(self, values: dict[str, Tensor], step: '_Step | None') -> None:
+        """End the training, after a search for what began it.
+
+        All processes get here together, as the search computes the losses
+        again, for which they wait for each other.
+        """
+        terms = [
+            name
+            for name, value in values.items()
+            if 'loss' in name and name != 'loss' and not value.isfinite()
+        ]
+        module = step.run_again(self) if step else None
+        sentence = None
+        if terms or not values['loss'].isfinite():
+            cause = _weights_told(self) or (step and step.inputs_told())
+            if not cause:
+                cause = f'{module or _WITHOUT_MODULE}; {_REMEDY}'
+            count = f'{len(terms)} of {len(values) - 1} losses'
+            sentence = (
+                f'The training stops{_iteration()}: {count} '
+                f'({named(terms or ["their sum"])}) are NaN or infinite, and '
+                f'nothing was trained on them; {cause}.'
+            )
+        raise_everywhere(all_gather_object(sentence))
+
+
+_WITHOUT_MODULE = 'the output of every module is finite'
+
+
+@torch.compiler.disable
+def _on_host(values: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """Bring losses to the host in one transfer.
+
+    Returns:
+        tuple[dict[str, Tensor], bool]: The same, and whether those that are
+        summed are finite in all processes.
+    """
+    like = values['loss'].detach()
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    stacked = torch.stack(
+        [value.detach().to(like.device, dtype) for value in values.values()]
+    )
+    is_summed = [index for index, name in enumerate(values) if 'loss' in name]
+    broken = (~stacked[is_summed].isfinite()).any().to(dtype)
+    all_reduce(broken, 'max')
+    *numbers, broken = torch.cat([stacked, broken[None]]).cpu().unbind()
+    return OrderedDict(zip(values, numbers, strict=True)), not broken.item()
+
+
+@dataclass
+class _Step:
+    """What a training step is computed from.
+
+    Args:
+        inputs (Tensor | dict[str, Tensor]): Images.
+        samples (list[:obj:`DetDataSample`] | dict): Their ground truth.
+        random_state (Tensor): Of the host's generator.
+        device_state (Tensor, optional): Of the GPU's.
+        autocast (tuple[bool, torch.dtype]): Whether precision was mixed.
+    """
+
+    inputs: Tensor | dict[str, Tensor]
+    samples: SampleList | dict[str, SampleList]
+    random_state: Tensor
+    device_state: Tensor | None
+    autocast: tuple[bool, torch.dtype]
+
+    @classmethod
+    @torch.compiler.disable
+    def begin(cls, inputs: Any, samples: Any) -> '_Step':
+        """Note the state before the step."""
+        device = next(_images(inputs)).device
+        is_cuda = device.type == 'cuda'
+        return cls(
+            inputs,
+            samples,
+            torch.get_rng_state(),
+            torch.cuda.get_rng_state(device) if is_cuda else None,
+            (
+                torch.is_autocast_enabled(device.type),
+                torch.get_autocast_dtype(device.type),
+            ),
+        )
+
+    def run_again(self, detector: nn.Module) -> str | None:
+        """Find the first module whose output is not finite.
+
+        Returns:
+            str | None: A part of a sentence; None if there is none.
+        """
+        device = next(_images(self.inputs)).device
+        torch.set_rng_state(self.random_state)
+        if self.device_state is not None:
+            torch.cuda.set_rng_state(self.device_state, device)
+        is_mixed, dtype = self.autocast
+        found: list[str] = []
+
+        def watch(name: str) -> Callable:
+            def look(module: nn.Module, inputs: Any, output: Any) -> None:
+                tensors = dict(enumerate(_tensors(output)))
+                if not found and not_finite(tensors):
+                    found.append(f'{name} ({type(module).__name__})')
+
+            return look
+
+        handles = [
+            module.register_forward_hook(watch(name))
+            for name, module in detector.named_modules()
+            if name
+        ]
+        try:
+            with (
+                torch.no_grad(),
+                torch.autocast(device.type, dtype, enabled=is_mixed),
+                broken_come_first(),
+            ):
+                detector.loss(self.inputs, self.samples)
+        except torch.OutOfMemoryError:
+            pass  # the graph of the step is still there
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not found:
+            return None
+        return f'the first output that is not finite is that of {found[0]}'
+
+    def inputs_told(self) -> str | None:
+        """Name the first image that is not finite, or whose boxes are not."""
+        samples = list(_samples(self.samples))
+        images = [image for batch in _images(self.inputs) for image in batch]
+        broken = not_finite(dict(enumerate(images)))
+        if broken:
+            return f'the pixels of {_name(samples[broken[0]])} are not finite'
+        boxes = {
+            index: getattr(
+                sample.gt_instances.bboxes,
+                'tensor',
+                sample.gt_instances.bboxes,
+            )
+            for index, sample in enumerate(samples)
+        }
+        broken = not_finite(boxes)
+        if broken:
+            return f'the boxes of {_name(samples[broken[0]])} are not finite'
+        return None
+
+
+def _weights_told(detector: nn.Module) -> str | None:
+    """Name the weights that are not finite."""
+    names = not_finite(detector.state_dict())
+    return f'the weights {named(names)} are not finite' if names else None
+
+
+def _iteration() -> str:
+    """Tell where a training has come to, if a runner has said so."""
+    iteration = MessageHub.get_current_instance().get_info('iter')
+    return '' if iteration is None else f' in iteration {iteration + 1}'
+
+
+def _images(inputs: Tensor | dict[str, Tensor]) -> Iterator[Tensor]:
+    """Yield the batch of images, or those of each branch."""
+    yield from inputs.values() if isinstance(inputs, dict) else [inputs]
+
+
+def _samples(samples: SampleList | dict) -> Iterator[DetDataSample]:
+    """Yield the samples in the order of the images."""
+    parts = samples.values() if isinstance(samples, dict) else [samples]
+    for part in parts:
+        yield from part
+
+
+def _name(sample: DetDataSample) -> str:
+    """Tell which image it is."""
+    path = sample.metainfo.get('img_path')
+    return str(path or f'image {sample.metainfo.get("img_id", "?")}')
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """Walk through what a module returns."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, dict):
+        for value in output.values():
+            yield from _tensors(value)
+    elif isinstance(output, (list, tuple)):
+        for value in output:
+            yield from _tensors(value)
