@@ -48,7 +48,7 @@ ALLOWED = {
         'project.version',
     },
     'project.evaluation': {'project.utils'},
-    'project.preflight': {'project.utils'},
+    'project.preflight': {'project.datasets', 'project.utils'},
     'project.visualization': {'project.evaluation', 'project.utils'},
     'project.apis': {'project'},
     'tools': {

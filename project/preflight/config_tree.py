@@ -167,7 +167,7 @@ def registered(name: str, registry: Registry) -> Any:
         return None
 
 
-def is_a(found: Any, parent: type) -> bool:
+def is_a(found: Any, parent: type | tuple) -> bool:
     """Tell whether what was looked up is a class of this kind."""
     return inspect.isclass(found) and issubclass(found, parent)
 

@@ -24,6 +24,7 @@ from project.preflight.config_tree import (
 )
 from project.preflight.evaluation import compares_boxes, judge_evaluation
 from project.preflight.image_checks import judge_images
+from project.preflight.image_depth import check_image_depth
 from project.preflight.model import check_branches
 from project.preflight.report import DatasetReport
 from project.preflight.training_boxes import judge_training_sets
@@ -47,10 +48,13 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         UserError: If a root, annotation file or image is missing or broken,
             an annotation file does not fit its dataset, images or metric, or
             lacks masks that are loaded, next to nothing is left to train on,
-            or the model does not take the branches of its images.
+            the model does not take the branches of its images, or a pipeline
+            resizes floats with mmdet's Pillow.
     """
     if 'train' in splits:
         check_branches(cfg)
+    for split in splits:
+        check_image_depth(cfg, split)
     told = set()
     for report in look_at_data(cfg, splits):
         for finding in report.findings:

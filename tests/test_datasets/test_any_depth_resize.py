@@ -1,5 +1,7 @@
 """Pillow resizes images of floats and of 16 bits, too."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from mmcv.transforms import Compose
@@ -10,6 +12,8 @@ from mmengine.registry import init_default_scope
 
 import project  # noqa: F401  registers the transforms
 from project.datasets.transforms import AnyDepthResize
+from project.preflight.image_depth import check_image_depth
+from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
 
 SCALE = (90, 61)
@@ -83,8 +87,7 @@ def test_sizes_and_scales_are_those_of_the_parent(image: np.ndarray) -> None:
     'name',
     [
         'h_detr/h-detr_r50_8xb2-12e_coco.py',
-        'h_detr/h-detr_r50_8xb2-12e_coco-detrex.py',
-        'rank_detr/rank-detr_r50_8xb2-12e_coco.py',
+        'dn_detr/dn-detr_r50_8xb2-50e_coco.py',
         'custom/h-detr_r50_8xb2-12e_custom.py',
     ],
 )
@@ -120,3 +123,41 @@ def test_pipelines_of_configs_take_floats(
     for _ in range(4):
         results = training(dict(img=image))
         assert results['img'].shape[:2] == results['img_shape']
+
+
+def depth_config(**options: Any) -> Config:
+    """A Rank-DETR config, whose pipelines have mmdet's ``Resize``."""
+    cfg = Config.fromfile(CONFIGS / 'rank_detr/rank-detr_r50_8xb2-12e_coco.py')
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def test_floats_before_mmdets_resize_are_refused() -> None:
+    check_image_depth(depth_config(), 'train')
+    floats = {'val_dataloader.dataset.pipeline.0.to_float32': True}
+    with pytest.raises(UserError, match=r"val_dataloader.* type='AnyDepthR"):
+        check_image_depth(depth_config(**floats), 'val')
+
+    cfg = depth_config()
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    pipeline.insert(1, dict(type='PhotoMetricDistortion'))
+    with pytest.raises(UserError, match=r"resize_type='AnyDepthResize'"):
+        check_image_depth(cfg, 'train')
+
+
+def test_floats_that_work_pass() -> None:
+    named = {
+        'val_dataloader.dataset.pipeline.0.to_float32': True,
+        'val_dataloader.dataset.pipeline.1.type': 'AnyDepthResize',
+    }
+    check_image_depth(depth_config(**named), 'val')
+    opencv = {
+        'val_dataloader.dataset.pipeline.0.to_float32': True,
+        'val_dataloader.dataset.pipeline.1.backend': 'cv2',
+    }
+    check_image_depth(depth_config(**opencv), 'val')
+    cfg = depth_config()
+    cfg.train_dataloader.dataset.pipeline.insert(
+        -1, dict(type='PhotoMetricDistortion')
+    )
+    check_image_depth(cfg, 'train')

@@ -63,8 +63,7 @@ def without(node: Any, *keys: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ('name', 'resize_type'),
-    [('detr', 'DETRResize'), ('detrex', 'AnyDepthResize')],
+    ('name', 'resize_type'), [('detr', 'DETRResize'), ('detrex', 'Resize')]
 )
 def test_pipelines_are_mmdets_but_for_the_resizing(
     name: str, resize_type: str, mmdet_config: Config

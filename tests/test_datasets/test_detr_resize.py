@@ -18,7 +18,7 @@ from tests.helpers.configs import read_config
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
 CASES = Path(__file__).parents[1] / 'data/recipes/pipelines'
-RULES = {'authors': 'DETRResize', 'detectron2': 'AnyDepthResize'}
+RULES = {'authors': 'DETRResize', 'detectron2': 'Resize'}
 BACKENDS = ('pillow', 'cv2')
 NO_LIMIT = 60000
 

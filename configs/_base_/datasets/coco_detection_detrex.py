@@ -3,12 +3,9 @@
 # schedules that count iterations.
 _base_ = './coco_detection_detr.py'
 
-# Rounds as mmdet's Resize, and takes floats as well.
-resize_type = 'AnyDepthResize'
 resize = dict(
     type='RandomChoiceResize',
     scales=_base_.scales,
-    resize_type=resize_type,
     keep_ratio=True,
     backend=_base_.resize_backend,
 )
@@ -25,7 +22,6 @@ train_pipeline = [
                     type='RandomChoiceResize',
                     # Only the short side counts, as in the base.
                     scales=[(400, 60000), (500, 60000), (600, 60000)],
-                    resize_type=resize_type,
                     keep_ratio=True,
                     backend=_base_.resize_backend,
                 ),
@@ -44,7 +40,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
     dict(
-        type=resize_type,
+        type='Resize',
         scale=(1333, 800),
         keep_ratio=True,
         backend=_base_.resize_backend,

@@ -1,0 +1,73 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Pipelines that make images which Pillow cannot resize."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmcv.transforms import LoadImageFromFile, RandomChoiceResize, RandomResize
+from mmcv.transforms import Resize as MMCVResize
+from mmdet.datasets.transforms import PhotoMetricDistortion
+from mmdet.registry import TRANSFORMS
+from mmengine.config import Config, ConfigDict
+
+from project.datasets.transforms import AnyDepthResize
+from project.preflight.config_tree import (
+    is_a,
+    leaf_pipelines,
+    nested_transforms,
+    registered_class,
+)
+from project.utils.errors import UserError
+
+
+def check_image_depth(cfg: Config, split: str) -> None:
+    """Raise if a pipeline resizes images of floats with mmdet's Pillow.
+
+    Args:
+        cfg (Config): A config after ``resolve_config``.
+        split (str): ``train``, ``val`` or ``test``.
+
+    Raises:
+        UserError: If a transform that gives floats stands before a resize
+            that would stop at them.
+    """
+    for name, _, transforms in leaf_pipelines(cfg, split):
+        _check(name, transforms)
+
+
+def _check(name: str, transforms: Sequence) -> None:
+    """Check the transforms of one dataset, in their order."""
+    maker = None
+    for part in nested_transforms(transforms):
+        kind = registered_class(part, TRANSFORMS)
+        if _makes_floats(part, kind):
+            maker = part.get('type')
+        elif maker and _needs_8_bits(part, kind):
+            raise UserError(
+                f'The pipeline of {name} resizes with Pillow after {maker}, '
+                'whose images are floats, and mmdet stops at those: set '
+                + _remedy(kind)
+                + ' there, which gives the same pixels, or resize first.'
+            )
+
+
+def _makes_floats(part: ConfigDict, kind: Any) -> bool:
+    """Tell whether a transform gives images of floats."""
+    loads = is_a(kind, LoadImageFromFile) and part.get('to_float32', False)
+    return loads or is_a(kind, PhotoMetricDistortion)
+
+
+def _needs_8_bits(part: ConfigDict, kind: Any) -> bool:
+    """Tell whether a resize stops at other images than those of 8 bits."""
+    if part.get('backend') != 'pillow':
+        return False
+    if is_a(kind, (RandomChoiceResize, RandomResize)):
+        inner = dict(type=part.get('resize_type', 'Resize'))
+        kind = registered_class(inner, TRANSFORMS)
+    return is_a(kind, MMCVResize) and not is_a(kind, AnyDepthResize)
+
+
+def _remedy(kind: Any) -> str:
+    """Name the setting that takes floats."""
+    chooses = is_a(kind, (RandomChoiceResize, RandomResize))
+    return f"{'resize_type' if chooses else 'type'}='AnyDepthResize'"
