@@ -2,8 +2,8 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['project'], allow_failed_imports=False)
 
-# Checks the config before training, and makes `data_root` and `classes` of a
-# config or of `--cfg-options` reach everything that depends on them.
+# Looks for mistakes in config, data and checkpoint before a run, and loses no
+# checkpoint; `data_root`, `classes` and `max_epochs` reach the whole config.
 runner_type = 'DETRRunner'
 
 # Lines that fit on a screen; the scalars on disk have every loss term.

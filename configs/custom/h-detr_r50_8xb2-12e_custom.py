@@ -1,5 +1,6 @@
 # Start here for your own data: set `data_root` and `classes` in a config that
-# inherits this one, or with --cfg-options; docs/data.md tells the layout.
+# inherits this one, or with --cfg-options; docs/data.md tells the layout, and
+# `python tools/check_data.py CONFIG` what is in the data and wrong with it.
 _base_ = '../h_detr/h-detr_r50_8xb2-12e_coco.py'
 
 data_root = 'data/custom/'
