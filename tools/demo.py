@@ -51,19 +51,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=Path('work_dirs/demo'),
-        help='where checkpoints, logs and pictures go',
+        help='where checkpoints, logs and pictures go (default: %(default)s)',
     )
     parser.add_argument(
         '--data-root',
         type=Path,
         default=Path('data/shapes'),
-        help='where the synthetic images lie or are made',
+        help='where the synthetic images lie or are made '
+        '(default: %(default)s)',
     )
     parser.add_argument(
         '--cfg-options',

@@ -31,6 +31,7 @@ from _types import (  # noqa: E402
 )
 
 __all__ = [
+    'HelpFormatter',
     'add_benchmark_arguments',
     'add_config_options',
     'add_model_arguments',
@@ -42,6 +43,15 @@ __all__ = [
     'positive_int',
     'user_errors',
 ]
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the default of each option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None:
+            return action.help
+        return super()._get_help_string(action)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +81,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         type=override,
         action=DictAction,
         metavar='KEY=VALUE',
-        help='override settings of each config',
+        help='override settings of every config that is given',
     )
 
 

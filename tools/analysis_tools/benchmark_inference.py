@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from functools import partial
 from statistics import median
 
-from _arguments import add_benchmark_arguments, user_errors
+from _arguments import HelpFormatter, add_benchmark_arguments, user_errors
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add_benchmark_arguments(parser, shape=(800, 1333), repeats=9)
     return parser.parse_args(argv)

@@ -12,6 +12,7 @@ from functools import partial
 from statistics import median
 
 from _arguments import (
+    HelpFormatter,
     add_benchmark_arguments,
     count,
     positive_int,
@@ -23,7 +24,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add_benchmark_arguments(parser, shape=(320, 320), repeats=5)
     parser.add_argument(

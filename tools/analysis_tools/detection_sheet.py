@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _arguments import (
+    HelpFormatter,
     add_model_arguments,
     number_between,
     out_file,
@@ -18,7 +19,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
