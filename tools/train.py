@@ -83,7 +83,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def check_work_dir(cfg: Config) -> None:
-    """Refuse to write over the checkpoints of another config.
+    """Refuse to write over the checkpoints of another config unasked.
 
     It is told at once; the runner looks at the rest before it trains.
 
@@ -95,6 +95,8 @@ def check_work_dir(cfg: Config) -> None:
     """
     from project.utils.errors import UserError
 
+    if cfg.get('resume') or cfg.get('overwrite'):
+        return
     # A runner leaves both: its config by name and where it saved last.
     own_config = osp.join(cfg.work_dir, osp.basename(cfg.filename))
     last_checkpoint = osp.join(cfg.work_dir, 'last_checkpoint')
@@ -112,8 +114,7 @@ def main() -> None:
     with user_errors(args.traceback):
         cfg = load_config(args)
         apply_options(cfg, args)
-        if not (cfg.get('resume') or args.overwrite):
-            check_work_dir(cfg)
+        check_work_dir(cfg)
         build_runner(cfg).train()
 
 

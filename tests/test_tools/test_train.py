@@ -102,14 +102,19 @@ def test_configs_without_a_runner_get_ours(
     assert cfg.runner_type == DETRRunner.__name__
 
 
-def test_a_folder_of_the_same_config_may_be_trained_into_again(
+def test_a_folder_of_another_config_is_refused_at_once(
     tool: ModuleType, config: Any, tmp_path: Path
 ) -> None:
+    """One of the same config the runner refuses, unless told otherwise."""
     cfg = config('--work-dir', str(tmp_path))
     tool.check_work_dir(cfg)
     (tmp_path / 'last_checkpoint').touch()
     with pytest.raises(UserError, match='checkpoints of another config'):
         tool.check_work_dir(cfg)
+    overwritten = config(
+        '--work-dir', str(tmp_path), '--cfg-options', 'overwrite=True'
+    )
+    tool.check_work_dir(overwritten)
     (tmp_path / TOY_CONFIG.name).touch()
     tool.check_work_dir(cfg)
 
