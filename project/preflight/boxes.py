@@ -110,11 +110,14 @@ def left_out_reasons(
     answers = ask_class(dataset, content)
     if answers is None:
         return None
-    kept = {
-        names[answer['img_id']]
-        for answer in answers
-        if any(not i.get('ignore_flag') for i in answer['instances'])
-    }
+    try:
+        kept = {
+            names[answer['img_id']]
+            for answer in answers
+            if any(not i.get('ignore_flag') for i in answer['instances'])
+        }
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return None  # a class of the user's own has other keys
     return set(_PROBES) - kept if None in kept else None
 
 

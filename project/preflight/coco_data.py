@@ -169,10 +169,14 @@ def _find_images(report: DatasetReport) -> None:
         if _is_plain(report):
             _check_named(file)
         return
+    try:
+        found = [answer['img_path'] for answer in answers]
+        sizes = [(answer['width'], answer['height']) for answer in answers]
+    except (KeyError, TypeError):
+        return  # a class of the user's own has other keys
     plain = [
         osp.join(report.folder, image.get('file_name', '')) for image in sample
     ]
-    found = [answer['img_path'] for answer in answers]
     if set(found) == set(plain):
         _check_named(file)
         report.names, report.sizes = file.names, file.sizes
@@ -180,9 +184,7 @@ def _find_images(report: DatasetReport) -> None:
         report.every_image = True
     else:
         report.names = [osp.relpath(path, report.folder) for path in found]
-        report.sizes = np.array(
-            [(answer['width'], answer['height']) for answer in answers]
-        )
+        report.sizes = np.array(sizes)
         paths = found
     report.images = look_at_images(paths)
 

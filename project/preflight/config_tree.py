@@ -71,12 +71,30 @@ def evaluators(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
         tuple[str, ConfigDict]: Where the metric stands in the config and its
         own config.
     """
-    evaluator = cfg.get(f'{split}_evaluator') or []
+    name = f'{split}_evaluator'
+    evaluator = cfg.get(name) or []
+    if holds_metrics(evaluator):
+        name, evaluator = f'{name}.metrics', evaluator['metrics']
     if isinstance(evaluator, dict):
-        yield f'{split}_evaluator', evaluator
+        yield name, evaluator
         return
     for index, metric in enumerate(evaluator):
-        yield f'{split}_evaluator[{index}]', metric
+        yield f'{name}[{index}]', metric
+
+
+def holds_metrics(evaluator: Any) -> bool:
+    """Tell whether it is an evaluator of a class, and not a metric itself.
+
+    Such as mmdet's for several datasets. A metric may have a misspelt
+    ``metric``.
+
+    Args:
+        evaluator (Any): ``val_evaluator`` or ``test_evaluator``.
+    """
+    metrics = isinstance(evaluator, dict) and evaluator.get('metrics')
+    if isinstance(metrics, (list, tuple)):
+        return all(isinstance(metric, dict) for metric in metrics)
+    return isinstance(metrics, dict)
 
 
 def model_configs(cfg: Config) -> Iterator[ConfigDict]:

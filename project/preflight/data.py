@@ -119,7 +119,9 @@ def _blank_report(
 ) -> DatasetReport:
     """Say which dataset it is, without looking at it."""
     root = dataset.get('data_root') or ''
-    prefix = (dataset.get('data_prefix') or {}).get('img') or ''
+    prefix = dataset.get('data_prefix') or {}
+    prefix = prefix.get('img') if isinstance(prefix, dict) else prefix
+    ann_file = dataset.get('ann_file')
     max_broken = cfg.get('max_broken_images')
     return DatasetReport(
         name=name,
@@ -128,8 +130,9 @@ def _blank_report(
         dataset_class=registered_class(dataset, DATASETS),
         transforms=transforms,
         classes=dataset_classes(dataset) or (),
-        source=osp.join(root, dataset.get('ann_file') or ''),
-        folder=osp.join(root, prefix),
+        # Classes of the user's own may take lists of either.
+        source=osp.join(root, ann_file if isinstance(ann_file, str) else ''),
+        folder=osp.join(root, prefix if isinstance(prefix, str) else ''),
         # What is no number the dataloader refuses.
         max_broken=max_broken if isinstance(max_broken, int) else 0,
     )

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmdet.datasets.transforms import Albu
 from mmdet.registry import (
     DATA_SAMPLERS,
     DATASETS,
+    EVALUATOR,
     HOOKS,
     LOG_PROCESSORS,
     LOOPS,
@@ -32,8 +34,11 @@ from torch.utils.data import DataLoader
 from project.preflight.config_tree import (
     SPLITS,
     evaluators,
+    holds_metrics,
+    is_a,
     named_dicts,
     registered,
+    registered_class,
 )
 from project.preflight.signatures import accepted_keys
 from project.utils.errors import UserError, did_you_mean, most_alike
@@ -217,8 +222,7 @@ def walk(cfg: Config) -> Iterator[Part]:
     """
     for split in SPLITS:
         yield from _loader_parts(cfg, split)
-        for name, metric in evaluators(cfg, split):
-            yield from _part(name, metric, METRICS)
+        yield from _evaluator_parts(cfg, split)
         loop = cfg.get(f'{split}_cfg')
         if isinstance(loop, dict) and 'type' in loop:
             yield from _part(f'{split}_cfg', loop, LOOPS)
@@ -234,7 +238,9 @@ def walk(cfg: Config) -> Iterator[Part]:
         for init in inits if isinstance(inits, (list, tuple)) else [inits]:
             # Some backbones read a checkpoint of it by themselves.
             if isinstance(init, dict) and 'type' in init:
-                yield from _part(f'{name}.init_cfg', init, WEIGHT_INITIALIZERS)
+                yield from _part(
+                    f'{name}.init_cfg', init, WEIGHT_INITIALIZERS, {'override'}
+                )
 
 
 def _part(
@@ -249,6 +255,15 @@ def _part(
         yield Part(
             name, content, registry, default_type, frozenset(extra_keys)
         )
+
+
+def _evaluator_parts(cfg: Config, split: str) -> Iterator[Part]:
+    name = f'{split}_evaluator'
+    evaluator = cfg.get(name)
+    if holds_metrics(evaluator):
+        yield from _part(name, evaluator, EVALUATOR, default_type='Evaluator')
+    for place, metric in evaluators(cfg, split):
+        yield from _part(place, metric, METRICS)
 
 
 def _loader_parts(cfg: Config, split: str) -> Iterator[Part]:
@@ -279,12 +294,25 @@ def _transform_parts(name: str, transforms: Any) -> Iterator[Part]:
     if isinstance(transforms, dict):
         if 'type' in transforms:
             yield from _part(name, transforms, TRANSFORMS)
+            if not _chooses_from_registry(transforms):
+                return
         yield from _transform_parts(
             f'{name}.transforms', transforms.get('transforms')
         )
     elif isinstance(transforms, (list, tuple)):
         for index, part in enumerate(transforms):
             yield from _transform_parts(f'{name}[{index}]', part)
+
+
+def _chooses_from_registry(transform: dict) -> bool:
+    """Tell whether what a transform wraps is looked up among transforms.
+
+    Those of mmdet's ``Albu`` are albumentations', and a class of the user's
+    own may take them from anywhere.
+    """
+    found = registered_class(transform, TRANSFORMS)
+    package = getattr(found, '__module__', '').partition('.')[0]
+    return package in ('mmcv', 'mmdet', 'project') and not is_a(found, Albu)
 
 
 def _optimizer_parts(cfg: Config) -> Iterator[Part]:

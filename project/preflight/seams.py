@@ -45,17 +45,21 @@ def check_seams(cfg: Config) -> None:
     try:
         model = build_on_meta(settings.copy()).eval()
         features = _features(model.backbone)
+        channels = [feature.shape[1] for feature in features]
     except Exception:  # anything a model of the user's own may raise
         return
-    channels = [feature.shape[1] for feature in features]
+    widths = channels
     if model.with_neck:
-        _check_neck(model.neck, settings, channels)
         try:
             with on_meta(), torch.no_grad():
                 features = model.neck(features)
-        except Exception:
+            widths = [feature.shape[1] for feature in features]
+        except Exception:  # a neck that computes takes what it is given
+            _check_neck(settings, channels)
             return
-    _check_widths(model, settings, [f.shape[1] for f in features])
+    if not _joins_as_mmdet(model):
+        return
+    _check_widths(model, settings, widths)
     _check_levels(model, settings, len(features))
     _check_strides(model, settings, features)
     _passed.add(key)
@@ -68,9 +72,22 @@ def _features(backbone: nn.Module) -> tuple[torch.Tensor, ...]:
         return tuple(backbone(image))
 
 
-def _check_neck(neck: nn.Module, settings: dict, channels: list[int]) -> None:
+def _joins_as_mmdet(model: nn.Module) -> bool:
+    """Tell whether features go from part to part as in known detectors.
+
+    A class of the user's own may project or choose them in between.
+    """
+    stages = (type(model).extract_feat, type(model).pre_transformer)
+    return all(
+        stage.__module__.partition('.')[0] in ('mmdet', 'project')
+        for stage in stages
+    )
+
+
+def _check_neck(settings: dict, channels: list[int]) -> None:
     """Compare the backbone's channels with those the neck was made for."""
-    expected = settings['neck'].get('in_channels')
+    neck = settings['neck']  # may be a list of necks
+    expected = neck.get('in_channels') if isinstance(neck, dict) else None
     if not isinstance(expected, (list, tuple)):
         return
     if list(expected) != channels:

@@ -237,8 +237,11 @@ def bare_model(cfg: Config) -> ConfigDict:
 
 def _check_metrics(cfg: Config) -> None:
     """Refuse to evaluate masks of models that have none."""
-    boxes_only = is_a(
-        registered_class(bare_model(cfg), MODELS), DetectionTransformer
+    detector = registered_class(bare_model(cfg), MODELS)
+    # One of the user's own may have them.
+    package = getattr(detector, '__module__', '').partition('.')[0]
+    boxes_only = package in ('mmdet', 'project') and is_a(
+        detector, DetectionTransformer
     )
     for split in ('val', 'test'):
         for name, metric in evaluators(cfg, split):

@@ -1,7 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Looks through the annotations of datasets in Pascal VOC's format."""
 
-import difflib
 import os.path as osp
 import time
 import xml.etree.ElementTree as ET
@@ -9,14 +8,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+from mmdet.datasets import XMLDataset
 
 from project.preflight.boxes import size_counts
 from project.preflight.coco_json import shortened
 from project.preflight.image_files import look_at_images
 from project.preflight.report import DatasetReport
-from project.utils.errors import UserError
+from project.utils.errors import UserError, most_alike
 
 _BUDGET = 20.0  # seconds for the files of one dataset
+# How alike a misspelt name is: 'dogg' and 'dog' are, 'car' and 'cat' are not.
+_MISSPELT = 0.8
 _CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
@@ -51,6 +53,8 @@ def look_at_voc(report: DatasetReport) -> None:
     Raises:
         UserError: If a file is missing or cannot be read.
     """
+    if report.dataset_class.load_data_list is not XMLDataset.load_data_list:
+        return  # it may name and lay out its files in its own way
     config = report.config
     prefix = (config.get('data_prefix') or {}).get('sub_data_root')
     if prefix is None:
@@ -161,7 +165,7 @@ def _judge_names(report: DatasetReport, found: VocAnnotations) -> None:
     alike = {
         name: close[0]
         for name in absent
-        if (close := difflib.get_close_matches(name, map(str, strange), 1))
+        if (close := most_alike(name, map(str, strange), 1, _MISSPELT))
     }
     if alike:
         pairs = ', '.join(f'{b!r} for {a!r}' for a, b in alike.items())

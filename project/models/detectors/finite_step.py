@@ -16,6 +16,7 @@ from project.utils.errors import UserError, raise_everywhere
 from project.utils.finite import named, not_finite
 
 from ..utils.broken_matches import broken_come_first
+from ..utils.compiling import not_compiled
 
 _REMEDY = 'lower the learning rate or check the annotations'
 
@@ -130,7 +131,7 @@ class FiniteStepMixin:
             )
         return samples
 
-    @torch.compiler.disable
+    @not_compiled
     def _stop(self, values: dict[str, Tensor], step: '_Step | None') -> None:
         """End the training, after a search for what began it.
 
@@ -160,7 +161,7 @@ class FiniteStepMixin:
 _WITHOUT_MODULE = 'the output of every module is finite'
 
 
-@torch.compiler.disable
+@not_compiled
 def _on_host(values: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
     """Bring losses to the host in one transfer.
 
@@ -199,7 +200,7 @@ class _Step:
     autocast: tuple[bool, torch.dtype]
 
     @classmethod
-    @torch.compiler.disable
+    @not_compiled
     def begin(cls, inputs: Any, samples: Any) -> '_Step':
         """Note the state before the step."""
         device = next(_images(inputs)).device

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
 
 _BROKEN_COME_FIRST = ContextVar('broken_come_first', default=False)
@@ -25,14 +26,15 @@ def broken_come_first() -> Iterator[None]:
 
 
 def matchable(cost: Tensor) -> Tensor:
-    """Make costs finite where :func:`broken_come_first` holds.
+    """Let costs be solved where :func:`broken_come_first` holds.
 
     Args:
         cost (Tensor): Costs of pairs that may be matched.
 
     Returns:
-        Tensor: The same costs; NaN and infinity are the lowest there.
+        Tensor: The same costs; NaN and negative infinity are the lowest
+        there. Infinity stays: a cost of the user's own forbids pairs by it.
     """
     if not _BROKEN_COME_FIRST.get():
         return cost
-    return cost.nan_to_num(_CHEAPEST, _CHEAPEST, _CHEAPEST)
+    return cost.nan_to_num(_CHEAPEST, torch.inf, _CHEAPEST)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss
 from mmdet.models.task_modules import HungarianAssigner
+from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost
 from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
 
@@ -25,6 +26,7 @@ from project.models.task_modules.set_prediction.pairwise_cost import (
     CostInputs,
     pairwise_cost,
 )
+from project.models.utils.broken_matches import broken_come_first
 from project.models.utils.host_copy import HostCopy
 from project.utils.errors import UserError
 from tests.helpers.plain_set_prediction import PlainSetPrediction
@@ -474,6 +476,28 @@ def test_diverged_predictions_are_told() -> None:
     batch.groups[0]['unact'].data[0, 0, 0] = float('nan')
     with pytest.raises(UserError, match='NaN or infinity'):
         make_criterion()(batch.sets(), batch.targets())
+
+
+class _Forbids(BaseMatchCost):
+    def __call__(self, pred_instances, gt_instances, img_meta=None, **kwargs):
+        cost = pred_instances.scores[:, gt_instances.labels]
+        return cost.masked_fill(cost < 0, torch.inf)
+
+
+def test_pairs_that_a_cost_forbids_stay_unmatched_in_training() -> None:
+    """There what is no number is matched first, but not these."""
+    assigner = BatchHungarianAssigner([dict(type=_Forbids)])
+    gts = InstanceData(bboxes=torch.rand(1, 4), labels=torch.zeros(1).long())
+    for scores, matched in (
+        ([-1.0, 5.0, 3.0], [0, 0, 1]),
+        ([-1.0, 5.0, torch.nan], [0, 0, 1]),
+    ):
+        found = InstanceData(
+            bboxes=torch.rand(3, 4), scores=torch.tensor(scores)[:, None]
+        )
+        with broken_come_first():
+            result = assigner.assign(found, gts, dict(img_shape=(8, 8)))
+        assert result.gt_inds.tolist() == matched
 
 
 def test_unknown_normalizer() -> None:
