@@ -30,7 +30,9 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
             ``out`` exists.
     """
     if out.exists():
-        raise UserError(f'{out} exists and is left as it is: name another.')
+        raise UserError(
+            f'{out} exists and is left as it is: remove it to make it anew.'
+        )
     names = read_names(root)
     images, annotations = [], []
     folder = image_folder(root, split)
