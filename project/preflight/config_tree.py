@@ -165,7 +165,7 @@ def is_remote(part: ConfigDict) -> bool:
     """Tell whether a dataset or metric reads through a storage backend."""
     paths = (part.get('data_root'), part.get('ann_file'))
     return part.get('backend_args') is not None or any(
-        '://' in (path or '') for path in paths
+        '://' in str(path or '') for path in paths
     )
 
 
@@ -183,6 +183,15 @@ def registered(name: str, registry: Registry) -> Any:
         return registry.get(name)
     except Exception:  # what some versions raise for a name with dots
         return None
+
+
+def is_known(found: Any) -> bool:
+    """Tell whether a class or function is mmcv's, mmdet's or of this package.
+
+    What one of the user's own does, nobody here knows.
+    """
+    package = (getattr(found, '__module__', None) or '').partition('.')[0]
+    return package in ('mmcv', 'mmdet', 'mmengine', 'project')
 
 
 def is_a(found: Any, parent: type | tuple) -> bool:

@@ -4,7 +4,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mmcv.transforms import LoadImageFromFile, RandomChoiceResize, RandomResize
+from mmcv.transforms import (
+    LoadImageFromFile,
+    RandomChoice,
+    RandomChoiceResize,
+    RandomResize,
+)
 from mmcv.transforms import Resize as MMCVResize
 from mmdet.datasets.transforms import PhotoMetricDistortion
 from mmdet.registry import TRANSFORMS
@@ -13,8 +18,8 @@ from mmengine.config import Config, ConfigDict
 from project.datasets.transforms import AnyDepthResize
 from project.preflight.config_tree import (
     is_a,
+    is_known,
     leaf_pipelines,
-    nested_transforms,
     registered_class,
 )
 from project.utils.errors import UserError
@@ -35,11 +40,28 @@ def check_image_depth(cfg: Config, split: str) -> None:
         _check(name, transforms)
 
 
-def _check(name: str, transforms: Sequence) -> None:
-    """Check the transforms of one dataset, in their order."""
-    maker = None
-    for part in nested_transforms(transforms):
+def _check(
+    name: str, transforms: Sequence, maker: str | None = None
+) -> str | None:
+    """Check the transforms of one dataset, in their order.
+
+    Returns:
+        str | None: What has made floats of the image in the end.
+    """
+    for part in transforms:
+        if isinstance(part, (list, tuple)):
+            maker = _check(name, part, maker)
+        if not isinstance(part, dict):
+            continue
         kind = registered_class(part, TRANSFORMS)
+        inner = part.get('transforms') or ()
+        if is_a(kind, RandomChoice):  # one of them
+            ends = [_check(name, [choice], maker) for choice in inner]
+            maker = next(filter(None, ends), None)
+        elif is_known(kind):
+            maker = _check(name, inner, maker)
+        else:
+            maker = None  # one of the user's own may give 8 bits again
         if _makes_floats(part, kind):
             maker = part.get('type')
         elif maker and _needs_8_bits(part, kind):
@@ -49,6 +71,7 @@ def _check(name: str, transforms: Sequence) -> None:
                 + _remedy(kind)
                 + ' there, which gives the same pixels, or resize first.'
             )
+    return maker
 
 
 def _makes_floats(part: ConfigDict, kind: Any) -> bool:

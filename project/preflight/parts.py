@@ -36,6 +36,7 @@ from project.preflight.config_tree import (
     evaluators,
     holds_metrics,
     is_a,
+    is_known,
     named_dicts,
     registered,
     registered_class,
@@ -311,8 +312,7 @@ def _chooses_from_registry(transform: dict) -> bool:
     own may take them from anywhere.
     """
     found = registered_class(transform, TRANSFORMS)
-    package = getattr(found, '__module__', '').partition('.')[0]
-    return package in ('mmcv', 'mmdet', 'project') and not is_a(found, Albu)
+    return is_known(found) and not is_a(found, Albu)
 
 
 def _optimizer_parts(cfg: Config) -> Iterator[Part]:

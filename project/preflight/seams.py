@@ -14,7 +14,12 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
-from project.preflight.config_tree import is_a, named_dicts, registered_class
+from project.preflight.config_tree import (
+    is_a,
+    is_known,
+    named_dicts,
+    registered_class,
+)
 from project.preflight.settings import bare_model
 from project.utils.checkpoint.model_check import build_on_meta, on_meta
 from project.utils.errors import UserError
@@ -77,10 +82,9 @@ def _joins_as_mmdet(model: nn.Module) -> bool:
 
     A class of the user's own may project or choose them in between.
     """
-    stages = (type(model).extract_feat, type(model).pre_transformer)
-    return all(
-        stage.__module__.partition('.')[0] in ('mmdet', 'project')
-        for stage in stages
+    detector = type(model)
+    return is_known(detector.extract_feat) and is_known(
+        detector.pre_transformer
     )
 
 

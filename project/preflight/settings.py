@@ -9,12 +9,12 @@ from mmdet.models.detectors import DetectionTransformer
 from mmdet.registry import HOOKS, METRICS, MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-from mmengine.utils import is_seq_of
 
 from project.preflight.config_tree import (
     SPLITS,
     evaluators,
     is_a,
+    is_known,
     registered_class,
 )
 from project.utils.errors import UserError, did_you_mean, most_alike
@@ -147,13 +147,17 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
     Raises:
         UserError: If it is anything else.
     """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # an interval that was computed
-    is_count = isinstance(value, int) and not isinstance(value, bool)
-    if value is not None and not (is_count and value >= least):
+    if value is not None and not (_is_whole(value) and value >= least):
         raise UserError(
             f'{name}={value!r} should be a whole number, {least} or more.'
         )
+
+
+def _is_whole(value: Any) -> bool:
+    """Tell whether it is a whole number, which may have been computed."""
+    if isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_loaders(cfg: Config) -> None:
@@ -191,7 +195,8 @@ def _check_rates(cfg: Config) -> None:
         schedulers if isinstance(schedulers, (list, tuple)) else ()
     ):
         steps = isinstance(scheduler, dict) and scheduler.get('milestones')
-        if steps and not is_seq_of(steps, int):
+        is_list = isinstance(steps, (list, tuple))
+        if steps and not (is_list and all(map(_is_whole, steps))):
             raise UserError(
                 f'param_scheduler[{index}].milestones={steps!r} should be a '
                 'list of whole numbers.'
@@ -239,10 +244,7 @@ def _check_metrics(cfg: Config) -> None:
     """Refuse to evaluate masks of models that have none."""
     detector = registered_class(bare_model(cfg), MODELS)
     # One of the user's own may have them.
-    package = getattr(detector, '__module__', '').partition('.')[0]
-    boxes_only = package in ('mmdet', 'project') and is_a(
-        detector, DetectionTransformer
-    )
+    boxes_only = is_a(detector, DetectionTransformer) and is_known(detector)
     for split in ('val', 'test'):
         for name, metric in evaluators(cfg, split):
             wanted = metric.get('metric', 'bbox')

@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from project.models.detectors import HDETR
 from project.preflight import check_data
+from project.preflight.image_depth import check_image_depth
 from project.preflight.parts import check_parts
 from project.preflight.seams import check_seams
 from project.preflight.settings import check_settings
@@ -179,4 +180,60 @@ def test_a_class_without_objects_beside_another_that_is_unused(
 def test_a_layout_of_xml_files_of_the_users_own(tmp_path: Path) -> None:
     cfg = voc(tmp_path, type=OtherLayout)
     (tmp_path / 'JPEGImages/1.jpg').unlink()
+    check_data(cfg, ['train'])
+
+
+def pipeline(*between: Any) -> Config:
+    """A resize with Pillow after an image of floats and what comes then."""
+    resize = dict(type='Resize', scale=(8, 8), backend='pillow')
+    load = dict(type='LoadImageFromFile', to_float32=True)
+    dataset = dict(type='CocoDataset', pipeline=[load, *between, resize])
+    return Config(dict(train_dataloader=dict(dataset=dataset)))
+
+
+class To8Bits:
+    """Gives 8 bits again."""
+
+
+def test_floats_that_become_8_bits_again() -> None:
+    with pytest.raises(UserError, match='LoadImageFromFile'):
+        check_image_depth(pipeline(), 'train')
+    check_image_depth(pipeline(dict(type=To8Bits)), 'train')
+
+
+def test_floats_of_an_alternative() -> None:
+    """They never meet the resize of the other one."""
+    cfg = pipeline()
+    transforms = cfg.train_dataloader.dataset.pipeline
+    resize = transforms.pop()
+    transforms[0].to_float32 = False
+    choices = [[dict(type='PhotoMetricDistortion')], [resize]]
+    transforms.append(dict(type='RandomChoice', transforms=choices))
+    check_image_depth(cfg, 'train')
+    transforms.append(resize)
+    with pytest.raises(UserError, match='PhotoMetricDistortion'):
+        check_image_depth(cfg, 'train')
+
+
+@pytest.mark.parametrize('step', [9, 0.75 * 12])
+def test_milestones_may_be_computed(step: float) -> None:
+    """mmengine compares them as numbers."""
+
+    def config(step: float) -> Config:
+        scheduler = dict(type='MultiStepLR', milestones=[step])
+        return Config(
+            dict(model=dict(type='HDETR'), param_scheduler=[scheduler])
+        )
+
+    check_settings(config(step))
+    with pytest.raises(UserError, match='whole numbers'):
+        check_settings(config(step + 0.5))
+
+
+def test_a_root_may_be_a_path(tmp_path: Path) -> None:
+    class Several:
+        pass
+
+    cfg = config(tmp_path, type=Several)
+    cfg.train_dataloader.dataset.data_root = tmp_path
     check_data(cfg, ['train'])
