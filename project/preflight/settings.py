@@ -350,6 +350,8 @@ def _misspelt_variables(cfg: Config) -> list[str]:
     for key in cfg:
         if key in known or key.startswith('_'):
             continue
+        if any(key.startswith(f'{name}_') for name in _READ_KEYS):
+            continue  # one of several, such as data_root_07
         alike = most_alike(key, known, count=1, cutoff=0.85)
         if alike and alike[0] in _READ_KEYS:
             sentences.append(

@@ -126,3 +126,19 @@ def test_configs_of_mmdet_pass() -> None:
             check_seams(cfg)
         checked += 1
     assert checked > 100
+
+
+@pytest.mark.slow
+def test_a_config_of_each_folder_of_mmdet_passes(mmdet_scope: None) -> None:
+    paths = sorted(MMDET_CONFIGS.rglob('*.py'))
+    of_folder = {p.parent: p for p in paths if '_base_' not in p.parts}
+    checked = 0
+    for path in of_folder.values():
+        try:
+            cfg = Config.fromfile(path)
+        except Exception:  # of a package that is not installed
+            continue
+        check_parts(cfg)
+        assert check_settings(cfg) == [], path
+        checked += 1
+    assert checked > 100

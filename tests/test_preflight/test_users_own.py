@@ -74,6 +74,14 @@ def test_evaluators_of_several_datasets_are_looked_into() -> None:
     check_parts(cfg)
 
 
+def test_one_of_several_variables_is_not_misspelt() -> None:
+    cfg = read('dsdl/voc0712.py')  # data_root_07 and data_root_12
+    assert check_settings(cfg) == []
+    cfg.data_rooot = 'data'
+    (sentence,) = check_settings(cfg)
+    assert 'did you mean data_root' in sentence
+
+
 def test_a_start_with_an_override_passes() -> None:
     start = dict(type='Normal', layer='Conv2d', std=0.01)
     start['override'] = dict(type='Normal', name='conv_cls', bias_prob=0.01)
