@@ -158,7 +158,7 @@ def _sizes(detector: nn.Module) -> str:
 
 def _start(runner: Runner) -> str:
     """What the weights were at first."""
-    if runner._resume:
+    if runner._resume and runner._load_from:
         return f'resumed at iteration {runner.iter}, epoch {runner.epoch}'
     if runner._load_from:
         return f'starts from {runner._load_from}'
@@ -190,7 +190,8 @@ def plan(runner: Runner) -> list[str]:
         )
     batch = loop.dataloader.batch_sampler.batch_size * runner.world_size
     length += f' of {_plural(batch, "image")}'
-    learning = f'{_optimizer(runner)}{_drops(runner.cfg.param_scheduler)}'
+    drops = _drops(runner.cfg.get('param_scheduler'))
+    learning = f'{_optimizer(runner)}{drops}'
     evaluation = ''
     if runner.val_loop is not None:
         evaluation = f'; evaluated every {_plural(loop.val_interval, unit)}'
@@ -206,7 +207,8 @@ def _optimizer(runner: Runner) -> str:
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     if optimizer is None:
         return type(runner.optim_wrapper).__name__
-    rate = runner.cfg.optim_wrapper.optimizer.get('lr', 0)
+    # After a scaling to the batch, before warm-up and drops.
+    rate = max(g.get('initial_lr', g['lr']) for g in optimizer.param_groups)
     return f'{type(optimizer).__name__}, lr {rate:g}'
 
 

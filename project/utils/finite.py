@@ -18,7 +18,8 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
     Args:
         tensors (Mapping[str, Tensor]): By their names, on one device or
-            several. Those of whole numbers are finite.
+            several. Those of whole numbers are finite, and so is what else
+            a module keeps in its state.
 
     Returns:
         list[str]: The names, in their order.
@@ -26,7 +27,9 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     floats = {
         name: tensor.detach()
         for name, tensor in tensors.items()
-        if tensor.is_floating_point() and tensor.numel()
+        if isinstance(tensor, Tensor)
+        and tensor.is_floating_point()
+        and tensor.numel()
     }
     if not floats:
         return []

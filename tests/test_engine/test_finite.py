@@ -15,6 +15,7 @@ from project.engine import DETRRunner
 from project.engine.hooks import FiniteHook
 from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
+from project.utils.finite import not_finite
 from tests.helpers.hooks import BreakStep, read_losses
 from tests.helpers.training import (
     WATCHED_CONFIG,
@@ -186,3 +187,12 @@ def scope() -> Any:
     """Leave the registries' scope as it was."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
+
+
+def test_a_state_that_is_no_tensor() -> None:
+    """Modules keep what they like with ``get_extra_state``."""
+    state = {'_extra_state': dict(scale=1), 'weight': torch.tensor([1, 0.0])}
+    assert not_finite(state) == []
+    assert not_finite({**state, 'bias': torch.tensor(1.0).log() / 0}) == [
+        'bias'
+    ]

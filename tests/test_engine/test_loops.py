@@ -311,6 +311,45 @@ def test_another_number_of_images_in_a_step(
     )
 
 
+def test_the_number_of_images_changes_twice(tmp_path: Path) -> None:
+    """8 images with batches of 4, 4 with batches of 2, then one by one."""
+    done = flat(train(tmp_path, iterations(2), batch_size=4))
+    sizes = [(2, 2, 4), (4, 1, 5)]
+    for number, (begin, size, end) in enumerate(sizes, 1):
+        before, work_dir = work_dir_of(tmp_path, number)
+        done += flat(
+            train(
+                work_dir,
+                iterations(end),
+                resume_from=before / f'iter_{begin}.pth',
+                batch_size=size,
+            )
+        )
+    assert sorted(done) == list(range(NUM_IMAGES))
+
+
+def work_dir_of(root: Path, number: int) -> tuple[Path, Path]:
+    """Where the last and this training of a chain write."""
+    folders = [root, root / 'second', root / 'third']
+    return folders[number - 1], folders[number]
+
+
+@pytest.mark.parametrize('size', [1, 6])
+def test_a_checkpoint_of_mmengines_loop_begins_its_next_epoch(
+    tmp_path: Path, size: int
+) -> None:
+    """Whatever number of batches an epoch has had, or has."""
+    cfg = dict(type='EpochBasedTrainLoop', max_epochs=2)
+    train(tmp_path, cfg, batch_size=3)
+    resumed = train(
+        tmp_path / 'resumed',
+        epochs(2),
+        resume_from=tmp_path / 'epoch_1.pth',
+        batch_size=size,
+    )
+    assert sorted(flat(resumed)) == list(range(NUM_IMAGES))
+
+
 def test_a_checkpoint_of_mmengines_loop_resumes_within_its_epoch(
     tmp_path: Path,
 ) -> None:

@@ -420,3 +420,46 @@ def test_fewer_images_than_a_batch(make_runner: Any) -> None:
         train_dataloader__drop_last=False,
         train_cfg__max_epochs=1,
     ).build_train_loop(dict(type='EpochBasedTrainLoop', max_epochs=1))
+
+
+def test_a_config_from_text_without_a_schedule(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    """A config from text, without a schedule, its rate scaled."""
+    cfg = toy_config(
+        toy_data,
+        tmp_path,
+        auto_scale_lr=dict(base_batch_size=8, enable=True),
+        train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=1),
+    )
+    for name in ('val_cfg', 'val_dataloader', 'val_evaluator'):
+        cfg[name] = None
+    cfg.pop('param_scheduler')
+    cfg = Config.fromstring(cfg.pretty_text, '.py')
+    assert not Path(cfg.filename).exists()
+    runner = RUNNERS.build(cfg)
+    told = []
+    runner.logger.info = lambda text, **_: told.append(text)
+    runner.train()
+    (plan,) = [line for line in told if line.startswith('Training  ')]
+    assert '1 iteration of 4 images, AdamW, lr 0.0001' in plan
+    assert runner.iter == 1
+
+
+def test_what_cannot_be_described_is_trained_all_the_same(
+    make_runner: Any,
+) -> None:
+    """A batch sampler of a user's need not tell how large batches are."""
+    runner = make_runner(
+        train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=1),
+        val_cfg=None,
+        val_dataloader=None,
+        val_evaluator=None,
+    )
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.train_dataloader.batch_sampler.batch_size = [2, 2]
+    told = []
+    runner.logger.info = lambda text, **_: told.append(text)
+    runner.train()
+    assert runner.iter == 1
+    assert any(line.startswith('Plan: TypeError') for line in told)

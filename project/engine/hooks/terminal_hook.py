@@ -24,7 +24,14 @@ class TerminalHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Tell what is going to happen."""
         for part in (summary.data, summary.model, summary.plan):
-            for line in part(runner):
+            try:
+                lines = part(runner)
+            except Exception as error:
+                # Loops, data and batches of a user's own kind may lack what
+                # is described; a training does not end for that.
+                kind = type(error).__name__
+                lines = [f'{part.__name__.capitalize()}: {kind}: {error}']
+            for line in lines:
                 runner.logger.info(line)
         self._is_training = True
         self._show(runner, 'running')

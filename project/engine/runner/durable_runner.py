@@ -200,7 +200,9 @@ class DurableRunner(Runner):
         """Have the work dir hold the config of the training in it."""
         path = self._config_copy()
         source = self.cfg.filename
-        if source and osp.exists(path) and osp.samefile(source, path):
+        # A config that was made from text has no source any more.
+        exist = source and osp.exists(source) and osp.exists(path)
+        if exist and osp.samefile(source, path):
             return  # a user's own
         with tempfile.TemporaryDirectory() as folder:
             new = Path(folder, osp.basename(path))

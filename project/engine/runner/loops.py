@@ -130,11 +130,15 @@ class ResumableTrainLoop(_ResumableData, IterBasedTrainLoop):
             nn.Module: The trained model.
         """
         noted = self._restore()
-        self._note()
-        late = self._late_sampler
+        late, num_skipped = self._late_sampler, self._iter
         moves = late is not None and isinstance(late.sampler, InfiniteSampler)
         if moves:
-            late.num_skipped = self._in_batches_of_now(self._iter, noted)
+            num_skipped = self._in_batches_of_now(
+                self._iter - noted.get('start', 0), noted
+            )
+            late.num_skipped = num_skipped
+        # Where the first image would be, had all batches the size of now.
+        self._note(start=self._iter - num_skipped)
         self.dataloader_iterator = _InfiniteDataloaderIterator(self.dataloader)
         if moves:
             self.dataloader_iterator = _AlreadyMoved(
@@ -202,8 +206,13 @@ class ResumableEpochTrainLoop(_ResumableData, EpochBasedTrainLoop):
             # At the end of an epoch a checkpoint names the next one.
             is_within = noted['epoch'] == self._epoch
             return self._iter - noted['begin'] if is_within else 0
-        done = self._iter - self._epoch * len(self.dataloader)
-        return done if 0 < done <= len(self.dataloader) else 0
+        # A checkpoint of mmengine's loop. Its epochs may have had another
+        # length, with other batches or images.
+        info = self.runner.message_hub.runtime_info
+        now = len(self.dataloader)
+        then = info.get('max_iters', 0) // (info.get('max_epochs') or 1) or now
+        done = self._iter - self._epoch * then
+        return done * now // then if 0 < done <= then else 0
 
     def _batches(self, num_done: int) -> Iterator[tuple[int, Any]]:
         """Yield the batches that are left, and their number in the epoch."""

@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Saves a training that is asked to end, as schedulers do before they kill."""
 
+import multiprocessing
 import os
 import os.path as osp
 import signal
@@ -259,7 +260,8 @@ class _Shielded:
 
 def _end_for_parent() -> None:
     """End this worker when its parent asks, and for nobody else."""
-    parent = os.getppid()
+    # Where a server forks workers, getppid() would name that.
+    parent = multiprocessing.parent_process().pid
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
         pass
     os._exit(0)
