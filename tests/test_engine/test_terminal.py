@@ -17,7 +17,12 @@ def outputs(
 ) -> tuple[str, str, list[dict]]:
     """Terminal, log file and scalars of a training of two epochs."""
     work_dir = tmp_path_factory.mktemp('work_dir')
-    cfg = toy_config(toy_data, work_dir, train_cfg__val_interval=1)
+    cfg = toy_config(
+        toy_data,
+        work_dir,
+        train_cfg__val_interval=1,
+        auto_scale_lr__base_batch_size=4,  # the learning rate is meant so
+    )
     with pytest.MonkeyPatch.context() as patch:
         shown = patched_stdout(patch)
         DETRRunner.from_cfg(cfg).train()
