@@ -20,7 +20,6 @@ MODEL_FILES = dict(
     ddq='_base_/models/hpr_ddq_r50.py',
     dino='_base_/models/hpr_dino_r50.py',
 )
-STRIDES = 'decoder.bbox_roi_extractor.featmap_strides'
 SETTINGS = [
     ('h', {'inverse_sigmoid_eps': 0}, 'inverse_sigmoid_eps=0 .* above 0'),
     ('dn', {'inverse_sigmoid_eps': -1}, 'inverse_sigmoid_eps=-1 .* above 0'),
@@ -29,11 +28,6 @@ SETTINGS = [
         'h',
         {'decoder.inverse_sigmoid_eps': 0},
         'decoder.inverse_sigmoid_eps=0 .* above 0',
-    ),
-    (
-        'dino',
-        {STRIDES: [4, 8, 16, 32]},
-        r'featmap_strides=\(4, 8, 16, 32\) .* \(8, 16, 32, 64\)',
     ),
     ('ddq', {'dqs_cfg.iou_threshold': 5}, 'iou_threshold=5 .* at most 1'),
     ('ddq', {'dense_topk_ratio': -1}, 'dense_topk_ratio=-1 .* at least 0'),
@@ -98,7 +92,6 @@ def test_refused(name: str, settings: dict, sentence: str) -> None:
         ),
         ('ddq', {'dqs_cfg.iou_threshold': 1, 'dense_topk_ratio': 0}),
         ('align', {'bbox_head.tau': 1e-3, 'bbox_head.alpha': 1}),
-        ('dino', {STRIDES: [8, 16]}),
     ],
 )
 def test_at_the_bounds(name: str, settings: dict) -> None:

@@ -1,5 +1,6 @@
 """No config that works is refused by what looks for misspelt ones."""
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import mmdet
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from torch.optim import AdamW
 
@@ -17,6 +19,7 @@ from project.preflight.parts import check_parts
 from project.preflight.seams import check_seams
 from project.preflight.settings import check_settings
 from project.preflight.signatures import accepted_keys
+from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
 
 MMDET_CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
@@ -142,3 +145,39 @@ def test_a_config_of_each_folder_of_mmdet_passes(mmdet_scope: None) -> None:
         assert check_settings(cfg) == [], path
         checked += 1
     assert checked > 100
+
+
+STRIDES = 'model.decoder.bbox_roi_extractor.featmap_strides'
+
+
+def read(name: str, **options: Any) -> Config:
+    cfg = Config.fromfile(CONFIGS / name)
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def test_seams_leave_the_config_as_it_is() -> None:
+    cfg = read('hpr/hpr-dino_r50_8xb2-12e_coco.py')
+    before = copy.deepcopy(cfg.to_dict())
+    check_seams(cfg)
+    assert cfg.to_dict() == before
+
+
+def test_strides_of_the_published_swin_l_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They are twice the true ones, and its weights were trained so."""
+    MMLogger.get_current_instance().addHandler(caplog.handler)
+    check_seams(read('hpr/hpr-dino_swin-l_16xb1-88k_coco.py'))
+    assert 'is [8, 16, 32, 64], but the feature maps' in caplog.text
+    assert '[4, 8, 16, 32]' in caplog.text
+    caplog.clear()
+    right = {STRIDES: [4, 8, 16, 32]}
+    check_seams(read('hpr/hpr-dino_swin-l_16xb1-88k_coco.py', **right))
+    assert 'featmap_strides' not in caplog.text
+
+
+def test_strides_that_no_levels_have_are_refused() -> None:
+    mixed = {STRIDES: [4, 16, 32, 64]}
+    with pytest.raises(UserError, match=r'featmap_strides is \[4, 16, 32'):
+        check_seams(read('hpr/hpr-dino_r50_8xb2-12e_coco.py', **mixed))

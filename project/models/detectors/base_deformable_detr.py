@@ -36,7 +36,6 @@ from ..utils.precision import (
     like_weights,
     widened,
 )
-from ..utils.strides import level_strides
 from ..utils.weight_init import share_vectors
 from .finite_step import FiniteStepMixin
 from .reaugmentation import ReaugmentationMixin
@@ -145,8 +144,6 @@ class BaseDeformableDETR(
             )
         for index, weight in enumerate(aux_weights):
             check_number(f'model.aux_weights[{index}]', weight, low=0)
-        if aux_weights:
-            self._check_region_strides()
         if aux_weights and hasattr(self, 'reference_points_fc'):
             raise UserError(
                 "model.decoder's layers look at the regions of queries, which "
@@ -158,24 +155,6 @@ class BaseDeformableDETR(
             self.bbox_head_aux = ModuleList(
                 self.bbox_head.auxiliary_head(self.decoder.num_layers)
                 for _ in aux_weights
-            )
-
-    def _check_region_strides(self) -> None:
-        """Refuse strides of regions that are not those of the levels.
-
-        The regions would be cut out elsewhere, without an error.
-        """
-        neck = self.neck if self.with_neck else None
-        found = level_strides(self.backbone, neck)
-        roi_align = getattr(self.decoder.layers[0], 'roi_align', None)
-        if roi_align is None:
-            return
-        asked = roi_align.strides
-        if found is not None and asked != found[: len(asked)]:
-            raise UserError(
-                f'model.decoder.bbox_roi_extractor.featmap_strides={asked} '
-                f'should be the strides of the feature levels, '
-                f'{found[: len(asked)]}'
             )
 
     def _check_detection_count(self) -> None:

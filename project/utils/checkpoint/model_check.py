@@ -2,6 +2,7 @@
 """The names and shapes that a config's model expects."""
 
 import contextlib
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def build_on_meta(model: dict) -> nn.Module:
     """
     init_default_scope('mmdet')
     with on_meta():
-        return MODELS.build(model)
+        # mmdet's transformers write into the settings that they are given.
+        return MODELS.build(copy.deepcopy(model))
 
 
 @contextlib.contextmanager
