@@ -76,7 +76,7 @@ class DETRCocoDataset(CocoDataset):
         instance = dict(
             bbox=[x, y, x + w, y + h],
             bbox_label=self.cat2label[annotation['category_id']],
-            ignore_flag=int(annotation.get('iscrowd', False)),
+            ignore_flag=int(annotation.get('iscrowd') or 0),
         )
         if annotation.get('segmentation'):
             instance['mask'] = annotation['segmentation']
