@@ -156,8 +156,8 @@ def test_regions_of_another_size() -> None:
         (
             'dino',
             dict(dn_cfg__group_cfg__num_dn_query=5),
-            "model.dn_cfg.group_cfg has the unknown key 'num_dn_query'; it "
-            'takes dynamic, num_groups, num_dn_queries',
+            "model.dn_cfg.group_cfg has the unknown key 'num_dn_query', most "
+            "like 'num_dn_queries'; it takes dynamic, num_groups",
         ),
         (
             'ddq',
