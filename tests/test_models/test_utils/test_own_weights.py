@@ -59,8 +59,10 @@ def test_mmengine_raises_where_it_printed(old: str, model: nn.Module) -> None:
     start = copy.deepcopy(model.state_dict())
     with pytest.raises(UserError, match=OTHER):
         load_checkpoint(model, old)
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, start[name])
+    # Some are memory as it was found, which may hold NaN.
+    torch.testing.assert_close(
+        dict(model.state_dict()), dict(start), rtol=0, atol=0, equal_nan=True
+    )
     with pytest.raises(UserError, match='--num-classes 3'):
         model.load_state_dict(torch.load(old)['state_dict'], strict=False)
 
