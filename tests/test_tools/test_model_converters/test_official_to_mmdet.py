@@ -276,7 +276,6 @@ def test_own_checkpoints_are_taken_for_fine_tuning(
             ['--num-classes', '80'],
             'names and 80 classes already: load it as it is',
         ),
-        (['--num-classes', '0'], 'expected the number of classes'),
     ],
 )
 def test_own_checkpoints_for_the_same_classes_are_ready(
@@ -286,6 +285,13 @@ def test_own_checkpoints_for_the_same_classes_are_ready(
     torch.save(dict(state_dict=ours), source)
     assert message in refused(convert, capsys, source, target, *options)
     assert not target.exists()
+
+
+def test_no_classes_are_told_at_once(convert, capsys, source, target):
+    with pytest.raises(SystemExit) as end:
+        convert([str(source), str(target), '--num-classes', '0'])
+    assert end.value.code == 2
+    assert '--num-classes' in capsys.readouterr().err
 
 
 def test_eighty_new_classes_are_not_those_of_coco(
