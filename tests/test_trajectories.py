@@ -13,7 +13,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from tests.helpers.configs import CONFIGS
-from tests.helpers.golden_systems import system_of
+from tests.helpers.golden_systems import Entry, system_of
 from tests.helpers.trajectories import (
     Recorder,
     Trajectory,
@@ -61,7 +61,7 @@ def test_a_short_description_of_a_model(name: str) -> None:
         model=entry,
         losses=dict(loss_ce=1.0, loss_bbox=5.0, loss_giou=2.0),
     )
-    meta['model'] = completed_model(meta, 30)
+    meta['model'] = Entry(completed_model(meta, 30))
     model = system_of(meta).build_config(meta)
     config = Config.fromfile(CONFIGS / shipped_config(meta))
     assert model.type == config.model.type

@@ -17,7 +17,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from project.models.layers.denoising import DenoisingNoise
 
 from .configs import CONFIGS
+from .golden_systems import Entry
 from .goldens import Golden
 from .trajectory_models import candidates, completed_model, shipped_config
 
@@ -53,6 +54,11 @@ class Trajectory(Golden):
         super().__post_init__()
         self.candidates = candidates(self.meta)
         self.meta['model'] = completed_model(self.meta, self.num_steps)
+
+    def build_config(self) -> ConfigDict:
+        """The config of its detector; what was completed may go unread."""
+        entry = Entry(self.meta['model'])
+        return self.system.build_config({**self.meta, 'model': entry})
 
     def build(self) -> tuple[nn.Module, dict[str, str]]:
         """The detector with the first weights, and our name of each."""

@@ -22,6 +22,7 @@ _DN_DETR = dict(
     position_temperature=20,
     enc_points=4,
     dec_points=4,
+    dropout=0.0,
 )
 _DEFORMABLE = dict(
     activation='relu', position_temperature=10000, position_offset=-0.5
@@ -45,6 +46,7 @@ _DETA = dict(
     assign_second_stage=True,
 )
 _RANK_DETR = dict(
+    dropout=0.0,
     backbone='ResNet-50, frozen BN, stem frozen',
     k_one2many=6,
     lambda_one2many=1.0,
