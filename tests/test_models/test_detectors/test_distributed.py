@@ -120,7 +120,13 @@ def train(rank: int, config: str, num_gts: tuple[int, int]) -> dict:
     return dict(losses=values, start=start, weights=detector.state_dict())
 
 
-@pytest.mark.parametrize('configs', [DN, HPR], ids=['dn', 'hpr'])
+@pytest.mark.parametrize(
+    'configs',
+    [
+        pytest.param(DN, id='dn'),
+        pytest.param(HPR, id='hpr', marks=pytest.mark.slow),
+    ],
+)
 def test_training(tmp_path: Path, configs: list[str]) -> None:
     """The second process has objects, in one of its images.
 
