@@ -218,7 +218,7 @@ class BaseDeformableDETR(
                 f"encoder's embed_dims={self.embed_dims}"
             )
         self.level_embed = nn.Parameter(
-            torch.empty(self.num_feature_levels, self.embed_dims)
+            torch.zeros(self.num_feature_levels, self.embed_dims)
         )
         if self.as_two_stage:
             self._init_first_stage()
