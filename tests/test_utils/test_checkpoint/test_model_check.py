@@ -131,7 +131,8 @@ def test_dilation_leaves_no_trace():
         converted_from('anchor_detr/anchor_detr_r101_dc5_50ep')
     )
     assert configs == tuple(
-        f'anchor_detr/anchor-detr_{name}_8xb2-50e_coco.py'
+        f'anchor_detr/anchor-detr_{name}_{batch}-50e_coco.py'
+        for batch in ('8xb2', '8xb1')
         for name in ('r101', 'r101-dc5')
     )
 
