@@ -67,6 +67,7 @@ class Trainings:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=mind_hangups,
         )
         assert self.server.stdout.readline() == 'ready\n'
 
@@ -110,7 +111,13 @@ class Trainings:
                 env=tool_env(),
                 stdout=log,
                 stderr=log,
+                preexec_fn=mind_hangups,
             )
+
+
+def mind_hangups() -> None:
+    """Undo what ``nohup`` leaves to all that is started under it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope='module')
