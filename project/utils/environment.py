@@ -5,7 +5,6 @@ Nothing but the standard library is imported at the top: this module explains
 installations in which even ``import torch`` fails.
 """
 
-import configparser
 import importlib
 import os
 import platform
@@ -231,6 +230,8 @@ def _requirements() -> list[str]:
     if _version(DISTRIBUTION) != _MISSING:
         ranges = metadata.requires(DISTRIBUTION) or []
         return [line for line in ranges if 'extra ==' not in line]
+    import configparser
+
     parser = configparser.ConfigParser()
     parser.read(Path(__file__).resolve().parents[2] / 'setup.cfg')
     ranges = parser.get('options', 'install_requires', fallback='')

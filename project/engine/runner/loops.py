@@ -140,7 +140,9 @@ class ResumableTrainLoop(_ResumableData, IterBasedTrainLoop):
         # Where the first image would be, had all batches the size of now.
         self._note(start=self._iter - num_skipped)
         self.dataloader_iterator = _InfiniteDataloaderIterator(self.dataloader)
-        if moves:
+        # The forks' loop may be told not to go through past batches.
+        goes_through = not getattr(self, 'fast_forward_on_resume', False)
+        if moves and goes_through:
             self.dataloader_iterator = _AlreadyMoved(
                 self.dataloader_iterator, self._iter
             )
@@ -341,3 +343,7 @@ class _AlreadyMoved:
             self._num_skipped -= 1
             return None
         return next(self._iterator)
+
+    def skip_iter(self, num_skipped: int) -> None:
+        """Give nothing so many times at once, as the forks' loop asks."""
+        self._num_skipped -= num_skipped
