@@ -61,9 +61,6 @@ OPTIONS = {
         'model.backbone.embed_dims': 24,
         'model.backbone.num_heads': '[1,2,4,8]',
         'model.neck.in_channels': '[24,48,96,192]',
-        'model.data_preprocessor.data_preprocessor.batch_augments.0.size': (
-            SIZE
-        ),
         f'{LSJ}.2.scale': SIZE,
         f'{LSJ}.3.crop_size': SIZE,
         f'{LSJ}.6.size': SIZE,
