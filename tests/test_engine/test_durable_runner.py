@@ -1,5 +1,6 @@
 """Nothing that was trained is lost, and nothing of others overwritten."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from mmengine.runner import Runner
 from project.engine import DETRRunner
 from project.engine.runner.durable_runner import DurableRunner
 from project.engine.runner.saving import UNFINISHED
+from project.engine.runner.signals import StopOnSignal
 from project.utils.errors import UserError
 from tests.helpers.training import toy_config
 
@@ -405,6 +407,35 @@ def test_a_signal_ends_a_training_after_a_checkpoint(
         resumed['state_dict'], expected['state_dict'], rtol=0, atol=0
     )
     assert resumed['param_schedulers'] == expected['param_schedulers']
+
+
+def test_processes_that_a_training_forks_end_when_they_are_told(
+    make: Any, tmp_path: Path
+) -> None:
+    """As the pool in which mmdet's VOCMetric counts, which waits for that."""
+    runner = make(tmp_path)
+    (hook,) = (h for h in runner.hooks if isinstance(h, StopOnSignal))
+    hook.before_train(runner)
+    try:
+        context = multiprocessing.get_context('fork')
+        ready = context.Event()
+        forked = context.Process(target=wait_after, args=(ready,), daemon=True)
+        forked.start()
+        assert ready.wait(60)
+        os.kill(forked.pid, signal.SIGUSR1)
+        forked.terminate()
+        forked.join(60)
+        ended = forked.exitcode
+        forked.kill()
+        assert ended == -signal.SIGTERM
+        assert hook.received is None
+    finally:
+        hook.close()
+
+
+def wait_after(ready: Any) -> None:
+    ready.set()
+    time.sleep(600)
 
 
 def test_a_second_signal_ends_it_at_once(

@@ -52,7 +52,7 @@ class StopOnSignal(Hook):
         self._since = 0.0
         self._has_saved = False
         self._before: dict[int, Any] = {}
-        self._is_training = False
+        self._is_training, self._process = False, os.getpid()
 
     def before_train(self, runner: Runner) -> None:
         """Listen from now on.
@@ -60,7 +60,7 @@ class StopOnSignal(Hook):
         Args:
             runner (Runner): The runner.
         """
-        self._is_training = True
+        self._is_training, self._process = True, os.getpid()
         if threading.current_thread() is threading.main_thread():
             self._before = {
                 number: signal.signal(number, self._receive)
@@ -147,7 +147,9 @@ class StopOnSignal(Hook):
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """Note a signal, or end at once if it is the second."""
         now = time.monotonic()
-        if self.received is None:
+        if os.getpid() != self._process:
+            _end_forked(number)
+        elif self.received is None:
             self.received, self._since = number, now
         elif self._has_saved:
             os._exit(128 + self.received)
@@ -173,6 +175,16 @@ class StopOnSignal(Hook):
             '--resume.'
         )
         raise SystemExit(128 + number)
+
+
+def _end_forked(number: int) -> None:
+    """Let a process that was forked from the training end at SIGTERM alone.
+
+    That is how the pools of metrics, such as ``VOCMetric``'s, end theirs.
+    """
+    if number == signal.SIGTERM:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 def save_stopped(runner: Runner, iteration: int) -> str:
