@@ -8,7 +8,7 @@ from torch import Tensor
 
 from project.utils.errors import UserError
 
-from ..layers.denoising import DenoisingQueries
+from ..layers.denoising_queries import DenoisingQueries
 from ..losses.align_loss import AlignLoss
 from ..task_modules.set_prediction import PredictionSet
 from .hpr_detr_head import HPRDETRHead

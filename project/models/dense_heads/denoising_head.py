@@ -5,7 +5,7 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from ..layers.denoising import DenoisingQueries
+from ..layers.denoising_queries import DenoisingQueries
 from ..task_modules.set_prediction import MatchedPairs, PredictionSet
 from .set_prediction_head import SetPredictionHead
 

@@ -8,7 +8,7 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..utils.points import gather_points
+from ..utils.gather import gather_points
 from ..utils.precision import full_precision
 
 

@@ -4,7 +4,7 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from ..layers.denoising import DenoisingQueries
+from ..layers.denoising_queries import DenoisingQueries
 from ..task_modules.set_prediction import PredictionSet
 from .denoising_head import DenoisingHead
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from project.utils.errors import check_number, check_takes, check_weights
 
-from ..layers.auxiliary import AuxiliaryBranch
+from ..layers.auxiliary_branch import AuxiliaryBranch
 from ..layers.transformer.deformable_layers import refine_reference
 from ..layers.transformer.query_groups import QueryGroups
 from ..losses.set_criterion import SetCriterion, set_classification_loss

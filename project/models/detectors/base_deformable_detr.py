@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError, check_number
 
-from ..layers.auxiliary import AuxiliaryBranch
-from ..layers.checkpoint import checkpoint_layers
+from ..layers.auxiliary_branch import AuxiliaryBranch
+from ..layers.recomputation import recompute_layers
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.deformable_layers import (
     BoxRefinementDecoder,
@@ -28,8 +28,8 @@ from ..layers.transformer.deformable_layers import (
 from ..layers.transformer.query_groups import QueryGroups
 from ..layers.transformer.regional_layers import Merger
 from ..utils.box_ops import image_sizes
+from ..utils.gather import gather_points
 from ..utils.own_weights import OwnWeightsMixin
-from ..utils.points import gather_points
 from ..utils.precision import (
     apply_in_full_precision,
     full_precision,
@@ -69,7 +69,7 @@ class BaseDeformableDETR(
             decoder's layers the weight of its losses; it has a head of its
             own, like the main one. Defaults to none.
         ckpt_backbone (bool): Whether the backbone is recomputed in the
-            backward pass to save memory, see :func:`checkpoint_layers`. A
+            backward pass to save memory, see :func:`recompute_layers`. A
             backbone that has ``with_cp`` recomputes block by block, which
             saves more. Defaults to False.
         ckpt_neck (bool): Whether the neck is. Defaults to False.
@@ -126,9 +126,9 @@ class BaseDeformableDETR(
                 )
         if ckpt_neck and not self.with_neck:
             raise UserError('model.ckpt_neck=True needs a model.neck')
-        checkpoint_layers([self.backbone], int(ckpt_backbone))
+        recompute_layers([self.backbone], int(ckpt_backbone))
         if ckpt_neck:
-            checkpoint_layers([self.neck], 1)
+            recompute_layers([self.neck], 1)
         self._told_small_input = False
         self._check_detection_count()
         self._init_auxiliary_heads(aux_weights)

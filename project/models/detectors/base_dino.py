@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
-from ..layers.denoising import ContrastiveDNQueryGenerator
+from ..layers.denoising_queries import ContrastiveDNQueryGenerator
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.dino_decoder import DINODecoder
-from ..utils.points import gather_points
+from ..utils.gather import gather_points
 from ..utils.precision import apply_in_full_precision
 from .base_deformable_detr import BaseDeformableDETR
 from .denoising import DenoisingMixin

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from project.utils.errors import check_keys
 
-from ..layers.denoising import (
+from ..layers.denoising_queries import (
     DenoisingQueries,
     DNQueryGenerator,
     patterned_queries,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
-from ..layers.denoising import with_indicator
-from ..layers.transformer.anchor_decoder import AnchorDecoder
+from ..layers.denoising_queries import with_indicator
+from ..layers.transformer.dab_deformable_decoder import DABDeformableDecoder
 from .base_deformable_detr import BaseDeformableDETR
 from .denoising import DenoisingMixin
 
@@ -35,7 +35,7 @@ class DNDeformableDETR(DenoisingMixin, BaseDeformableDETR):
         UserError: If two stages are asked for, or no box refinement.
     """
 
-    decoder_class = AnchorDecoder
+    decoder_class = DABDeformableDecoder
 
     def __init__(
         self,

@@ -14,8 +14,8 @@ from ..layers.transformer.ddq_decoder import DDQDecoder, DistinctQueryGroups
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.proposal_refiner import ROI_EXTRACTOR
 from ..layers.transformer.query_groups import QueryGroup
-from ..utils.distinct import best_distinct_boxes, best_first
-from ..utils.points import gather_points
+from ..utils.distinct_boxes import best_distinct_boxes, best_first
+from ..utils.gather import gather_points
 from ..utils.precision import apply_in_full_precision
 from .base_dino import BaseDINO
 

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
 from project.models.layers.transformer.rank_decoder import rank_order
-from project.models.utils.points import gather_points
+from project.models.utils.gather import gather_points
 from tests.helpers.configs import CONFIGS
 from tests.helpers.golden_runs import MAX_ITERS
 

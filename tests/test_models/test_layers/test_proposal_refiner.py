@@ -59,7 +59,7 @@ def test_evaluation_has_no_auxiliary_results():
 
 def test_recomputed_layers_give_the_same(monkeypatch):
     """``num_cp`` changes neither names nor numbers."""
-    from project.models.layers.checkpoint import checkpoint_layers
+    from project.models.layers.recomputation import recompute_layers
 
     decoder, _, branches = decoders(2, torch.float64)
     batch = RefinerBatch.make([(64, 64)], 8, dtype=torch.float64)
@@ -67,7 +67,7 @@ def test_recomputed_layers_give_the_same(monkeypatch):
         tensors(batch.run(decoder, branches)),
         [*decoder.state_dict()],
     )
-    checkpoint_layers(decoder.layers, 2)
+    recompute_layers(decoder.layers, 2)
     recomputed = tensors(batch.run(decoder, branches))
     assert [*decoder.state_dict()] == names
     for name, value in kept.items():

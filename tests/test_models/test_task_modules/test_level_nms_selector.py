@@ -8,7 +8,7 @@ from torch import Tensor
 
 from project.models.task_modules import LevelNMSSelector
 from project.models.utils import nms as nms_module
-from project.models.utils.points import gather_points
+from project.models.utils.gather import gather_points
 from project.utils.errors import UserError
 from tests.helpers.waiting_ops import WaitingOps
 

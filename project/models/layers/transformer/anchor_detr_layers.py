@@ -17,7 +17,7 @@ from mmengine.model import ModuleList
 from torch import Tensor
 
 from ...utils.weight_init import cloned_layers
-from ..checkpoint import RecomputedEncoder, checkpoint_layers
+from ..recomputation import RecomputedEncoder, recompute_layers
 from .query_groups import GroupedSelfAttention
 from .row_column_attention import AxisPair, Padding, RowColumnAttention
 
@@ -67,7 +67,7 @@ class AnchorEncoder(RecomputedEncoder, DetrTransformerEncoder):
             partial(AnchorEncoderLayer, **self.layer_cfg), self.num_layers
         )
         self.embed_dims = self.layers[0].embed_dims
-        checkpoint_layers(self.layers, max(self.num_cp, 0))
+        recompute_layers(self.layers, max(self.num_cp, 0))
 
     def forward(
         self, feat: Tensor, feat_pos: AxisPair, padding: Padding
@@ -159,7 +159,7 @@ class AnchorDecoder(DetrTransformerDecoder):
             partial(AnchorDecoderLayer, **self.layer_cfg), self.num_layers
         )
         self.embed_dims = self.layers[0].embed_dims
-        checkpoint_layers(self.layers, self.num_cp)
+        recompute_layers(self.layers, self.num_cp)
 
     def forward(self, query: Tensor, memory: Tensor, **kwargs) -> Tensor:
         """Decode the queries.

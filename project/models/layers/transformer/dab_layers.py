@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from project.utils.errors import check_number
 
 from ...utils.precision import like_weights
-from ..checkpoint import RecomputedEncoder, checkpoint_layers
+from ..recomputation import RecomputedEncoder, recompute_layers
 from .deformable_attention import LevelShapes
 from .deformable_layers import layer_norms, refine_reference
 from .query_groups import (
@@ -58,7 +58,7 @@ class DABEncoder(RecomputedEncoder, DABDetrTransformerEncoder):
         )
         dims = self.embed_dims = self.layers[0].embed_dims
         self.query_scale = MLP(dims, dims, dims, 2)
-        checkpoint_layers(self.layers, max(self.num_cp, 0))
+        recompute_layers(self.layers, max(self.num_cp, 0))
 
 
 class ConditionalSelfAttention(ConditionalAttention):
@@ -370,7 +370,7 @@ class DABDecoder(DetrTransformerDecoder):
         if not self.layers[0].keep_query_pos:
             for layer in self.layers[1:]:
                 layer.cross_attn.qpos_proj = None
-        checkpoint_layers(self.layers, self.num_cp)
+        recompute_layers(self.layers, self.num_cp)
 
     def forward(
         self,

@@ -5,7 +5,7 @@ import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor, nn
 
-from ...utils.distinct import distinct_boxes
+from ...utils.distinct_boxes import distinct_boxes
 from ...utils.precision import apply_in_full_precision
 from .dino_decoder import DINODecoder
 from .query_groups import QueryGroups

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from project.utils.errors import UserError, check_number
 
 from ...utils.precision import full_precision
-from ..checkpoint import RecomputedEncoder, checkpoint_layers
+from ..recomputation import RecomputedEncoder, recompute_layers
 from .deformable_attention import DeformableAttention, LevelShapes
 from .query_groups import GroupedSelfAttention, QueryGroups
 
@@ -47,7 +47,7 @@ class DeformableEncoder(RecomputedEncoder, DeformableDetrTransformerEncoder):
             for _ in range(self.num_layers)
         )
         self.embed_dims = self.layers[0].embed_dims
-        checkpoint_layers(self.layers, max(self.num_cp, 0))
+        recompute_layers(self.layers, max(self.num_cp, 0))
 
     def forward(
         self,
@@ -141,7 +141,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             layer_class(**settings) for _ in range(self.num_layers)
         )
         self.embed_dims = self.layers[0].embed_dims
-        checkpoint_layers(self.layers, max(self.num_cp, 0))
+        recompute_layers(self.layers, max(self.num_cp, 0))
 
     @property
     def num_auxiliary(self) -> int:

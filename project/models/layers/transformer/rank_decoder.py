@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from ...utils.points import gather_points
+from ...utils.gather import gather_points
 from ...utils.precision import apply_in_full_precision
 from .deformable_layers import BoxRefinementDecoder
 from .query_groups import QueryGroups

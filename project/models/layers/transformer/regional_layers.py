@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
-from ..checkpoint import recomputed
+from ..recomputation import recomputed
 
 # Of an attention's in-projection: rows of the queries, keys and values.
 _QUERIES, _KEYS, _VALUES = range(3)

@@ -1,7 +1,9 @@
 import torch
 from mmdet.models.layers.transformer import coordinate_to_encoding
 
-from project.models.layers.transformer.anchor_decoder import AnchorDecoder
+from project.models.layers.transformer.dab_deformable_decoder import (
+    DABDeformableDecoder,
+)
 
 DIMS = 16
 
@@ -11,7 +13,7 @@ def test_positions_are_those_of_the_first_level() -> None:
     deformable = dict(embed_dims=DIMS, num_heads=4, num_levels=2, dropout=0.0)
     dense = dict(embed_dims=DIMS, num_heads=4, dropout=0.0)
     ffn = dict(embed_dims=DIMS, feedforward_channels=32, ffn_drop=0.0)
-    decoder = AnchorDecoder(
+    decoder = DABDeformableDecoder(
         num_layers=2,
         layer_cfg=dict(
             self_attn_cfg=dense, cross_attn_cfg=deformable, ffn_cfg=ffn

@@ -5,7 +5,10 @@ import torch
 from mmcv.ops import batched_nms
 from torch import Tensor
 
-from project.models.utils.distinct import best_distinct_boxes, distinct_boxes
+from project.models.utils.distinct_boxes import (
+    best_distinct_boxes,
+    distinct_boxes,
+)
 
 NUM_IMAGES = 11
 

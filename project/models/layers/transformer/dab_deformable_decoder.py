@@ -8,7 +8,7 @@ from ...utils.precision import like_weights
 from .deformable_layers import BoxRefinementDecoder
 
 
-class AnchorDecoder(BoxRefinementDecoder):
+class DABDeformableDecoder(BoxRefinementDecoder):
     """Deformable decoder that encodes its references anew in each layer.
 
     Source: DAB-Deformable-DETR, the authors' code of `DAB-DETR

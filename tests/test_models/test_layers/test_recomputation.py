@@ -9,7 +9,7 @@ import torch
 from mmdet.models.layers import DetrTransformerEncoderLayer
 from torch import Tensor, nn
 
-from project.models.layers.checkpoint import checkpoint_layers
+from project.models.layers.recomputation import recompute_layers
 
 DIM = 16
 
@@ -48,7 +48,7 @@ def run(layers: nn.ModuleList) -> tuple[Tensor, dict[str, Tensor]]:
 
 def test_same_outputs_gradients_and_names_with_dropout():
     plain, checkpointed = build_layers(), build_layers()
-    checkpoint_layers(checkpointed, 2)
+    recompute_layers(checkpointed, 2)
 
     output, grads = run(plain)
     output_checkpointed, grads_checkpointed = run(checkpointed)
@@ -62,7 +62,7 @@ def test_same_outputs_gradients_and_names_with_dropout():
 
 def test_recomputes_the_first_layers_in_training_only():
     layers = build_layers()
-    checkpoint_layers(layers, 2)
+    recompute_layers(layers, 2)
     run(layers)
     assert [layer.num_calls for layer in layers] == [2, 2, 1]
 
@@ -82,7 +82,7 @@ def test_keeps_fewer_activations():
         return sum(saved)
 
     checkpointed = build_layers()
-    checkpoint_layers(checkpointed, 3)
+    recompute_layers(checkpointed, 3)
     assert num_saved(checkpointed) * 5 < num_saved(build_layers())
 
 
@@ -91,7 +91,7 @@ def test_keeps_fewer_activations():
 )
 def test_a_copy_recomputes_its_own_layers(duplicate):
     layers = build_layers()
-    checkpoint_layers(layers, 3)
+    recompute_layers(layers, 3)
     copied = duplicate(layers)
     with torch.no_grad():
         for parameter in layers.parameters():
@@ -107,7 +107,7 @@ def test_a_copy_recomputes_its_own_layers(duplicate):
 @pytest.mark.parametrize('num_layers', [-1, 4])
 def test_refuses_more_layers_than_there_are(num_layers):
     with pytest.raises(ValueError, match=f'num_cp={num_layers}.*0 to 3'):
-        checkpoint_layers(build_layers(), num_layers)
+        recompute_layers(build_layers(), num_layers)
 
 
 def test_batch_norms_count_a_batch_once() -> None:
@@ -115,7 +115,7 @@ def test_batch_norms_count_a_batch_once() -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     recomputed = copy.deepcopy(plain)
-    checkpoint_layers([recomputed], 1)
+    recompute_layers([recomputed], 1)
     images = torch.randn(2, 3, 8, 8)
     for model in (plain, recomputed):
         loss = model(images).square().mean()

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from project.utils.errors import UserError
 
 
-def checkpoint_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
+def recompute_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
     """Recompute the first layers in the backward pass to save memory.
 
     What such a layer computes in between is not kept in training but worked

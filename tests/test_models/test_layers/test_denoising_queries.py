@@ -7,7 +7,7 @@ from mmdet.models.layers.transformer import CdnQueryGenerator
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
-from project.models.layers.denoising import (
+from project.models.layers.denoising_queries import (
     ContrastiveDNQueryGenerator,
     DenoisingNoise,
     DNQueryGenerator,

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .gather import gather_points
 from .nms import survivors
-from .points import gather_points
 
 # The op's time and memory grow with the square of its boxes. On a GPU one
 # call is worth some; each makes the host wait.
