@@ -24,7 +24,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from project.models.layers.denoising_queries import DenoisingNoise
+from project.models.layers.dn_query_generator import DenoisingNoise
 
 from .configs import CONFIGS
 from .golden_systems import Entry

@@ -7,7 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.model import bias_init_with_prob, constant_init
 from torch import Tensor, nn
 
-from ..layers.transformer.deformable_layers import refine_reference
+from ..utils.box_ops import refine_reference
 from ..utils.precision import apply_in_full_precision
 from .denoising_head import DenoisingHead
 

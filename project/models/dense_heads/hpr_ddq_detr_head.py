@@ -12,10 +12,10 @@ from mmengine.model import bias_init_with_prob, constant_init
 from torch import Tensor, nn
 
 from ..layers.transformer.ddq_decoder import DistinctQueryGroups
-from ..layers.transformer.deformable_layers import refine_reference
 from ..losses.dense_quality_loss import DenseQualityLoss
 from ..task_modules.mixed_hungarian_assigner import MixedHungarianAssigner
 from ..task_modules.set_prediction import PredictionSet
+from ..utils.box_ops import refine_reference
 from ..utils.precision import apply_in_full_precision
 from .hpr_detr_head import HPRDETRHead
 

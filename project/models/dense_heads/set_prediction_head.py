@@ -12,10 +12,10 @@ from torch import Tensor
 from project.utils.errors import check_number, check_takes, check_weights
 
 from ..layers.auxiliary_branch import AuxiliaryBranch
-from ..layers.transformer.deformable_layers import refine_reference
 from ..layers.transformer.query_groups import QueryGroups
 from ..losses.set_criterion import SetCriterion, set_classification_loss
 from ..task_modules.set_prediction import PredictionSet, SetTargets
+from ..utils.box_ops import refine_reference
 from ..utils.own_weights import OwnWeightsMixin
 from ..utils.precision import apply_in_full_precision
 from .detecting import DetectingMixin

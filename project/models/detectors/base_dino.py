@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
-from ..layers.denoising_queries import ContrastiveDNQueryGenerator
+from ..layers.dn_query_generator import ContrastiveDNQueryGenerator
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.dino_decoder import DINODecoder
 from ..utils.gather import gather_points

@@ -8,11 +8,9 @@ from torch import Tensor, nn
 
 from project.utils.errors import check_keys
 
-from ..layers.denoising_queries import (
-    DenoisingQueries,
-    DNQueryGenerator,
-    patterned_queries,
-)
+from ..layers.denoising_queries import DenoisingQueries
+from ..layers.dn_query_generator import DNQueryGenerator
+from ..layers.patterned_queries import patterned_queries
 from ..utils.box_ops import normalize_boxes
 from ..utils.labels import gather_labels
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
-from ..layers.denoising_queries import with_indicator
+from ..layers.dn_query_generator import with_indicator
 from ..layers.transformer.dab_deformable_decoder import DABDeformableDecoder
 from .base_deformable_detr import BaseDeformableDETR
 from .denoising import DenoisingMixin

@@ -4,8 +4,10 @@
 from collections.abc import Sequence
 
 import torch
+from mmdet.models.layers import inverse_sigmoid
 from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .precision import full_precision
 
@@ -49,6 +51,30 @@ def image_sizes(img_shapes: Sequence[tuple], like: Tensor) -> Tensor:
     dtype = torch.promote_types(like.dtype, torch.float32)
     sizes = [[shape[1], shape[0]] * 2 for shape in img_shapes]
     return torch.tensor(sizes, dtype=dtype).to(like.device, non_blocking=True)
+
+
+@full_precision
+def refine_reference(
+    deltas: Tensor, reference_points: Tensor, eps: float = 1e-5
+) -> Tensor:
+    """Move references by what a box head predicts, in log-odds.
+
+    In float32 at least: half precision has no odds of 1e-5.
+
+    Args:
+        deltas (Tensor): Output of the box head, has shape (..., 4).
+        reference_points (Tensor): In [0, 1], (cx, cy) or (cx, cy, w, h),
+            has shape (..., 2 or 4). Of points only the centre is moved;
+            width and height are then the head's own.
+        eps (float): Clamp of the references before their log-odds.
+
+    Returns:
+        Tensor: Boxes (cx, cy, w, h) in [0, 1], has shape (..., 4).
+    """
+    log_odds = inverse_sigmoid(reference_points, eps)
+    if log_odds.shape[-1] == 2:
+        log_odds = pad(log_odds, (0, 2))
+    return (deltas + log_odds).sigmoid()
 
 
 @full_precision

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import Tensor, nn
 
-from project.models.layers.denoising_queries import DenoisingNoise
+from project.models.layers.dn_query_generator import DenoisingNoise
 from project.models.layers.transformer.ddq_decoder import DistinctQueryGroups
 from tests.helpers.configs import CONFIGS
 

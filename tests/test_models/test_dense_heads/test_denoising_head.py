@@ -9,7 +9,7 @@ from torch import Tensor
 
 import project.models.losses.set_criterion as set_criterion
 from project.models.dense_heads import DenoisingHead
-from project.models.layers.denoising_queries import DNQueryGenerator
+from project.models.layers.dn_query_generator import DNQueryGenerator
 from project.models.task_modules.set_prediction import SetTargets
 from project.models.utils.box_ops import generalized_box_iou
 from tests.helpers.toy import toy_batch

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import project  # noqa: F401
 from project.engine.runner.checkpoints import check_checkpoint
-from project.models.layers.denoising_queries import DenoisingNoise
+from project.models.layers.dn_query_generator import DenoisingNoise
 from project.utils.checkpoint.classes import COCO_IDS
 from project.utils.checkpoint.convert import convert_state_dict
 from project.utils.errors import UserError

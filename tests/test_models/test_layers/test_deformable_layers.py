@@ -9,7 +9,6 @@ from torch import nn
 from project.models.layers.transformer.deformable_layers import (
     BoxRefinementDecoder,
     DeformableEncoder,
-    refine_reference,
 )
 
 DIMS = 16
@@ -137,21 +136,3 @@ def test_recomputed_layers_train_alike(num_cp: int) -> None:
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient)
-
-
-def test_refinement_in_log_odds() -> None:
-    deltas = torch.tensor([[0.0, 1.0, -2.0, 0.5]])
-    points = torch.tensor([[0.5, 0.25]])
-    expected = torch.tensor(
-        [[0.5, 0.475367, 0.119203, 0.622459]]
-    )  # sigmoid(delta + logit(point)), sigmoid(delta)
-    torch.testing.assert_close(
-        refine_reference(deltas, points), expected, rtol=1e-5, atol=0
-    )
-
-
-def test_refinement_clamps_at_eps() -> None:
-    boxes = torch.tensor([[0.0, 1.0, 5e-4, 0.5]])
-    result = refine_reference(torch.zeros(1, 4), boxes, eps=1e-3)
-    expected = torch.tensor([[0.001, 0.999, 0.001, 0.5]])
-    torch.testing.assert_close(result, expected, rtol=2e-3, atol=0)

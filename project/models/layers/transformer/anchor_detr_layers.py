@@ -5,7 +5,6 @@ import math
 from functools import partial
 
 import torch
-from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import FFN
 from mmdet.models.layers.transformer import (
     DetrTransformerDecoder,
@@ -13,11 +12,11 @@ from mmdet.models.layers.transformer import (
     DetrTransformerEncoder,
     DetrTransformerEncoderLayer,
 )
-from mmengine.model import ModuleList
 from torch import Tensor
 
 from ...utils.weight_init import cloned_layers
 from ..recomputation import RecomputedEncoder, recompute_layers
+from .layer_norms import layer_norms
 from .query_groups import GroupedSelfAttention
 from .row_column_attention import AxisPair, Padding, RowColumnAttention
 
@@ -30,10 +29,7 @@ class AnchorEncoderLayer(DetrTransformerEncoderLayer):
         self.self_attn = RowColumnAttention(**self.self_attn_cfg)
         self.embed_dims = self.self_attn.embed_dims
         self.ffn = FFN(**self.ffn_cfg)
-        self.norms = ModuleList(
-            build_norm_layer(self.norm_cfg, self.embed_dims)[1]
-            for _ in range(2)
-        )
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 2)
 
     def forward(
         self, feat: Tensor, feat_pos: AxisPair, padding: Padding
@@ -99,10 +95,7 @@ class AnchorDecoderLayer(DetrTransformerDecoderLayer):
         self.cross_attn = RowColumnAttention(**self.cross_attn_cfg)
         self.embed_dims = self.self_attn.embed_dims
         self.ffn = FFN(**self.ffn_cfg)
-        self.norms = ModuleList(
-            build_norm_layer(self.norm_cfg, self.embed_dims)[1]
-            for _ in range(3)
-        )
+        self.norms = layer_norms(self.norm_cfg, self.embed_dims, 3)
 
     def forward(
         self,

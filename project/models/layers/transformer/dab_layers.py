@@ -1,15 +1,13 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""DAB-DETR's encoder, and its decoder with query groups, on fused kernels."""
+"""DAB-DETR's encoder, and its decoder with query groups."""
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import FFN
 from mmdet.models.layers.transformer import (
     MLP,
-    ConditionalAttention,
     DABDetrTransformerDecoderLayer,
     DABDetrTransformerEncoder,
     DetrTransformerDecoder,
@@ -21,17 +19,16 @@ from torch import Tensor, nn
 
 from project.utils.errors import check_number
 
+from ...utils.box_ops import refine_reference
 from ...utils.precision import like_weights
 from ..recomputation import RecomputedEncoder, recompute_layers
-from .deformable_attention import LevelShapes
-from .deformable_layers import layer_norms, refine_reference
-from .query_groups import (
-    GroupedSelfAttention,
-    QueryGroups,
-    grouped_attention,
-    join_heads,
-    split_heads,
+from .conditional_attention import (
+    ConditionalCrossAttention,
+    ConditionalSelfAttention,
+    LevelwiseCrossAttention,
 )
+from .layer_norms import layer_norms
+from .query_groups import GroupedSelfAttention, QueryGroups
 
 
 class DABEncoderLayer(DetrTransformerEncoderLayer):
@@ -59,205 +56,6 @@ class DABEncoder(RecomputedEncoder, DABDetrTransformerEncoder):
         dims = self.embed_dims = self.layers[0].embed_dims
         self.query_scale = MLP(dims, dims, dims, 2)
         recompute_layers(self.layers, max(self.num_cp, 0))
-
-
-class ConditionalSelfAttention(ConditionalAttention):
-    """Self-attention of Conditional DETR within groups of queries.
-
-    Content and position are projected apart. Parameters, their names and,
-    without groups, the results are those of mmdet's ``ConditionalAttention``.
-    """
-
-    def project_query(self, query: Tensor, query_pos: Tensor) -> Tensor:
-        """Sum of projected content and position of the queries."""
-        return self.qcontent_proj(query) + self.qpos_proj(query_pos)
-
-    def forward(
-        self,
-        query: Tensor,
-        query_pos: Tensor,
-        query_groups: QueryGroups | None = None,
-    ) -> Tensor:
-        """Attend among the queries.
-
-        Args:
-            query (Tensor): Queries, has shape (bs, num_queries, dim).
-            query_pos (Tensor): Their positions, has the same shape.
-            query_groups (QueryGroups, optional): Groups of the queries. By
-                default all see each other.
-
-        Returns:
-            Tensor: Attended queries, has shape (bs, num_queries, dim).
-        """
-        projected = (
-            self.project_query(query, query_pos),
-            self.kcontent_proj(query) + self.kpos_proj(query_pos),
-            self.v_proj(query),
-        )
-        output = grouped_attention(
-            *(split_heads(x, self.num_heads) for x in projected),
-            query_groups,
-            dropout=self.attn_drop.p if self.training else 0.0,
-        )
-        return query + self.proj_drop(self.out_proj(join_heads(output)))
-
-
-class ConditionalCrossAttention(ConditionalAttention):
-    """Cross-attention of Conditional DETR by PyTorch's fused kernels.
-
-    Content and position stand side by side in each head. Parameters, their
-    names and the results are those of mmdet's ``ConditionalAttention``.
-    """
-
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        *,
-        query_pos: Tensor,
-        key_pos: Tensor,
-        ref_sine_embed: Tensor,
-        is_first: bool = False,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Attend from queries to features.
-
-        Args:
-            query (Tensor): Queries, has shape (bs, num_queries, dim).
-            key (Tensor): Features, has shape (bs, num_keys, dim).
-            query_pos (Tensor): Positions of the queries, has their shape.
-            key_pos (Tensor): Positions of the features, has their shape.
-            ref_sine_embed (Tensor): Encoded centres of the references, has
-                the shape of ``query``.
-            is_first (bool): Whether this is the decoder's first layer, in
-                which positions are part of the content, too. Defaults to
-                False.
-            **kwargs: Passed on to :meth:`attend`.
-
-        Returns:
-            Tensor: Attended queries, has shape (bs, num_queries, dim).
-        """
-        content, key_content = (
-            self.qcontent_proj(query),
-            self.kcontent_proj(key),
-        )
-        position = self.qpos_sine_proj(ref_sine_embed)
-        key_position = self.kpos_proj(key_pos)
-        if is_first or self.keep_query_pos:
-            content = content + self.qpos_proj(query_pos)
-            key_content = key_content + key_position
-        output = self.attend(
-            self._side_by_side(content, position),
-            self._side_by_side(key_content, key_position),
-            split_heads(self.v_proj(key), self.num_heads),
-            **kwargs,
-        )
-        return query + self.proj_drop(self.out_proj(join_heads(output)))
-
-    def _side_by_side(self, content: Tensor, position: Tensor) -> Tensor:
-        """Join within each head: (bs, num_heads, num, 2 * head_dim)."""
-        parts = [split_heads(x, self.num_heads) for x in (content, position)]
-        return torch.cat(parts, dim=-1)
-
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Take the weighted mean of the values.
-
-        Args:
-            query (Tensor): Has shape
-                (bs, num_heads, num_queries, 2 * head_dim).
-            key (Tensor): Has shape (bs, num_heads, num_keys, 2 * head_dim).
-            value (Tensor): Has shape (bs, num_heads, num_keys, head_dim).
-            key_padding_mask (Tensor, optional): True where a key is padding,
-                has shape (bs, num_keys).
-
-        Returns:
-            Tensor: Has shape (bs, num_heads, num_queries, head_dim).
-        """
-        is_valid = None
-        if key_padding_mask is not None:
-            is_valid = ~key_padding_mask[:, None, None]
-        return F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=is_valid,
-            dropout_p=self.attn_drop.p if self.training else 0.0,
-        )
-
-
-class LevelwiseCrossAttention(ConditionalCrossAttention):
-    """Dense cross-attention to several feature levels.
-
-    Source: the authors' code of DN-DETR, the variant whose encoder alone is
-    deformable. Each level has a softmax of its own; a query mixes what the
-    levels give by weights that it predicts.
-
-    Args:
-        embed_dims (int): Dimension of queries and features.
-        num_heads (int): Heads.
-        num_levels (int): Feature levels. Defaults to 4.
-        **kwargs: As in mmdet's ``ConditionalAttention``.
-    """
-
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        num_levels: int = 4,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(embed_dims, num_heads, **kwargs)
-        self.level_weights = nn.Linear(embed_dims, num_levels)
-
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-        *,
-        level_shapes: LevelShapes,
-        level_query: Tensor,
-    ) -> Tensor:
-        """Attend to each level by itself and mix the results.
-
-        The authors project what each level gives and mix then. The
-        projection is one and the weights add up to 1, so this is the same.
-
-        Args:
-            query (Tensor): As in :class:`ConditionalCrossAttention`.
-            key (Tensor): Features of all levels, likewise.
-            value (Tensor): Likewise.
-            key_padding_mask (Tensor, optional): Likewise.
-            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
-            level_query (Tensor): What the weights of the levels are
-                predicted from, has shape (bs, num_queries, dim).
-
-        Returns:
-            Tensor: Has shape (bs, num_heads, num_queries, head_dim).
-        """
-        sizes = [height * width for height, width in level_shapes]
-        masks = [None] * len(sizes)
-        if key_padding_mask is not None:
-            masks = key_padding_mask.split(sizes, dim=1)
-        levels = zip(
-            key.split(sizes, 2), value.split(sizes, 2), masks, strict=True
-        )
-        outputs = [
-            super(LevelwiseCrossAttention, self).attend(query, *level)
-            for level in levels
-        ]
-        weights = self.level_weights(level_query).softmax(-1)
-        return sum(
-            output * weight[:, None, :, None]
-            for output, weight in zip(outputs, weights.unbind(-1), strict=True)
-        )
 
 
 class DABDecoderLayer(DABDetrTransformerDecoderLayer):

@@ -2,9 +2,7 @@
 """Deformable encoder and the decoder that refines boxes layer by layer."""
 
 import torch
-from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import FFN
-from mmdet.models.layers import inverse_sigmoid
 from mmdet.models.layers.transformer import (
     DeformableDetrTransformerDecoder,
     DeformableDetrTransformerDecoderLayer,
@@ -17,9 +15,10 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError, check_number
 
-from ...utils.precision import full_precision
+from ...utils.box_ops import refine_reference
 from ..recomputation import RecomputedEncoder, recompute_layers
 from .deformable_attention import DeformableAttention, LevelShapes
+from .layer_norms import layer_norms
 from .query_groups import GroupedSelfAttention, QueryGroups
 
 
@@ -340,48 +339,8 @@ def _layer_class(name: str | None) -> type[nn.Module]:
     return layer_class
 
 
-@full_precision
-def refine_reference(
-    deltas: Tensor, reference_points: Tensor, eps: float = 1e-5
-) -> Tensor:
-    """Move references by what a box head predicts, in log-odds.
-
-    In float32 at least: half precision has no odds of 1e-5.
-
-    Args:
-        deltas (Tensor): Output of the box head, has shape (..., 4).
-        reference_points (Tensor): In [0, 1], (cx, cy) or (cx, cy, w, h),
-            has shape (..., 2 or 4). Of points only the centre is moved;
-            width and height are then the head's own.
-        eps (float): Clamp of the references before their log-odds.
-
-    Returns:
-        Tensor: Boxes (cx, cy, w, h) in [0, 1], has shape (..., 4).
-    """
-    log_odds = inverse_sigmoid(reference_points, eps)
-    if log_odds.shape[-1] == 2:
-        log_odds = nn.functional.pad(log_odds, (0, 2))
-    return (deltas + log_odds).sigmoid()
-
-
 def _on_levels(reference_points: Tensor, valid_ratios: Tensor) -> Tensor:
     """Express references of the image in fractions of each padded level."""
     repeats = reference_points.shape[-1] // 2
     ratios = valid_ratios.repeat(1, 1, repeats)
     return reference_points[:, :, None] * ratios[:, None]
-
-
-def layer_norms(norm_cfg: dict, embed_dims: int, count: int) -> ModuleList:
-    """Build the norms of one layer.
-
-    Args:
-        norm_cfg (dict): Config of a norm.
-        embed_dims (int): Dimension of the queries.
-        count (int): How many norms.
-
-    Returns:
-        ModuleList: The norms.
-    """
-    return ModuleList(
-        build_norm_layer(norm_cfg, embed_dims)[1] for _ in range(count)
-    )

@@ -12,7 +12,8 @@ from project.utils.errors import UserError
 
 from ..roi_features import MemoryRoIAlign
 from .deformable_attention import LevelShapes
-from .deformable_layers import DeformableDecoderLayer, layer_norms
+from .deformable_layers import DeformableDecoderLayer
+from .layer_norms import layer_norms
 from .query_groups import GroupedSelfAttention, QueryGroups
 from .regional_layers import (
     Merger,

@@ -7,11 +7,10 @@ from mmdet.models.layers.transformer import CdnQueryGenerator
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
-from project.models.layers.denoising_queries import (
+from project.models.layers.dn_query_generator import (
     ContrastiveDNQueryGenerator,
     DenoisingNoise,
     DNQueryGenerator,
-    patterned_queries,
 )
 from project.models.utils.box_ops import normalize_boxes
 from project.utils.errors import UserError
@@ -169,17 +168,6 @@ def test_content_of_matched_queries() -> None:
     content = module.no_object_content()
     assert torch.equal(content[:-1], module.label_embedding.weight[5])
     assert content[-1] == 0
-
-
-def test_patterns_repeat_the_anchors() -> None:
-    anchors = torch.rand(2, 4)
-    content, patterns = torch.rand(3), torch.rand(3, 3)
-    contents, repeated = patterned_queries(content, anchors, patterns)
-    assert torch.equal(contents, (content + patterns)[[0, 0, 1, 1, 2, 2]])
-    assert torch.equal(repeated, anchors[[0, 1] * 3])
-    contents, kept = patterned_queries(content, anchors)
-    assert torch.equal(contents, torch.stack([content, content]))
-    assert torch.equal(kept, anchors)
 
 
 @pytest.mark.parametrize('counts', [[2, 0, 1], [0, 3], [4]])
