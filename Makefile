@@ -28,16 +28,17 @@ demo: setup  ## train, test and draw an H-DETR on synthetic images
 test: setup  ## run the whole test suite
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) $(ARGS)
 
-lint: setup  ## check style and common mistakes
+lint: setup  ## check style, common mistakes and types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	$(if $(STACK),,@$(RUN) -m mypy)
 
 format: setup  ## lay the code out as lint wants it
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
 clean:  ## remove what builds and tests left; keeps .venv, data, work_dirs
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	@find . -path './.venv*' -prune -o -path ./work_dirs -prune \
 		-o -path ./data -prune -o -name __pycache__ -type d -prune \
 		-exec rm -rf {} +

@@ -56,9 +56,9 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name in names:
-        number = _positive if name == 'gpus' else None
+        kind = _positive if name == 'gpus' else str
         parser.add_argument(
-            name, metavar=name.upper(), type=number, help=HELP[name]
+            name, metavar=name.upper(), type=kind, help=HELP[name]
         )
     given = sys.argv[2:]
     args = parser.parse_args(given[: len(names)])

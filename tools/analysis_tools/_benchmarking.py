@@ -1,24 +1,25 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """What the benchmarks run and how they measure it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
 from time import perf_counter
 
 import torch
+from mmdet.models import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from project.preflight.variables import resolve_config
 
 
-def build_detector(config: Config, device: str) -> nn.Module:
+def build_detector(config: Config, device: str) -> BaseDetector:
     """Build the detector of a config, with random weights.
 
     Args:
@@ -64,7 +65,7 @@ def random_image(
 
 
 def time_in_turn(
-    variants: dict[str, Callable[[], object]],
+    variants: Mapping[str, Callable[[], object]],
     repeats: int,
     wait: Callable[[], object],
 ) -> dict[str, list[float]]:
@@ -89,9 +90,14 @@ def time_in_turn(
     return {name: times[1:] for name, times in seconds.items()}
 
 
+def total(losses: Iterable[Tensor]) -> Tensor:
+    """Sum the terms of a loss."""
+    return sum(losses, torch.zeros(()))
+
+
 @torch.no_grad()
 def detect(
-    model: nn.Module, batch: Tensor, samples: list[DetDataSample]
+    model: BaseDetector, batch: Tensor, samples: list[DetDataSample]
 ) -> None:
     """Detect objects, post-processing included."""
     model.predict(batch, samples)
@@ -139,14 +145,14 @@ class TimedCriterion:
         ]
         self.wait()
         start = perf_counter()
-        sum(self.criterion(cut, targets).values()).backward()
+        total(self.criterion(cut, targets).values()).backward()
         self.wait()
         self.seconds.append(perf_counter() - start)
         carried = (
             (tensor * leaf.grad).sum()
             for tensor, leaf in zip(outputs, leaves, strict=True)
         )
-        return dict(loss=sum(carried))
+        return dict(loss=total(carried))
 
 
 def random_batch(
@@ -189,8 +195,8 @@ def random_batch(
 
 
 def train_step(
-    model: nn.Module, batch: Tensor, samples: list[DetDataSample]
+    model: BaseDetector, batch: Tensor, samples: list[DetDataSample]
 ) -> None:
     """Compute the losses and all gradients."""
     model.zero_grad()
-    sum(model.loss(batch, samples).values()).backward()
+    total(model.loss(batch, samples).values()).backward()

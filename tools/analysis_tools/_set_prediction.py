@@ -2,7 +2,7 @@
 """Matching and losses, in the package's formulation and the plain one."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -39,7 +39,7 @@ def build_criterion() -> SetCriterion:
 def plain_step(batch: SetPredictionBatch) -> torch.Tensor:
     """Total loss by the plain formulation."""
     plain = PlainSetPrediction()
-    total = 0
+    total = torch.zeros(())
     for group in batch.groups:
         losses, _ = plain.losses(
             group['scores'],
@@ -47,7 +47,7 @@ def plain_step(batch: SetPredictionBatch) -> torch.Tensor:
             batch.plain_targets,
             **group['settings'],
         )
-        total = total + sum(losses.values())
+        total = sum(losses.values(), total)
     return total
 
 
@@ -55,7 +55,8 @@ def core_step(
     batch: SetPredictionBatch, criterion: SetCriterion
 ) -> torch.Tensor:
     """Total loss by the set-prediction core."""
-    return sum(criterion(batch.sets(), batch.targets()).values())
+    losses = criterion(batch.sets(), batch.targets())
+    return sum(losses.values(), torch.zeros(()))
 
 
 def time_step(
@@ -71,7 +72,9 @@ def time_step(
 
 
 def compare(
-    variants: dict[str, Callable[[], torch.Tensor]], repeats: int, device: str
+    variants: Mapping[str, Callable[[], torch.Tensor]],
+    repeats: int,
+    device: str,
 ) -> dict[str, tuple[float, float]]:
     """Median seconds and the loss of each variant, run in turn."""
     results: dict[str, list] = {name: [] for name in variants}

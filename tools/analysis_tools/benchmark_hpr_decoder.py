@@ -73,13 +73,13 @@ def main() -> None:
         'package': partial(batch.run, decoder, branches),
     }
     memory = {name: peak_memory(step) for name, step in variants.items()}
-    seconds = {name: [] for name in variants}
+    runs: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(args.repeats):
         for name, step in variants.items():
             start = process_time()
             step()
-            seconds[name].append(process_time() - start)
-    seconds = {name: median(values) for name, values in seconds.items()}
+            runs[name].append(process_time() - start)
+    seconds = {name: median(values) for name, values in runs.items()}
     print('decoder | seconds | peak MiB')
     for name in variants:
         print(f'{name:7} | {seconds[name]:7.2f} | {memory[name]:8.0f}')

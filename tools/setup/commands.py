@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _TAIL = 400  # lines of output that are searched for the cause of a failure
@@ -160,13 +160,16 @@ def _start(
 def _lines_or_ticks(process: subprocess.Popen) -> Iterator[str]:
     """Lines of the output as they come; an empty one if none came lately."""
     lines: queue.Queue[str | None] = queue.Queue()
+    assert process.stdout is not None  # see _start
 
-    def read() -> None:
-        for line in process.stdout:
+    def read(output: Iterable[str]) -> None:
+        for line in output:
             lines.put(line)
         lines.put(None)
 
-    threading.Thread(target=read, daemon=True).start()
+    threading.Thread(
+        target=read, args=[process.stdout], daemon=True
+    ).start()
     while True:
         try:
             line = lines.get(timeout=1.0)
