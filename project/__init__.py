@@ -4,7 +4,7 @@
 Importing this package makes its detectors, heads, losses, assigners and
 runner known to mmdet, which imports them when it first looks something up,
 and has configs of this package resolved when they are read (see
-``preflight/reading.py``); a config does so by::
+``preflight/resolved_reading.py``); a config does so by::
 
     custom_imports = dict(imports=['project'], allow_failed_imports=False)
 """
@@ -38,9 +38,9 @@ if can_register():
     import mmdet.registry
     import mmengine.registry
 
-    from .preflight.reading import resolve_when_read
-    from .utils.compat import allow_mmengine_checkpoints
-    from .utils.mmengine_loaders import use_safe_loaders
+    from .checkpoints.mmengine_loaders import use_safe_loaders
+    from .checkpoints.safe_types import allow_mmengine_checkpoints
+    from .preflight.resolved_reading import resolve_when_read
     from .utils.registration import add_location
 
     add_location(

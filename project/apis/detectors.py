@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from project.engine.runner.checkpoints import check_checkpoint
+from project.checkpoints.start_checks import check_checkpoint
 from project.preflight import check_data, check_model
 from project.preflight.config_files import read_config_file
 from project.preflight.variables import resolve_config

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from project.preflight import cache
+from project.preflight import file_cache
 from project.preflight.coco_json import (
     Records,
     load_coco_json,
@@ -94,18 +94,18 @@ class AnnotationFile:
                 lacks what mmdet and pycocotools read.
         """
         try:
-            key, size = cache.file_key(path), os.path.getsize(path)
+            key, size = file_cache.file_key(path), os.path.getsize(path)
         except OSError as error:
             raise UserError(
                 f'The annotation file {path} cannot be read: {error.strerror}.'
             ) from error
-        kept = cache.load('annotations', key) if size >= _LARGE else None
+        kept = file_cache.load('annotations', key) if size >= _LARGE else None
         if kept is not None:
             return cls(path=path, **_unpacked(kept))
         with _without_collector():
             read = cls(path=path, **_columns(path, load_coco_json(path)))
         if size >= _LARGE:
-            cache.store('annotations', key, _packed(read))
+            file_cache.store('annotations', key, _packed(read))
         return read
 
     def place(self, index: int) -> str:
@@ -255,9 +255,9 @@ def _packed(read: AnnotationFile) -> dict[str, np.ndarray]:
     for field in fields(read):
         value = getattr(read, field.name)
         if field.name in _TEXTS:
-            value = cache.pack_texts(value)
+            value = file_cache.pack_texts(value)
         elif field.name in _JSON:
-            value = cache.pack_texts([json.dumps(value)])
+            value = file_cache.pack_texts([json.dumps(value)])
         if field.name != 'path':
             packed[field.name] = value
     return packed
@@ -267,7 +267,7 @@ def _unpacked(packed: dict[str, np.ndarray]) -> dict[str, Any]:
     """Undo :func:`_packed`."""
     columns: dict[str, Any] = dict(packed)
     for name in _TEXTS:
-        columns[name] = cache.unpack_texts(columns[name])
+        columns[name] = file_cache.unpack_texts(columns[name])
     for name in _JSON:
-        columns[name] = json.loads(cache.unpack_texts(columns[name])[0])
+        columns[name] = json.loads(file_cache.unpack_texts(columns[name])[0])
     return columns

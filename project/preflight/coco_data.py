@@ -9,7 +9,7 @@ import numpy as np
 from mmdet.datasets import CocoDataset, LVISV05Dataset, LVISV1Dataset
 
 from project.preflight.annotations import AnnotationFile
-from project.preflight.boxes import (
+from project.preflight.box_counts import (
     CROWD,
     ask_class,
     count_boxes,
@@ -18,10 +18,10 @@ from project.preflight.boxes import (
 )
 from project.preflight.coco_json import shortened
 from project.preflight.config_tree import is_a, nested_dicts
+from project.preflight.dataset_formats import recognised
+from project.preflight.dataset_report import DatasetReport
 from project.preflight.image_files import look_at_images
-from project.preflight.layouts import recognised
 from project.preflight.masks import mask_problem
-from project.preflight.report import DatasetReport
 from project.preflight.training_boxes import (
     judge_images_left,
     judge_training_boxes,

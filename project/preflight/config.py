@@ -5,8 +5,8 @@ from mmdet.registry import RUNNERS
 from mmengine.config import Config
 
 from project.preflight.config_tree import registered
+from project.preflight.misspellings import check_parts, names_of
 from project.preflight.model import check_model
-from project.preflight.parts import check_parts, names_of
 from project.preflight.settings import bare_model, check_settings
 from project.utils.errors import UserError, did_you_mean
 

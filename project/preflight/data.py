@@ -22,11 +22,11 @@ from project.preflight.config_tree import (
     leaf_pipelines,
     registered_class,
 )
+from project.preflight.dataset_report import DatasetReport
 from project.preflight.evaluation import compares_boxes, judge_evaluation
 from project.preflight.image_checks import judge_images
 from project.preflight.image_depth import check_image_depth
 from project.preflight.model import check_branches
-from project.preflight.report import DatasetReport
 from project.preflight.training_boxes import judge_training_sets
 from project.preflight.voc import look_at_voc
 from project.utils.errors import UserError

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from project.preflight.config_tree import SPLITS
 from project.preflight.data import look_at_data
+from project.preflight.dataset_report import DatasetReport, Finding
 from project.preflight.duplicates import Duplicates, find_duplicates
 from project.preflight.model import check_branches
-from project.preflight.report import DatasetReport, Finding
 from project.utils.errors import UserError
 
 _SHOWN_CLASSES = 100

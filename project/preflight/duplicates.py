@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from project.preflight.report import DatasetReport
+from project.preflight.dataset_report import DatasetReport
 
 _BUDGET = 60.0  # seconds for reading files of equal size
 

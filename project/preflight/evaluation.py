@@ -9,7 +9,7 @@ from mmdet.registry import METRICS
 from mmengine.config import ConfigDict
 
 from project.preflight.annotations import AnnotationFile
-from project.preflight.boxes import (
+from project.preflight.box_counts import (
     CROWD,
     IGNORED,
     UNLISTED_CATEGORY,
@@ -17,8 +17,8 @@ from project.preflight.boxes import (
     count_boxes,
 )
 from project.preflight.config_tree import is_a, registered_class
+from project.preflight.dataset_report import DatasetReport
 from project.preflight.masks import mask_problem
-from project.preflight.report import DatasetReport
 
 _NEVER_FOUND = {
     'NaN',

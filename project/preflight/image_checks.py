@@ -12,8 +12,8 @@ from project.preflight.config_tree import (
     nested_transforms,
     registered_class,
 )
+from project.preflight.dataset_report import DatasetReport
 from project.preflight.image_files import CUT_OFF, EMPTY, MISSING
-from project.preflight.report import DatasetReport
 
 _MANY = 0.05
 """Share of images whose size contradicts the annotations that is no chance."""

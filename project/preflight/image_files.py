@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
-from project.preflight import cache
+from project.preflight import file_cache
 
 MISSING = 'missing'
 EMPTY = 'empty'
@@ -97,14 +97,14 @@ def look_at_images(
         ImageFiles: What was seen.
     """
     paths = list(paths)
-    key = cache.text_key(map(os.path.abspath, paths))
+    key = file_cache.text_key(map(os.path.abspath, paths))
     found = _blank(paths)
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         deadline = time.monotonic() + budget
         found.stamps[:] = list(_map(pool, _stamp, paths))
         worth_keeping = len(paths) >= _WORTH_KEEPING
         if worth_keeping:
-            _take_over(found, cache.load('images', key))
+            _take_over(found, file_cache.load('images', key))
         left = np.flatnonzero(found.turns == 0)
         if not len(left):
             return found
@@ -117,7 +117,7 @@ def look_at_images(
     if worth_keeping:
         names = ('sizes', 'turns', 'faults', 'stamps')
         arrays = {name: getattr(found, name) for name in names}
-        cache.store('images', key, arrays)
+        file_cache.store('images', key, arrays)
     return found
 
 

@@ -23,7 +23,7 @@ from project.preflight.config_tree import (
     nested_transforms,
     registered_class,
 )
-from project.preflight.seams import check_seams
+from project.preflight.model_dimensions import check_seams
 from project.utils.errors import UserError, check_number
 
 

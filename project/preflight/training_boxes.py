@@ -5,19 +5,23 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from project.preflight import boxes
+from project.preflight import box_counts
 from project.preflight.coco_json import shortened_text
-from project.preflight.report import DatasetReport
+from project.preflight.dataset_report import DatasetReport
 
 _NEXT_TO_NOTHING = 0.05
 """Share of the boxes that must be left, crowds not counted."""
 _MANY_REACH_OUT = 0.2
 _EXPECTED = {
-    boxes.UNLISTED_IMAGE: "expected the 'id' of one of its images",
-    boxes.UNLISTED_CATEGORY: "expected the 'id' of one of its categories",
-    boxes.CROWD: "expected 'iscrowd': 0 for single objects",
-    boxes.IGNORED: "expected 'ignore': 0 for objects to train on",
-    boxes.NO_AREA: "expected 'area' in pixels, such as width times height",
+    box_counts.UNLISTED_IMAGE: "expected the 'id' of one of its images",
+    box_counts.UNLISTED_CATEGORY: (
+        "expected the 'id' of one of its categories"
+    ),
+    box_counts.CROWD: "expected 'iscrowd': 0 for single objects",
+    box_counts.IGNORED: "expected 'ignore': 0 for objects to train on",
+    box_counts.NO_AREA: (
+        "expected 'area' in pixels, such as width times height"
+    ),
 }
 _EXPECTED_BOX = 'expected [x, y, width, height] in pixels of its image'
 
@@ -55,7 +59,7 @@ def _worst(report: DatasetReport) -> str:
     """Give an example of what is wrong most often."""
     left_out = dict(report.count.left_out)
     if len(left_out) > 1:  # crowds are usual
-        left_out.pop(boxes.CROWD, None)
+        left_out.pop(box_counts.CROWD, None)
     reason = max(left_out, key=left_out.get)
     expected = _EXPECTED.get(reason, _EXPECTED_BOX)
     example = _example(report, report.count.first[reason], reason)
@@ -65,23 +69,23 @@ def _worst(report: DatasetReport) -> str:
 def _example(report: DatasetReport, index: int, reason: str = '') -> str:
     """Describe an annotation by what is wrong with it."""
     file = report.file
-    if reason == boxes.UNLISTED_IMAGE:
+    if reason == box_counts.UNLISTED_IMAGE:
         index = int((file.images < 0).argmax())
-    if reason == boxes.UNLISTED_CATEGORY:
+    if reason == box_counts.UNLISTED_CATEGORY:
         index = int((file.categories < 0).argmax())
     place = f'{file.place(index)} has '
-    if reason == boxes.UNLISTED_IMAGE:
+    if reason == box_counts.UNLISTED_IMAGE:
         return f'{place}the image_id {file.unlisted["image_id"]}'
-    if reason == boxes.UNLISTED_CATEGORY:
+    if reason == box_counts.UNLISTED_CATEGORY:
         return f'{place}the category_id {file.unlisted["category_id"]}'
-    if reason == boxes.NO_AREA:
+    if reason == box_counts.NO_AREA:
         return f'{place}the area {file.areas[index]:g}'
-    if reason in (boxes.CROWD, boxes.IGNORED):
-        key = 'iscrowd' if reason == boxes.CROWD else 'ignore'
+    if reason in (box_counts.CROWD, box_counts.IGNORED):
+        key = 'iscrowd' if reason == box_counts.CROWD else 'ignore'
         return f'{place}{key!r}: 1'
     box = ', '.join(f'{value:g}' for value in file.boxes[index])
     text = f'{place}the bbox [{box}]'
-    if reason == boxes.OUTSIDE:
+    if reason == box_counts.OUTSIDE:
         width, height = file.sizes[file.images[index]]
         text += f' in an image of {width:g} x {height:g}'
     return shortened_text(text, 160)

@@ -4,8 +4,8 @@
 A variable of a config reaches the places that were written with it when its
 own file is read; a child config or ``--cfg-options`` that sets it later
 changes the variable alone. ``data_root``, ``classes`` and ``max_epochs`` are
-carried on from here; ``reading.py`` sees to it that this happens wherever a
-config is read.
+carried on from here; ``resolved_reading.py`` sees to it that this happens
+wherever a config is read.
 """
 
 import copy

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from mmdet.datasets import XMLDataset
 
-from project.preflight.boxes import size_counts
+from project.preflight.box_counts import size_counts
 from project.preflight.coco_json import shortened
+from project.preflight.dataset_report import DatasetReport
 from project.preflight.image_files import look_at_images
-from project.preflight.report import DatasetReport
 from project.utils.errors import UserError, most_alike
 
 _BUDGET = 20.0  # seconds for the files of one dataset

@@ -17,7 +17,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from project.utils.checkpoint.convert import convert_state_dict
+from project.checkpoints.conversion import convert_state_dict
 
 from . import weights
 from .golden_systems import Entry, system_of

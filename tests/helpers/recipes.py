@@ -39,7 +39,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from project.utils.checkpoint import build_on_meta
+from project.checkpoints.model_layout import build_on_meta
 
 FOLDER = Path(__file__).parents[1] / 'data/recipes'
 MISSING = object()

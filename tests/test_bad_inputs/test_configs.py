@@ -13,9 +13,9 @@ from mmengine.registry import init_default_scope
 
 import project  # noqa: F401  registers everything
 import tests.helpers.unformatted_configs  # noqa: F401
+from project.preflight.build_errors import told_by_config
 from project.preflight.config import check_config, check_runner_type
 from project.preflight.config_files import read_config_file
-from project.preflight.faults import told_by_config
 from project.preflight.settings import stop_idle_workers
 from project.preflight.variables import resolve_config
 from project.utils.errors import UserError

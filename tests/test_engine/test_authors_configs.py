@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 import project  # noqa: F401  registers everything
-from project.engine.runner.pretrained import correct_file_names
+from project.checkpoints.pretrained import correct_file_names
 from project.preflight import check_model
 from project.preflight.config_tree import leaf_datasets
 from project.preflight.variables import resolve_config

@@ -14,7 +14,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader
 
-from project.utils.history import make_plain, restore_history
+from project.checkpoints.logged_history import make_plain, restore_history
 from tests.helpers.training import toy_config
 
 PUBLISH = Path(mmdet.__file__).parent / '.mim/tools/model_converters'

@@ -16,9 +16,9 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from project.checkpoints.writing import UNFINISHED
 from project.engine import DETRRunner
 from project.engine.runner.durable_runner import DurableRunner
-from project.engine.runner.saving import UNFINISHED
 from project.engine.runner.signals import StopOnSignal
 from project.utils.errors import UserError
 from tests.helpers.training import toy_config

@@ -15,8 +15,8 @@ from mmengine.config import Config
 from project.models.detectors import HDETR
 from project.preflight import check_data
 from project.preflight.image_depth import check_image_depth
-from project.preflight.parts import check_parts
-from project.preflight.seams import check_seams
+from project.preflight.misspellings import check_parts
+from project.preflight.model_dimensions import check_seams
 from project.preflight.settings import check_settings
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from _types import positive_int
 
 if TYPE_CHECKING:
-    from project.utils.checkpoint import ConvertedCheckpoint
+    from project.checkpoints.conversion import ConvertedCheckpoint
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,7 +50,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def report(converted: 'ConvertedCheckpoint', configs: Sequence[str]) -> str:
     """Say what was done, one line each."""
-    from project.utils.checkpoint.classes import NUM_COCO_IDS
+    from project.checkpoints.class_tensors import NUM_COCO_IDS
 
     layout, classes = converted.layout, str(converted.source_classes)
     if converted.source_classes == NUM_COCO_IDS:
@@ -78,7 +78,7 @@ def report(converted: 'ConvertedCheckpoint', configs: Sequence[str]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert the checkpoint that the command line names."""
     args = parse_args(argv)
-    from project.utils.checkpoint import convert_file
+    from project.checkpoints.converter import convert_file
     from project.utils.errors import UserError
 
     try:

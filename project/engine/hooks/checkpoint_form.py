@@ -5,8 +5,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from project.utils.history import make_plain
-from project.utils.weights import named_tensors, shapes
+from project.checkpoints.comparison import named_tensors, shapes
+from project.checkpoints.logged_history import make_plain
 
 
 class CheckpointForm(Hook):

@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from project.preflight.faults import told_by_config
+from project.preflight.build_errors import told_by_config
 
 
 def _told(name: str) -> Callable:

@@ -14,6 +14,16 @@ from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from project.checkpoints.pretrained import (
+    check_pretrained,
+    correct_file_names,
+    leave_out_replaced,
+)
+from project.checkpoints.start_checks import (
+    check_checkpoint,
+    check_resumable,
+    check_start_in_part,
+)
 from project.datasets.broken_images import name_broken_images
 from project.engine import summary
 from project.engine.hooks import (
@@ -24,11 +34,6 @@ from project.engine.hooks import (
 )
 from project.engine.hooks.finite_hook import refuse_to_save
 from project.engine.runner.building import ToldBuilding
-from project.engine.runner.checkpoints import (
-    check_checkpoint,
-    check_resumable,
-    check_start_in_part,
-)
 from project.engine.runner.distributed import (
     check_local_device,
     has_accelerator,
@@ -41,11 +46,6 @@ from project.engine.runner.distributed import (
 from project.engine.runner.durable_runner import DurableRunner
 from project.engine.runner.ground_truth import complete_annotations
 from project.engine.runner.loops import resumable
-from project.engine.runner.pretrained import (
-    check_pretrained,
-    correct_file_names,
-    leave_out_replaced,
-)
 from project.engine.terminal import (
     QuietEvaluator,
     prints_to_log,
@@ -53,8 +53,8 @@ from project.engine.terminal import (
 )
 from project.preflight import check_data
 from project.preflight.batch import other_batch
+from project.preflight.build_errors import told_by_config
 from project.preflight.config import check_config
-from project.preflight.faults import told_by_config
 from project.preflight.settings import stop_idle_workers
 from project.preflight.variables import (
     drop_missing_backends,

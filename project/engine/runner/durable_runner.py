@@ -14,13 +14,12 @@ from mmengine.runner import Runner
 from torch.optim import Adam, AdamW
 from torch.utils.data import DataLoader
 
-from project.engine.runner.distributed import decide_together
-from project.engine.runner.last_checkpoint import (
+from project.checkpoints.last_checkpoint import (
     TEMPLATES,
     find_last_checkpoint,
     own_checkpoints,
 )
-from project.engine.runner.saving import (
+from project.checkpoints.writing import (
     KeepingBackend,
     full_disk_told,
     is_local,
@@ -29,6 +28,7 @@ from project.engine.runner.saving import (
     write_text,
     written_beside,
 )
+from project.engine.runner.distributed import decide_together
 from project.engine.runner.signals import StopOnSignal, shield_workers
 from project.engine.runner.work_dir import (
     WorkDirLock,

@@ -17,8 +17,8 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from project.engine.runner.last_checkpoint import MARKER, STOPPED
-from project.engine.runner.saving import is_local, write_text
+from project.checkpoints.last_checkpoint import MARKER, STOPPED
+from project.checkpoints.writing import is_local, write_text
 
 NUMBERS = tuple(
     getattr(signal, name)

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from mmengine.logging import MessageHub
 
-from project.engine.runner.last_checkpoint import MARKER, own_checkpoints
+from project.checkpoints.last_checkpoint import MARKER, own_checkpoints
 from project.utils.errors import UserError
 
 try:

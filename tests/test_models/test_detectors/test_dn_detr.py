@@ -8,10 +8,10 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 import project  # noqa: F401
-from project.engine.runner.checkpoints import check_checkpoint
+from project.checkpoints.class_tensors import COCO_IDS
+from project.checkpoints.conversion import convert_state_dict
+from project.checkpoints.start_checks import check_checkpoint
 from project.models.layers.dn_query_generator import DenoisingNoise
-from project.utils.checkpoint.classes import COCO_IDS
-from project.utils.checkpoint.convert import convert_state_dict
 from project.utils.errors import UserError
 from tests.helpers.configs import ROOT
 from tests.helpers.goldens import Golden

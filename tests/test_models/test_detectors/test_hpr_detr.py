@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 import project  # noqa: F401
-from project.engine.runner.checkpoints import check_checkpoint
+from project.checkpoints.start_checks import check_checkpoint
 from project.utils.errors import UserError
 from tests.helpers.checkpoints import GOLDENS
 from tests.helpers.configs import CONFIGS

@@ -12,14 +12,14 @@ import torch
 from mmdet.apis import init_detector
 from mmengine import Config
 
-from project.engine.runner.checkpoints import check_checkpoint
-from project.preflight.variables import resolve_config
-from project.utils.checkpoint import (
-    build_on_meta,
+from project.checkpoints.conversion import (
     convert_state_dict,
     for_finetuning,
     with_our_names,
 )
+from project.checkpoints.model_layout import build_on_meta
+from project.checkpoints.start_checks import check_checkpoint
+from project.preflight.variables import resolve_config
 from project.utils.paths import config_path, tool_path
 from tests.helpers.checkpoints import numbered_weights, read_keys
 

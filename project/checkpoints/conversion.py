@@ -1,0 +1,364 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""From the weights of another repository to this project's names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from project.checkpoints.architecture import Architecture, describe
+from project.checkpoints.class_tensors import (
+    NUM_COCO_IDS,
+    contiguous_coco,
+    count_classes,
+    with_fresh_classes,
+)
+from project.checkpoints.comparison import some_of
+from project.checkpoints.layouts import (
+    anchor_detr,
+    deta,
+    dn_detr,
+    h_detr,
+    own_names,
+    rank_detr,
+)
+from project.checkpoints.layouts.backbones import derived_buffers
+from project.checkpoints.layouts.rules import Layout, Rule, rename
+from project.utils.errors import UserError
+
+LAYOUTS: tuple[Layout, ...] = (
+    h_detr.AUTHORS,
+    h_detr.DETREX,
+    rank_detr.AUTHORS,
+    anchor_detr.DETREX,
+    deta.AUTHORS,
+    deta.DETREX,
+    *dn_detr.LAYOUTS,
+)
+# Of weights that have this project's names already.
+OUR_LAYOUTS = (own_names.as_converted(LAYOUTS), own_names.DINO)
+
+# Operation counters that a profiler may have left among the weights.
+_COUNTERS = ('total_ops', 'total_params')
+
+
+@dataclass(frozen=True)
+class ConvertedCheckpoint:
+    """Weights under this project's names, and where they came from.
+
+    Args:
+        state_dict (dict[str, Tensor]): The weights.
+        layout (Layout): The layout that was recognised.
+        origins (dict[str, str]): For each name that was mapped, its name in
+            the source.
+        aliases (tuple[str]): Names of the source that repeat another tensor
+            and were dropped.
+        filled (tuple[str]): Names of buffers that the source does not save.
+        tied (frozenset[str]): Names of tensors that have several names here
+            too.
+        source_classes (int, optional): Classes of the source.
+        num_classes (int, optional): Classes now.
+        renewed (tuple[str]): For fine-tuning, a line for each tensor that
+            changed.
+    """
+
+    state_dict: dict[str, Tensor]
+    layout: Layout
+    origins: dict[str, str]
+    aliases: tuple[str, ...]
+    filled: tuple[str, ...]
+    tied: frozenset[str]
+    source_classes: int | None
+    num_classes: int | None
+    renewed: tuple[str, ...] = ()
+
+    @property
+    def architecture(self) -> Architecture:
+        """Architecture: What names and shapes tell about the model."""
+        return describe(self.state_dict, with_box_refine=not self.tied)
+
+
+def convert_state_dict(
+    state_dict: Mapping[str, Tensor],
+    layout: str | None = None,
+    *,
+    num_classes: int | None = None,
+) -> ConvertedCheckpoint:
+    """Rename the weights of an official or detrex model.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): The source's weights, of any
+            floating-point type.
+        layout (str, optional): Name of the layout. By default the names
+            tell.
+        num_classes (int, optional): 91 keeps COCO's category ids as labels,
+            for comparisons with the authors' code. By default 91 classes
+            become the 80, and other numbers stay.
+
+    Returns:
+        ConvertedCheckpoint: The weights under this project's names. Whether
+        they are complete and of the right shapes only a model can tell: see
+        :func:`check_model`.
+
+    Raises:
+        UserError: If the layout or a name is unknown, or two names of one
+            tensor differ.
+    """
+    found = _layout_named(layout) if layout else recognise(state_dict)
+    weights = _without_counters(state_dict)
+    aliases, tied = _check_aliases(weights, found)
+    mapped, origins = _rename(weights, found, dropped=set(aliases))
+    filled = derived_buffers(mapped)
+    table = found.class_tensors
+    source_classes = count_classes(mapped, table)
+    if source_classes == NUM_COCO_IDS and num_classes != NUM_COCO_IDS:
+        mapped = contiguous_coco(mapped, table)
+    classes = count_classes(mapped, table)
+    if num_classes not in (None, classes):
+        raise UserError(
+            f'num_classes={num_classes}, but the weights have '
+            f'{source_classes} classes; expected {classes}, or nothing'
+        )
+    return ConvertedCheckpoint(
+        state_dict={**mapped, **filled},
+        layout=found,
+        origins=origins,
+        aliases=aliases,
+        filled=tuple(filled),
+        tied=tied,
+        source_classes=source_classes,
+        num_classes=classes,
+    )
+
+
+def with_our_names(state_dict: Mapping[str, Tensor]) -> ConvertedCheckpoint:
+    """Take weights that have this project's names, for fine-tuning.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): What was trained here, published by
+            HPR's authors or converted before.
+
+    Returns:
+        ConvertedCheckpoint: The same, without second names. Whether they are
+        complete and of the right shapes only a model can tell: see
+        :func:`check_model`.
+
+    Raises:
+        UserError: If two names of one tensor differ, or no tensor is known
+            to count classes.
+    """
+    layout = OUR_LAYOUTS[own_names.is_dino(state_dict)]
+    weights = _without_counters(state_dict)
+    aliases, _ = _check_aliases(weights, layout)
+    kept = {k: v for k, v in weights.items() if k not in set(aliases)}
+    num_classes = count_classes(kept, layout.class_tensors)
+    if num_classes is None:
+        raise UserError(
+            'the checkpoint is of no method of this project: none of its '
+            'tensors is known to count classes'
+        )
+    return ConvertedCheckpoint(
+        state_dict=kept,
+        layout=layout,
+        origins={name: name for name in kept},
+        aliases=aliases,
+        filled=(),
+        tied=own_names.shared_branches(kept),
+        source_classes=num_classes,
+        num_classes=num_classes,
+    )
+
+
+def for_finetuning(
+    converted: ConvertedCheckpoint, num_classes: int
+) -> ConvertedCheckpoint:
+    """Keep what carries over to another set of classes.
+
+    Args:
+        converted (ConvertedCheckpoint): Weights for other classes.
+        num_classes (int): The new number of classes.
+
+    Returns:
+        ConvertedCheckpoint: Weights of the same names. Those that depend on
+        the classes start anew, as the method initialises them; ``renewed``
+        says which. With the same number of classes nothing changes.
+
+    Raises:
+        UserError: If the number of classes is not positive.
+    """
+    if num_classes < 1:
+        raise UserError(
+            f'num_classes={num_classes}; expected the number of classes of '
+            'your dataset, at least 1'
+        )
+    if num_classes == converted.num_classes:
+        return converted
+    weights, renewed = with_fresh_classes(
+        converted.state_dict, converted.layout.class_tensors, num_classes
+    )
+    return replace(
+        converted,
+        state_dict=weights,
+        num_classes=num_classes,
+        renewed=tuple(renewed),
+    )
+
+
+def recognise(state_dict: Mapping[str, Tensor]) -> Layout:
+    """Tell the layout from the names.
+
+    Of layouts that know equally many of the names, the one with the fewest
+    rules to spare wins: a method that extends another has a longer table.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): The source's weights.
+
+    Returns:
+        Layout: The layout that knows most of the names.
+
+    Raises:
+        UserError: If no layout knows more than half of the names.
+    """
+    if own_names.has_our_names(state_dict):
+        raise UserError(
+            "the checkpoint has this project's names already: load it as it is"
+        )
+    merits = {layout.name: _merit(layout, state_dict) for layout in LAYOUTS}
+    best = max(LAYOUTS, key=lambda layout: merits[layout.name])
+    if 2 * merits[best.name][0] <= len(state_dict):
+        known = '; '.join(f'{x.name} ({x.title})' for x in LAYOUTS)
+        raise UserError(
+            'the checkpoint has none of the known layouts: its names are '
+            f'{some_of(state_dict)}; known are {known}'
+        )
+    return best
+
+
+def fitting_configs(converted: ConvertedCheckpoint) -> tuple[str, ...]:
+    """Name the shipped configs whose model has these weights.
+
+    Epochs, drop path and loss settings leave no trace in the weights, so
+    several configs may fit.
+
+    Args:
+        converted (ConvertedCheckpoint): The weights.
+
+    Returns:
+        tuple[str]: Paths below ``configs/``, the main one first; empty if
+        none fits.
+    """
+    architecture = converted.architecture
+    return tuple(
+        name
+        for name, expected in converted.layout.configs.items()
+        if expected == architecture
+    )
+
+
+def nearest_config(converted: ConvertedCheckpoint) -> str:
+    """Name the shipped config that comes closest to the weights."""
+    architecture, configs = converted.architecture, converted.layout.configs
+    return min(configs, key=lambda name: configs[name].distance(architecture))
+
+
+def _merit(
+    layout: Layout, state_dict: Mapping[str, Tensor]
+) -> tuple[int, int]:
+    """Count the names that a layout knows and, as less, its idle rules."""
+    rules = {name: layout.rule_of(name) for name in state_dict}
+    used = {rule.source for rule in rules.values() if rule}
+    known = sum(
+        rule is not None or layout.is_alias(name)
+        for name, rule in rules.items()
+    )
+    return known, len(used) - len(layout.rules)
+
+
+def _layout_named(name: str) -> Layout:
+    """Find a layout by its name."""
+    for layout in LAYOUTS:
+        if layout.name == name:
+            return layout
+    known = ', '.join(layout.name for layout in LAYOUTS)
+    raise UserError(f'layout is {name!r}; expected one of {known}')
+
+
+def _without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out what a profiler left among the weights."""
+    return {
+        name: tensor
+        for name, tensor in state_dict.items()
+        if name.rpartition('.')[2] not in _COUNTERS
+    }
+
+
+def _check_aliases(
+    weights: Mapping[str, Tensor], layout: Layout
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Compare second names with the first.
+
+    Returns:
+        tuple[tuple[str], frozenset[str]]: The source's names to drop, and
+        this project's names of tensors that keep several names.
+    """
+    dropped, tied, missing, differing = [], set(), [], []
+    for name, first, keep in layout.aliases_in(weights):
+        if first not in weights:
+            missing.append(first)
+        elif not torch.equal(weights[name], weights[first]):
+            differing.append(f'{name} and {first}')
+        elif keep:
+            rule = layout.rule_of(name)
+            tied.add(rename(name, rule.source, rule.target))
+        else:
+            dropped.append(name)
+    if missing:
+        raise UserError(
+            f'{len(missing)} names of the checkpoint are missing although '
+            f'their second names are there: {some_of(missing)}'
+        )
+    if differing:
+        raise UserError(
+            f'{len(differing)} pairs of names should hold one tensor each, '
+            f'but differ: {some_of(differing)}'
+        )
+    return tuple(dropped), frozenset(tied)
+
+
+def _rename(
+    weights: Mapping[str, Tensor], layout: Layout, dropped: set[str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Apply the table to every name that is not dropped.
+
+    Returns:
+        tuple[dict[str, Tensor], dict[str, str]]: The weights under this
+        project's names, and for each such name that of the source.
+    """
+    mapped, origins, unknown = {}, {}, []
+    for name, tensor in weights.items():
+        if name in dropped:
+            continue
+        rule = layout.rule_of(name)
+        if rule is None:
+            unknown.append(name)
+            continue
+        target = rename(name, rule.source, rule.target)
+        mapped[target] = _transformed(tensor, rule, name)
+        origins[target] = name
+    if unknown:
+        raise UserError(
+            f'{len(unknown)} names of the checkpoint are unknown in the '
+            f'layout {layout.name}: {some_of(unknown)}'
+        )
+    return mapped, origins
+
+
+def _transformed(tensor: Tensor, rule: Rule, name: str) -> Tensor:
+    """Apply a rule's transform; if it refuses, name the tensor."""
+    if rule.transform is None:
+        return tensor
+    try:
+        return rule.transform(tensor)
+    except UserError as error:
+        raise UserError(f'{name}: {error}') from error

@@ -1,0 +1,129 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Converts one checkpoint file into another."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import DATASETS
+from torch import Tensor
+
+from project.checkpoints.class_tensors import NUM_COCO_CLASSES
+from project.checkpoints.conversion import (
+    ConvertedCheckpoint,
+    convert_state_dict,
+    fitting_configs,
+    for_finetuning,
+    nearest_config,
+    with_our_names,
+)
+from project.checkpoints.layouts.own_names import has_our_names
+from project.checkpoints.model_layout import check_model, model_layout
+from project.checkpoints.weights_files import read_weights, write_checkpoint
+from project.utils.errors import UserError
+from project.utils.paths import config_path
+
+PathLike = str | os.PathLike
+
+
+def convert_file(
+    source: PathLike,
+    target: PathLike,
+    *,
+    config: PathLike | None = None,
+    num_classes: int | None = None,
+    overwrite: bool = False,
+) -> tuple[ConvertedCheckpoint, tuple[str, ...]]:
+    """Convert a checkpoint of another repository, or change nothing.
+
+    One that has this project's names is taken for fine-tuning alone.
+
+    Args:
+        source (PathLike): The checkpoint.
+        target (PathLike): Where to write the weights in mmdet's form.
+        config (PathLike, optional): Config whose model they must fit. By
+            default a shipped one is found.
+        num_classes (int, optional): Number of classes to fine-tune for. By
+            default the classes stay (COCO's category ids become its 80
+            classes).
+        overwrite (bool): Whether ``target`` may exist, unless it is
+            ``source``. Defaults to False.
+
+    Returns:
+        tuple[ConvertedCheckpoint, tuple[str]]: What was written, and the
+        configs that it fits.
+
+    Raises:
+        UserError: If ``target`` exists, ``source`` cannot be read safely, is
+            of no known layout or of use as it is, or its names and shapes
+            are not exactly those of the model.
+    """
+    target = Path(target)
+    if target.is_dir() or (target.exists() and not overwrite):
+        way_out = 'name a file' if target.is_dir() else 'give --overwrite'
+        raise UserError(f'{target} exists already; {way_out}')
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise UserError(
+            f'{target} is the checkpoint itself; name another file'
+        )
+    weights = read_weights(source)
+    try:
+        converted = _converted(weights, num_classes)
+        if config is None:
+            configs = _check_shipped(converted)
+        else:
+            check_model(converted, model_layout(config, num_classes))
+            configs = (str(config),)
+    except UserError as error:
+        raise UserError(f'{source}: {error}') from error
+    meta = _meta(converted, Path(source).name, configs)
+    write_checkpoint(dict(state_dict=converted.state_dict, meta=meta), target)
+    return converted, configs
+
+
+def _converted(
+    weights: Mapping[str, Tensor], num_classes: int | None
+) -> ConvertedCheckpoint:
+    """Convert weights, for fine-tuning if there is a number of classes."""
+    if num_classes is None:
+        return convert_state_dict(weights)
+    is_ours = has_our_names(weights)
+    converted = (with_our_names if is_ours else convert_state_dict)(weights)
+    if is_ours and num_classes == converted.num_classes:
+        raise UserError(
+            f"the checkpoint has this project's names and {num_classes} "
+            'classes already: load it as it is'
+        )
+    return for_finetuning(converted, num_classes)
+
+
+def _check_shipped(converted: ConvertedCheckpoint) -> tuple[str, ...]:
+    """Check the weights against the shipped config that they fit."""
+    configs = fitting_configs(converted)
+    name = configs[0] if configs else nearest_config(converted)
+    layout = model_layout(config_path(name), converted.num_classes)
+    try:
+        check_model(converted, replace(layout, config=f'configs/{name}'))
+    except UserError as error:
+        raise UserError(
+            f'{error} (which comes closest of the shipped configs; name your '
+            'own with --config)'
+        ) from error
+    return tuple(f'configs/{name}' for name in configs)
+
+
+def _meta(
+    converted: ConvertedCheckpoint, source: str, configs: tuple[str, ...]
+) -> dict[str, Any]:
+    """Describe a conversion, and name the classes for mmdet's inferencer."""
+    meta = dict(
+        converted_from=source,
+        layout=converted.layout.name,
+        configs=list(configs),
+        num_classes=converted.num_classes,
+    )
+    if converted.num_classes == NUM_COCO_CLASSES and not converted.renewed:
+        meta['dataset_meta'] = dict(DATASETS.get('mmdet.CocoDataset').METAINFO)
+    return meta

@@ -1,0 +1,160 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Has mmengine read checkpoints as this package does, from wherever they lie.
+
+Everything that loads through mmengine, ``Runner``, ``init_cfg`` of parts of a
+model, mmdet's ``DetInferencer`` and ``init_detector``, asks its
+``CheckpointLoader``, which takes loaders for kinds of addresses.
+"""
+
+import ast
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    _process_mmcls_checkpoint,
+)
+
+from project.checkpoints.addresses import local_file
+from project.checkpoints.logged_history import restore_history
+from project.checkpoints.safe_load import safe_load
+
+# Where mmengine and mmdet 2 keep the text of a config in a checkpoint.
+_CONFIGS = (
+    ('meta', 'cfg'),
+    ('meta', 'config'),
+    ('message_hub', 'runtime_info', 'cfg'),
+)
+
+
+def use_safe_loaders() -> None:
+    """Read whatever mmengine itself would read by :func:`load_from_anywhere`.
+
+    Loaders that others have registered stay. Calling it again changes
+    nothing.
+    """
+    for prefix, loader in list(CheckpointLoader._schemes.items()):
+        if loader.__module__ == CheckpointLoader.__module__:
+            CheckpointLoader.register_scheme(
+                prefix, load_from_anywhere, force=True
+            )
+
+
+def load_from_anywhere(filename: str, map_location: Any = None) -> Any:
+    """Load a checkpoint without running code from it.
+
+    Args:
+        filename (str): A file, or an address as
+            :func:`~project.checkpoints.addresses.local_file` takes it.
+        map_location (Any, optional): As ``torch.load`` takes it.
+
+    Returns:
+        Any: What it holds. The text of a config that is more than plain
+        values is left out: mmengine would run it.
+
+    Raises:
+        FileNotFoundError: If there is no such file, as in mmengine.
+        UserError: If it cannot be fetched or read safely.
+    """
+    path = local_file(filename)
+    if not path.exists():
+        raise FileNotFoundError(f'{filename} can not be found.')
+    return _prepared(safe_load(path, map_location=map_location), filename)
+
+
+def read_from_anywhere(path: str | os.PathLike) -> Any:
+    """Look into a checkpoint as mmengine will load it, without its weights.
+
+    Args:
+        path (str | PathLike): A file or an address.
+
+    Returns:
+        Any: What it holds; tensors are read when they are looked at.
+
+    Raises:
+        UserError: If it does not exist, cannot be fetched or read safely.
+    """
+    path = str(path)
+    loader = CheckpointLoader._get_checkpoint_loader(path)
+    if loader is not load_from_anywhere:  # one that the user has registered
+        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    return _prepared(safe_load(local_file(path), mmap=True), path)
+
+
+def _prepared(checkpoint: Any, filename: str) -> Any:
+    """Bring what was read into the form that mmengine works with."""
+    if not isinstance(checkpoint, dict):
+        return checkpoint
+    if filename.startswith('mmcls://'):
+        checkpoint = _process_mmcls_checkpoint(checkpoint)
+    _leave_out_code(checkpoint, filename)
+    restore_history(checkpoint)
+    return checkpoint
+
+
+def _leave_out_code(checkpoint: dict, filename: str) -> None:
+    """Remove configs that are programs; ``checkpoint`` is changed."""
+    for *places, key in _CONFIGS:
+        node = checkpoint
+        for place in places:
+            node = node.get(place) if isinstance(node, Mapping) else None
+        if not isinstance(node, dict) or key not in node:
+            continue
+        if not is_plain_config(node[key]):
+            del node[key]
+            print_log(
+                f'The config in {filename} is more than plain values and is '
+                'left out, since whoever reads it would run it.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def is_plain_config(text: Any) -> bool:
+    """Tell whether the text of a config assigns plain values, and no more.
+
+    Configs that mmengine writes into checkpoints and work dirs do.
+
+    Args:
+        text (Any): What is taken for a config.
+
+    Returns:
+        bool: Whether running it, as ``Config.fromstring`` does, can do no
+        harm.
+    """
+    # What stands in double braces is replaced before the text is run.
+    if not isinstance(text, str) or '{{' in text:
+        return False
+    try:
+        return all(map(_is_plain_statement, ast.parse(text).body))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
+def _is_plain_statement(node: ast.stmt) -> bool:
+    """Tell whether a line gives a name a plain value."""
+    if not isinstance(node, ast.Assign):
+        return False
+    names = [getattr(target, 'id', '_base_') for target in node.targets]
+    return '_base_' not in names and _is_plain_value(node.value)
+
+
+def _is_plain_value(node: ast.expr) -> bool:
+    """Tell whether an expression is made of constants and containers."""
+    match node:
+        case ast.Constant():
+            return True
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant()):
+            return True
+        case (
+            ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts)
+        ):
+            return all(map(_is_plain_value, parts))
+        case ast.Dict(keys=keys, values=values):
+            return all(map(_is_plain_value, [*keys, *values]))
+        case ast.Call(func=ast.Name(id='dict'), args=[], keywords=keywords):
+            return all(_is_plain_value(part.value) for part in keywords)
+    return False

@@ -1,0 +1,197 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""The names and shapes that a config's model expects."""
+
+import contextlib
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from project.checkpoints.comparison import some_of
+from project.checkpoints.conversion import ConvertedCheckpoint
+from project.utils.errors import UserError
+
+
+class _ScheduleOnCPU(TorchFunctionMode):
+    """Give ``torch.linspace`` real numbers where all else is on ``meta``.
+
+    mmdet's Swin reads its drop path schedule off such a tensor.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable,
+        types: Any,
+        args: tuple = (),
+        kwargs: dict | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.linspace:
+            kwargs = dict(kwargs, device='cpu')
+        return func(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class ModelLayout:
+    """What the weights of a model must be.
+
+    Args:
+        config (str): The config it was built from.
+        shapes (dict[str, torch.Size]): Name to shape of each parameter and
+            saved buffer.
+        tied (frozenset[str]): The names of tensors that have several.
+        num_classes (int, optional): Classes of the model.
+    """
+
+    config: str
+    shapes: dict[str, torch.Size]
+    tied: frozenset[str]
+    num_classes: int | None
+
+
+def build_on_meta(model: dict) -> nn.Module:
+    """Build a model that has shapes but no memory.
+
+    Args:
+        model (dict): The ``model`` entry of a config.
+
+    Returns:
+        nn.Module: The model, all its parameters on the ``meta`` device.
+    """
+    init_default_scope('mmdet')
+    with on_meta():
+        # mmdet's transformers write into the settings that they are given.
+        return MODELS.build(copy.deepcopy(model))
+
+
+@contextlib.contextmanager
+def on_meta() -> Iterator[None]:
+    """Make tensors of shapes alone, which take no memory and no time."""
+    with torch.device('meta'), _ScheduleOnCPU():
+        yield
+
+
+def model_layout(
+    config: str | Path, num_classes: int | None = None
+) -> ModelLayout:
+    """Find out what the weights of a config's model must be.
+
+    Args:
+        config (str | Path): Path of the config.
+        num_classes (int, optional): The number of classes to build it with.
+            By default the config's own.
+
+    Returns:
+        ModelLayout: Names and shapes.
+
+    Raises:
+        UserError: If there is no such config, or it has no model.
+    """
+    if not Path(config).is_file():
+        raise UserError(f'config {config} does not exist or is no file')
+    cfg = Config.fromfile(config)
+    if 'model' not in cfg:
+        raise UserError(f'config {config} has no model, so no names to check')
+    if num_classes is None and cfg.get('classes'):
+        num_classes = len(cfg.classes)
+    if num_classes is not None:
+        _set_num_classes(cfg.model, num_classes)
+    model = build_on_meta(cfg.model)
+    tensors = model.state_dict(keep_vars=True)
+    return ModelLayout(
+        config=str(config),
+        shapes={name: tensor.shape for name, tensor in tensors.items()},
+        tied=_tied(tensors),
+        num_classes=getattr(
+            getattr(model, 'bbox_head', None), 'num_classes', None
+        ),
+    )
+
+
+def _set_num_classes(node: Any, num_classes: int) -> None:
+    """Set every ``num_classes`` below a node of a config."""
+    if isinstance(node, dict):
+        if 'num_classes' in node:
+            node['num_classes'] = num_classes
+        # A backbone counts the classes of its own pretraining.
+        node = [child for key, child in node.items() if key != 'backbone']
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            _set_num_classes(child, num_classes)
+
+
+def _tied(tensors: dict[str, torch.Tensor]) -> frozenset[str]:
+    """The names of tensors that have more than one."""
+    names = defaultdict(list)
+    for name, tensor in tensors.items():
+        names[id(tensor)].append(name)
+    return frozenset(
+        name for group in names.values() if len(group) > 1 for name in group
+    )
+
+
+def check_model(converted: ConvertedCheckpoint, model: ModelLayout) -> None:
+    """Compare weights with what a model expects.
+
+    Args:
+        converted (ConvertedCheckpoint): The weights.
+        model (ModelLayout): What the model expects.
+
+    Raises:
+        UserError: If a name is missing, unknown or of another shape, or the
+            two disagree on whether decoder layers share a head.
+    """
+    if model.num_classes != converted.num_classes:
+        raise UserError(
+            f'{model.config} has {model.num_classes} classes, the checkpoint '
+            f'{converted.num_classes}: give --num-classes '
+            f'{model.num_classes} to start the classifiers anew'
+        )
+    faults = [
+        f'{len(names)} {fault}: {some_of(names)}'
+        for fault, names in _differences(converted, model.shapes).items()
+        if names
+    ]
+    if faults:
+        raise UserError(
+            f'the checkpoint ({converted.layout.title}; '
+            f'{converted.architecture}) does not fit {model.config}; names '
+            f'{"; ".join(faults)}'
+        )
+    if model.tied != converted.tied:
+        words = ('a head for each decoder layer', 'one head for all layers')
+        raise UserError(
+            f'{model.config} has {words[bool(model.tied)]}, the checkpoint '
+            f'{words[bool(converted.tied)]}'
+        )
+
+
+def _differences(
+    converted: ConvertedCheckpoint, shapes: dict[str, torch.Size]
+) -> dict[str, list[str]]:
+    """Names in which weights and model differ, as the source spells them."""
+    weights, origins = converted.state_dict, converted.origins
+    return {
+        'missing': [
+            converted.layout.source_name(name)
+            for name in shapes
+            if name not in weights
+        ],
+        'unknown': [
+            origins.get(name, name) for name in weights if name not in shapes
+        ],
+        'of another shape': [
+            f'{origins.get(name, name)} {list(weights[name].shape)} instead '
+            f'of {list(shape)}'
+            for name, shape in shapes.items()
+            if name in weights and weights[name].shape != shape
+        ],
+    }

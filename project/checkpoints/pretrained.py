@@ -1,0 +1,245 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""The files of pretrained weights that parts of a model start from."""
+
+import os.path as osp
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
+
+from mmdet.models.detectors import DETR, DeformableDETR
+from mmdet.models.detectors.base_detr import DetectionTransformer
+from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from project.checkpoints.addresses import is_address, local_file
+from project.checkpoints.comparison import (
+    OPTIONAL_SUFFIX,
+    named_tensors,
+    shapes,
+)
+from project.checkpoints.start_checks import read_checkpoint, state_dict
+from project.utils.errors import UserError
+
+# torchvision's weights of 2015 by depth, which need no torchvision to load.
+_IMAGENET = {
+    18: 'resnet18-f37072fd',
+    34: 'resnet34-b627a593',
+    50: 'resnet50-0676ba61',
+    101: 'resnet101-63fe2227',
+    152: 'resnet152-394f9c45',
+}
+
+
+def pretrained_parts(cfg: Config) -> Iterator[tuple[str, ConfigDict, str]]:
+    """Find the parts of the model that start from a file on this machine.
+
+    Args:
+        cfg (Config): A complete config.
+
+    Yields:
+        tuple[str, ConfigDict, str]: Where the part stands in the config, such
+        as ``model.backbone``, its own config, and the key of its
+        ``Pretrained`` ``init_cfg`` there. Addresses (``torchvision://``,
+        ``https://``) are left out.
+    """
+    for name, part, path in _parts('model', cfg.get('model')):
+        if not is_address(path):
+            yield name, part, path
+
+
+def _parts(name: str, node: Any) -> Iterator[tuple[str, ConfigDict, str]]:
+    """Walk through ``node``, which stands at ``name`` in the config."""
+    if isinstance(node, (list, tuple)):
+        for index, child in enumerate(node):
+            yield from _parts(f'{name}.{index}', child)
+    if not isinstance(node, dict):
+        return
+    init_cfg = node.get('init_cfg')
+    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+        path = init_cfg.get('checkpoint')
+        if isinstance(path, str):
+            yield name, node, path
+    for key, child in node.items():
+        if key != 'init_cfg':
+            yield from _parts(f'{name}.{key}', child)
+
+
+def correct_file_names(cfg: Config) -> list[str]:
+    """Take ``*.pth`` for ``*.pt`` where only the former exists.
+
+    Some configs of HPR's authors name ``backbone_pth/backbone.pt``, the file
+    that the others call ``backbone.pth``.
+
+    Args:
+        cfg (Config): A complete config; is changed.
+
+    Returns:
+        list[str]: A sentence for each change.
+    """
+    changes = []
+    for name, part, path in pretrained_parts(cfg):
+        other = f'{path}h'
+        if path.endswith('.pt') and _exists_only(other, path):
+            part.init_cfg.checkpoint = other
+            changes.append(
+                f'{path}, from which {name} is to start, does not exist; '
+                f'taking {other} instead.'
+            )
+    return changes
+
+
+def leave_out_replaced(
+    cfg: Config, model: nn.Module, weights: Mapping[str, Tensor]
+) -> dict[str, str]:
+    """Do without pretrained weights that a checkpoint replaces.
+
+    Of parts all of whose tensors are in the checkpoint, a file that does not
+    exist and an address, which would be downloaded for nothing, are left out
+    of the model. A file that is there stays, and so does the config, which
+    checkpoints are going to have with them.
+
+    Args:
+        cfg (Config): A complete config.
+        model (nn.Module): The model, without wrappers; is changed.
+        weights (Mapping[str, Tensor]): What will be loaded into the model.
+
+    Returns:
+        dict[str, str]: For each part, by its name in the config, a sentence
+        for the log.
+    """
+    found, left_out = shapes(weights), {}
+    for name, _, path in _parts('model', cfg.get('model')):
+        module = _submodule(model, name)
+        if osp.isfile(path) or module is None:
+            continue
+        place = name.partition('.')[2]
+        expected = {
+            f'{place}.{key}'.removeprefix('.'): shape
+            for key, shape in shapes(module.state_dict()).items()
+            if not key.endswith(OPTIONAL_SUFFIX)
+        }
+        if expected and expected.items() <= found.items():
+            module.init_cfg = None
+            left_out[name] = (
+                f'{path}, from which {name} was to start, is not loaded: the '
+                f'checkpoint has all weights of {name}.'
+            )
+    return left_out
+
+
+def _exists_only(path: str, not_path: str) -> bool:
+    """Tell whether the first of two files exists and the second does not."""
+    return osp.isfile(path) and not osp.isfile(not_path)
+
+
+def check_pretrained(
+    cfg: Config, model: nn.Module, left_out: Container[str] = ()
+) -> None:
+    """Raise unless the files exist and hold weights of their parts.
+
+    What lies at an address is downloaded. mmengine leaves a part at random if
+    no name of the file is its own, and says so among many lines.
+
+    Args:
+        cfg (Config): The config after :func:`correct_file_names`.
+        model (nn.Module): The model, without wrappers.
+        left_out (Container[str]): Names of parts that do without, see
+            :func:`leave_out_replaced`. Defaults to none.
+
+    Raises:
+        UserError: If a file is missing, cannot be downloaded, or has nothing
+            for its part, or the part's weights are drawn after it was loaded.
+    """
+    if not (cfg.get('load_from') or cfg.get('resume')):
+        for name, _, path in _parts('model', cfg.get('model')):
+            _check_stays(name, path, model)
+    for name, part, path in _parts('model', cfg.get('model')):
+        if name in left_out:
+            continue
+        if is_address(path):
+            _download(name, path)
+        elif not osp.isfile(path):
+            raise UserError(
+                f'{path}, from which {name} is to start, does not exist; put '
+                f'it there or {_remedy(name, part)}.'
+            )
+        _check_names(name, part, path, model)
+
+
+def _check_stays(name: str, path: str, model: nn.Module) -> None:
+    """Raise if the detector draws a part's weights anew.
+
+    DETRs draw those of their transformer after all parts have loaded theirs.
+    """
+    parts = ['model']
+    if isinstance(model, (DETR, DeformableDETR)):
+        parts += ['model.encoder', 'model.decoder']
+    if isinstance(model, DetectionTransformer) and name in parts:
+        raise UserError(
+            f'{name}.init_cfg would load {path} in vain: '
+            f'{type(model).__name__} draws the weights of its transformer '
+            f'afterwards; use load_from={path!r} instead, with '
+            'load_partially=True if other parts or classes differ.'
+        )
+
+
+def _download(name: str, address: str) -> None:
+    """Fetch what lies at an address now; mmengine reads it from the cache."""
+    try:
+        local_file(address)
+    except UserError as error:
+        raise UserError(
+            f'{name} is to start from {address}, but '
+            f'{str(error).rstrip(".")}; get the file in another way and name '
+            f'it with --cfg-options {name}.init_cfg.checkpoint=FILE.'
+        ) from error
+
+
+def _remedy(name: str, part: ConfigDict) -> str:
+    """Tell the option that does without the file."""
+    other = 'FILE_OR_ADDRESS'
+    imagenet = _IMAGENET.get(part.get('depth'))
+    if part.get('type') in ('ResNet', 'DC5ResNet') and imagenet:
+        other = f'https://download.pytorch.org/models/{imagenet}.pth'
+    meaning = ', which are weights of ImageNet' if ':' in other else ''
+    return (
+        f'name another start with --cfg-options {name}.init_cfg.checkpoint='
+        f'{other}{meaning}'
+    )
+
+
+def _check_names(
+    name: str, part: ConfigDict, path: str, model: nn.Module
+) -> None:
+    """Raise if no tensor of a file is one of the part of the model."""
+    module = _submodule(model, name)
+    if (
+        module is None
+        or type(module).init_weights is not BaseModule.init_weights
+    ):
+        return  # it reads its weights in its own way
+    prefix = part.init_cfg.get('prefix') or ''
+    prefix = prefix if prefix.endswith('.') or not prefix else f'{prefix}.'
+    weights = state_dict(path, read_checkpoint(path))
+    found = shapes(named_tensors(weights))
+    expected = {
+        prefix + key: shape
+        for key, shape in shapes(module.state_dict()).items()
+        if shape  # a counter of batches tells nothing
+    }
+    if expected and not any(
+        found.get(key) == shape for key, shape in expected.items()
+    ):
+        raise UserError(
+            f'{path} has none of the weights of {name}: its names begin with '
+            f'{next(iter(weights), None)!r}; expected '
+            f'{next(iter(expected))!r}.'
+        )
+
+
+def _submodule(model: nn.Module, name: str) -> nn.Module | None:
+    """Find the module that was built from ``name`` of the config."""
+    module: Any = model
+    for attribute in name.split('.')[1:]:
+        module = getattr(module, attribute, None)
+    return module if isinstance(module, BaseModule) else None

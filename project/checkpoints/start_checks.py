@@ -1,0 +1,255 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Compares a checkpoint with the model that is to take its weights."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from project.checkpoints.comparison import (
+    OPTIONAL_SUFFIX,
+    Difference,
+    Shape,
+    named_tensors,
+    shapes,
+    some_of,
+)
+from project.checkpoints.mmengine_loaders import read_from_anywhere
+from project.utils.errors import UserError
+
+_CONVERTER = 'tools/model_converters/official_to_mmdet.py'
+# How the names begin in the repositories of the methods; mmdet has no
+# module called transformer.
+_OFFICIAL_NAMES = re.compile(r'(module\.)?(transformer\.|backbone\.0\.body\.)')
+_RESUME_PARTS = ('meta', 'message_hub', 'optimizer')
+
+
+def check_checkpoint(
+    path: str,
+    model: nn.Module,
+    *,
+    fine_tuning: bool = False,
+    config: str | None = None,
+) -> dict[str, Tensor]:
+    """Raise unless a checkpoint holds just the weights of a model.
+
+    A tensor that is saved once more, exactly, under a name that the model does
+    not have is no difference.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+        model (nn.Module): The model, without wrappers.
+        fine_tuning (bool): Whether a part of the weights would do for a
+            start, which the message then tells how to ask for. Defaults to
+            False.
+        config (str, optional): The file that the model comes from, for the
+            message.
+
+    Returns:
+        dict[str, Tensor]: The weights, see :func:`loaded_weights`.
+
+    Raises:
+        UserError: If it cannot be read, or names or shapes differ.
+    """
+    weights = loaded_weights(path)
+    expected = shapes(model.state_dict())
+    found = shapes(_without_second_names(weights, expected))
+    difference = Difference.between(found, expected)
+    if difference.is_none:
+        return weights
+    head = getattr(model, 'bbox_head', None)
+    num_classes = getattr(head, 'num_classes', None)
+    other_num_classes = None
+    if not (difference.unexpected or difference.missing):
+        other_num_classes = difference.other_num_classes(num_classes)
+    if other_num_classes is not None:
+        options = f'--num-classes {num_classes}'
+        if config:
+            options = f'--config {shlex.quote(config)} {options}'
+        remedy = (
+            '; keep what does not depend on the classes with python '
+            f'{_CONVERTER} {shlex.quote(path)} START.pth {options}, and set '
+            'load_from to START.pth'
+        )
+        raise UserError(
+            f'{path} was trained for {other_num_classes} classes and the '
+            f'model has {num_classes}{remedy if fine_tuning else ""}.'
+        )
+    remedy = '; load_partially=True in the config takes what matches'
+    num_matching = len(expected.keys() & found) - len(difference.reshaped)
+    raise UserError(
+        f'{path} is no checkpoint of this {type(model).__name__}: '
+        f'{num_matching} of {len(expected)} tensors match, but {difference}'
+        f'{remedy if fine_tuning else ""}.'
+    )
+
+
+def check_start_in_part(path: str, model: nn.Module) -> tuple[dict, str]:
+    """Raise if nothing of a checkpoint fits a model that takes what does.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+        model (nn.Module): The model, without wrappers.
+
+    Returns:
+        tuple[dict[str, Tensor], str]: The weights that will be loaded, and a
+        sentence that tells how many of the model's they are.
+
+    Raises:
+        UserError: If it cannot be read or has no weight of the model.
+    """
+    weights = loaded_weights(path)
+    expected = shapes(model.state_dict())
+    difference = Difference.between(shapes(weights), expected)
+    taken = {
+        name: value
+        for name, value in weights.items()
+        if name in expected and name not in difference.reshaped
+    }
+    if all(name.endswith(OPTIONAL_SUFFIX) for name in taken):
+        raise UserError(
+            f'{path} has none of the weights of this {type(model).__name__}, '
+            f'so load_partially=True would start from random ones: '
+            f'{difference}.'
+        )
+    told = f'{len(taken)} of {len(expected)} tensors are taken from {path}'
+    parts = {
+        'new': [*difference.missing, *difference.reshaped],
+        'left out': difference.unexpected,
+    }
+    for kind, names in parts.items():
+        if names:
+            told += f'; {kind}: {some_of(names, 5)}'
+    return taken, f'{told}.'
+
+
+def check_resumable(path: str) -> None:
+    """Raise unless a checkpoint holds the state of a training.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+
+    Raises:
+        UserError: If it cannot be read or holds weights alone.
+    """
+    checkpoint = read_checkpoint(path)
+    missing = [part for part in _RESUME_PARTS if part not in checkpoint]
+    if missing:
+        raise UserError(
+            f'{path} has no {", ".join(missing)}, so no training can be '
+            'resumed from it; start from its weights with load_from instead.'
+        )
+    for part in _RESUME_PARTS:
+        if not isinstance(checkpoint[part], Mapping):
+            raise UserError(
+                f'{path} has a {type(checkpoint[part]).__name__} as {part}; '
+                'expected the dict that a training saves.'
+            )
+    for count in ('epoch', 'iter'):
+        if not isinstance(checkpoint['meta'].get(count), int):
+            raise UserError(
+                f'{path} has no number as {count} in meta, so where the '
+                'training had come to is unknown; start from its weights '
+                'with load_from instead.'
+            )
+
+
+def loaded_weights(path: str) -> dict[str, Tensor]:
+    """Read the weights that mmengine will load from a checkpoint.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+
+    Returns:
+        dict[str, Tensor]: By the names of the model.
+
+    Raises:
+        UserError: If it cannot be read or is in the layout of other code.
+    """
+    return named_tensors(_weights(path, read_checkpoint(path)))
+
+
+def _without_second_names(
+    weights: dict[str, Tensor], expected: dict[str, Shape]
+) -> dict[str, Tensor]:
+    """Leave out what is there a second time, in another part of the model.
+
+    A module that hangs in two places is saved twice: the training of mmdet's
+    DDQ makes ``bbox_head.aux_reg_branches`` a part of the decoder as well.
+    """
+    by_end: dict[str, list[str]] = {}
+    for name in expected.keys() & weights.keys():
+        by_end.setdefault(name.partition('.')[2], []).append(name)
+    return {
+        name: value
+        for name, value in weights.items()
+        if name in expected
+        or not any(
+            torch.equal(value, weights[first])
+            for first in by_end.get(name.partition('.')[2], ())
+        )
+    }
+
+
+def read_checkpoint(path: str) -> Mapping[str, Any]:
+    """Load a checkpoint, from the disk without reading its weights.
+
+    Args:
+        path (str): A file or an address that mmengine can load from.
+
+    Returns:
+        Mapping[str, Any]: What it holds.
+
+    Raises:
+        UserError: If it does not exist, cannot be read or is none.
+    """
+    checkpoint = read_from_anywhere(path)
+    if not isinstance(checkpoint, Mapping):
+        raise UserError(
+            f'{path} holds a {type(checkpoint).__name__}; expected a '
+            'checkpoint, which is a dict with state_dict.'
+        )
+    return checkpoint
+
+
+def state_dict(path: str, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find where mmengine takes the weights of a checkpoint from.
+
+    Args:
+        path (str): Where it was read from, for the message.
+        checkpoint (Mapping[str, Any]): As :func:`read_checkpoint` returns it.
+
+    Returns:
+        Mapping[str, Any]: What stands under the names of weights.
+
+    Raises:
+        UserError: If there are no tensors under names.
+    """
+    place = 'state_dict' if 'state_dict' in checkpoint else ''
+    weights = checkpoint[place] if place else checkpoint
+    if not isinstance(weights, Mapping):
+        raise UserError(
+            f'{path} has a {type(weights).__name__} as state_dict; expected '
+            'a dict of tensors.'
+        )
+    if not all(isinstance(name, str) for name in weights):
+        raise UserError(
+            f'{path} has weights under {next(iter(weights))!r}; expected '
+            'names of parameters.'
+        )
+    return weights
+
+
+def _weights(path: str, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the weights of a checkpoint in mmdet's layout."""
+    weights = state_dict(path, checkpoint)
+    is_wrapped = isinstance(weights.get('model'), Mapping)
+    if is_wrapped or any(map(_OFFICIAL_NAMES.match, weights)):
+        raise UserError(
+            f'{path} is in the layout of the official code, not of mmdet; '
+            f'convert it first with {_CONVERTER}.'
+        )
+    return weights
