@@ -1,15 +1,16 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import copy
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from mmcv.transforms import BaseTransform
 from mmdet.datasets import MultiImageMixDataset
 from mmdet.datasets.transforms import MultiBranch
 from mmdet.registry import DATASETS
 
 from project.utils.errors import UserError
 
-Branches = dict[str, dict]
+Branches = dict[str, dict[str, Any]]
 
 
 @DATASETS.register_module()
@@ -66,7 +67,7 @@ class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
                 branches = _split(results)
         return results if branches is None else _join(branches)
 
-    def _used_transforms(self) -> list[Callable]:
+    def _used_transforms(self) -> list[BaseTransform]:
         """List the transforms but for those that are to be skipped."""
         skipped = self._skip_type_keys or ()
         return [
@@ -77,7 +78,7 @@ class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
             if name not in skipped
         ]
 
-    def _apply(self, transform: Callable, results: dict) -> dict:
+    def _apply(self, transform: BaseTransform, results: dict) -> dict:
         """Run one transform, with images to mix in if it asks for them."""
         if hasattr(transform, 'get_indexes'):
             results = dict(results, mix_results=self._draw_images(transform))
@@ -92,7 +93,7 @@ class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
             f'{self.max_refetch} attempts.'
         )
 
-    def _draw_images(self, transform: Callable) -> list[dict]:
+    def _draw_images(self, transform: BaseTransform) -> list[dict]:
         """Load the images that a transform draws to mix in."""
         for _ in range(self.max_refetch):
             indexes = transform.get_indexes(self.dataset)
@@ -114,17 +115,17 @@ def _split(results: Mapping[str, Branches]) -> Branches:
     return branches
 
 
-def _join(branches: Branches) -> dict[str, dict]:
+def _join(branches: Branches) -> dict[str, dict[str, Any]]:
     """Turn a dict for each branch into a dict of branches for each key."""
     _check_keys(branches)
     return _transposed(branches)
 
 
 def _transposed(
-    nested: Mapping[Hashable, Mapping[Hashable, Any]],
-) -> dict[Hashable, dict[Hashable, Any]]:
-    """Exchange the two levels of keys, as far as there are values."""
-    transposed: dict = {}
+    nested: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Branches]:
+    """Exchange the two levels of keys; neither need be complete."""
+    transposed: dict[str, dict[str, Any]] = {}
     for outer, values in nested.items():
         for inner, value in values.items():
             transposed.setdefault(inner, {})[outer] = value
@@ -135,7 +136,7 @@ def _check_keys(branches: Branches) -> None:
     """Raise unless all branches have the same keys."""
     keys = {key for part in branches.values() for key in part}
     for branch, part in branches.items():
-        missing = sorted(map(str, keys - part.keys()))
+        missing = sorted(keys - part.keys())
         if missing:
             raise UserError(
                 f'The branch {branch!r} has no {missing[0]!r}, which another '

@@ -34,7 +34,8 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
             f'{out} exists and is left as it is: remove it to make it anew.'
         )
     names = read_names(root)
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     folder = image_folder(root, split)
     for path in sorted(folder.rglob('*')):
         if path.suffix.lower() not in _IMAGES:

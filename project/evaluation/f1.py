@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The score from which on detections are worth showing."""
+"""The score threshold at which F1 is highest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,38 +15,44 @@ class Boxes:
     Attributes:
         bboxes: (x1, y1, x2, y2) in pixels of the image, shape (num, 4).
         labels: Class indices, shape (num,).
-        scores: Confidences, shape (num,); None for ground truth.
     """
 
     bboxes: np.ndarray
     labels: np.ndarray
-    scores: np.ndarray | None = None
 
-    def masked(self, mask: np.ndarray) -> 'Boxes':
-        """Take some of the boxes.
 
-        Args:
-            mask: Which of them, boolean, shape (num,).
-        """
-        scores = None if self.scores is None else self.scores[mask]
-        return Boxes(self.bboxes[mask], self.labels[mask], scores)
+@dataclass
+class Detections(Boxes):
+    """Boxes that a model has found in one image.
+
+    Attributes:
+        scores: Confidences, shape (num,).
+    """
+
+    scores: np.ndarray
+
+    def masked(self, mask: np.ndarray) -> 'Detections':
+        """Select those where a boolean mask of shape (num,) is set."""
+        return Detections(
+            self.bboxes[mask], self.labels[mask], self.scores[mask]
+        )
 
 
 def best_threshold(
-    images: Sequence[tuple[Boxes, Boxes]], iou_thr: float = 0.5
+    images: Sequence[tuple[Detections, Boxes]], iou_thr: float = 0.5
 ) -> tuple[float, float]:
     """Find the score threshold with the highest F1 over all classes.
 
-    A detection is a hit if it overlaps an object of its class that no better
-    one has taken.
+    A detection is a hit if it overlaps an object of its class that no
+    detection with a higher score has taken.
 
     Args:
         images: Detections and ground truth of each image.
         iou_thr: Overlap of a hit.
 
     Returns:
-        The lowest score that is kept and the F1 score of what is; 0.5 and 0
-        where no detection is a hit.
+        The threshold, which is the lowest score kept, and the F1 score
+        there; 0.5 and 0 where no detection is a hit.
     """
     scores, hits = [np.empty(0)], [np.empty(0)]
     for detections, truth in images:
@@ -62,14 +68,16 @@ def best_threshold(
         return 0.5, 0.0
     num_objects = sum(len(truth.labels) for _, truth in images)
     f1 = 2 * num_hits / (np.arange(1, len(score) + 1) + num_objects)
-    # Of detections with one score either all are kept or none.
+    # Detections of equal score are kept or dropped together.
     is_last = np.append(score[1:] < score[:-1], True)
     best = int(np.argmax(np.where(is_last, f1, -1)))
     return float(score[best]), float(f1[best])
 
 
-def _hits(boxes: Boxes, objects: np.ndarray, iou_thr: float) -> np.ndarray:
-    """Tell which boxes, the best first, take an object of their own."""
+def _hits(
+    boxes: Detections, objects: np.ndarray, iou_thr: float
+) -> np.ndarray:
+    """Match each box, in the order of scores, to an object not yet taken."""
     hits = np.zeros(len(boxes.scores))
     overlaps = bbox_overlaps(boxes.bboxes, objects)
     for index in np.argsort(-boxes.scores, kind='stable'):

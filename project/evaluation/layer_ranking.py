@@ -5,20 +5,22 @@ import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from mmdet.models import BaseDetector
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.utils import track_iter_progress
-from torch import Tensor, nn
+from torch import Tensor
 
 from project.evaluation.rank_quality import RankQuality
 from project.utils.errors import UserError
 
 
 @torch.no_grad()
-def predict_layers(model: nn.Module, data: dict) -> tuple[Tensor, Tensor]:
+def predict_layers(model: BaseDetector, data: dict) -> tuple[Tensor, Tensor]:
     """Predict with every decoder layer.
 
     Args:
@@ -51,10 +53,10 @@ def predict_layers(model: nn.Module, data: dict) -> tuple[Tensor, Tensor]:
 
 
 def measure(
-    model: nn.Module,
+    model: BaseDetector,
     dataset: BaseDataset,
     num_images: int | None = None,
-    **settings,
+    **settings: Any,
 ) -> list[RankQuality]:
     """Run a detector over a dataset.
 
@@ -76,10 +78,11 @@ def measure(
         scores, boxes = predict_layers(model, pseudo_collate([dataset[index]]))
         layers = layers or [RankQuality(**settings) for _ in scores]
         truth = _ground_truth(dataset.get_data_info(index))
-        for layer, *predictions in zip(
-            layers, scores.cpu().numpy(), boxes.cpu().numpy(), strict=True
-        ):
-            layer.add(*predictions, *truth)
+        predictions = zip(
+            scores.cpu().numpy(), boxes.cpu().numpy(), strict=True
+        )
+        for layer, prediction in zip(layers, predictions, strict=True):
+            layer.add(*prediction, *truth)
     if not layers or not layers[0].num_images:
         raise UserError(
             f'None of the {count} images has an object to rank by; name a '

@@ -16,10 +16,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from mmdet.models import BaseDetector
 from mmengine.dataset import BaseDataset, pseudo_collate
-from torch import nn
 
-from project.evaluation.f1 import Boxes, best_threshold
+from project.evaluation.f1 import Boxes, Detections, best_threshold
 
 COLORS = (
     '#e6194b', '#0082c8', '#3cb44b', '#f58231', '#911eb4', '#00a5a5',
@@ -46,7 +46,7 @@ class Example:
 
     path: str
     truth: Boxes
-    detections: Boxes
+    detections: Detections
 
     def above(self, score_thr: float) -> 'Example':
         """Leave out detections below a score."""
@@ -55,7 +55,7 @@ class Example:
 
 
 def draw_detections(
-    model: nn.Module,
+    model: BaseDetector,
     dataset: BaseDataset,
     path: Path | str,
     title: str,
@@ -83,7 +83,7 @@ def draw_detections(
 
 
 def detect_examples(
-    model: nn.Module,
+    model: BaseDetector,
     dataset: BaseDataset,
     num_images: int,
     score_thr: float | None = None,
@@ -101,10 +101,10 @@ def detect_examples(
         The images in the order of the dataset, the lowest score kept, and
         the F1 score there; None where ``score_thr`` was given.
     """
-    picked = looked_at = _spread(num_images, len(dataset))
-    if score_thr is None:
-        looked_at = {*picked, *_spread(_MAX_FOR_F1, len(dataset))}
-    found = {i: _detect_one(model, dataset, i) for i in sorted(looked_at)}
+    picked = _spread(num_images, len(dataset))
+    for_f1 = _spread(_MAX_FOR_F1, len(dataset)) if score_thr is None else []
+    indices = sorted({*picked, *for_f1})
+    found = {i: _detect_one(model, dataset, i) for i in indices}
     f1 = None
     if score_thr is None:
         pairs = [(x.detections, x.truth) for x in found.values()]
@@ -118,7 +118,9 @@ def _spread(number: int, size: int) -> list[int]:
     return picked.round().astype(int).tolist()
 
 
-def _detect_one(model: nn.Module, dataset: BaseDataset, index: int) -> Example:
+def _detect_one(
+    model: BaseDetector, dataset: BaseDataset, index: int
+) -> Example:
     """Run a detector on one image; all detections are kept."""
     info = dataset.get_data_info(index)
     with torch.no_grad():
@@ -131,7 +133,7 @@ def _detect_one(model: nn.Module, dataset: BaseDataset, index: int) -> Example:
             np.reshape([i['bbox'] for i in truth], (-1, 4)),
             np.array([i['bbox_label'] for i in truth], dtype=int),
         ),
-        detections=Boxes(found.bboxes, found.labels, found.scores),
+        detections=Detections(found.bboxes, found.labels, found.scores),
     )
 
 
@@ -156,7 +158,9 @@ def draw_sheet(
     heights = (_HEADER, num_rows * _PAIR_HEIGHT)
     figure = Figure(figsize=(num_columns * _PAIR_WIDTH, sum(heights)))
     FigureCanvasAgg(figure)  # measures the labels
-    header, body = figure.subfigures(2, 1, height_ratios=heights)
+    header, body = figure.subfigures(
+        2, 1, squeeze=False, height_ratios=heights
+    ).flat
     header.text(0.04 / num_columns, 0.3, title, fontsize=13, fontweight='bold')
     pairs = body.subfigures(num_rows, num_columns, squeeze=False)
     for pair, example in zip(pairs.flat, examples, strict=False):
@@ -199,7 +203,7 @@ def draw_boxes(axis: Axes, boxes: Boxes, classes: Sequence[str]) -> None:
         classes: Names of the classes.
     """
     order = np.arange(len(boxes.labels))
-    if boxes.scores is not None:
+    if isinstance(boxes, Detections):
         order = np.argsort(boxes.scores)
     for rank, index in enumerate(order):
         x1, y1, x2, y2 = boxes.bboxes[index]
@@ -218,7 +222,7 @@ def draw_boxes(axis: Axes, boxes: Boxes, classes: Sequence[str]) -> None:
     placed: list[Bbox] = []
     for index in order[::-1]:  # the best score has the first choice
         label = classes[boxes.labels[index]]
-        if boxes.scores is not None:
+        if isinstance(boxes, Detections):
             label += f' {boxes.scores[index]:.2f}'
         color = _color(boxes.labels[index])
         _draw_label(axis, boxes.bboxes[index], label, color, placed)

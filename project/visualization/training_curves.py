@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -14,6 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from project.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 METRICS = {
     'coco/bbox_mAP_50': ('AP at IoU 0.5', '#d98032', 'bottom'),
@@ -26,7 +30,7 @@ above the first, so that the labels keep apart."""
 _RUN_COLORS = ('#12507b', '#d98032', '#3f8f5b', '#a23b52', '#7a5ea8')
 _SMOOTHING = 0.06  # share of the curve that a running mean spans
 _GREY = '#5b6470'
-_STYLE = {
+_STYLE: 'dict[RcKeyType, Any]' = {
     'font.size': 10,
     'axes.edgecolor': '#b8bec6',
     'axes.labelcolor': _GREY,
@@ -277,6 +281,7 @@ def draw_trainings(
             'curves apart'
         )
     if len(runs) == 1:
-        draw_curves(*runs.values(), path, title)
+        (curves,) = runs.values()
+        draw_curves(curves, path, title)
     else:
         draw_comparison(runs, path, title)

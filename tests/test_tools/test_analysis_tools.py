@@ -16,7 +16,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from project.evaluation.f1 import Boxes, best_threshold
+from project.evaluation.f1 import Boxes, Detections, best_threshold
 from project.preflight.variables import resolve_config
 from project.visualization.detection_sheet import (
     Example,
@@ -188,8 +188,8 @@ def test_no_more_examples_than_images(toy_data: Path, tmp_path: Path) -> None:
 def boxes(*rows: tuple, scored: bool = True) -> Boxes:
     """Boxes (x1, y1, x2, y2, label, score)."""
     table = np.array(rows, dtype=float).reshape(-1, 6 if scored else 5)
-    scores = table[:, 5] if scored else None
-    return Boxes(table[:, :4], table[:, 4].astype(int), scores)
+    unscored = table[:, :4], table[:, 4].astype(int)
+    return Detections(*unscored, table[:, 5]) if scored else Boxes(*unscored)
 
 
 def test_the_threshold_is_where_f1_is_highest() -> None:

@@ -167,9 +167,7 @@ def _lines_or_ticks(process: subprocess.Popen) -> Iterator[str]:
             lines.put(line)
         lines.put(None)
 
-    threading.Thread(
-        target=read, args=[process.stdout], daemon=True
-    ).start()
+    threading.Thread(target=read, args=[process.stdout], daemon=True).start()
     while True:
         try:
             line = lines.get(timeout=1.0)
