@@ -23,6 +23,7 @@ ALLOWED = {
         'project.utils',
     },
     'project.models.backbones': {'project.utils'},
+    'project.models.data_preprocessors': set(),
     'project.models.layers': {'project.models.utils', 'project.utils'},
     'project.models.task_modules': {'project.models.utils', 'project.utils'},
     # The losses take the structures that matching returns.

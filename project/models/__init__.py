@@ -1,8 +1,16 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-from . import backbones, dense_heads, detectors, losses, task_modules
+from . import (
+    backbones,
+    data_preprocessors,
+    dense_heads,
+    detectors,
+    losses,
+    task_modules,
+)
 
 __all__ = [
     'backbones',
+    'data_preprocessors',
     'dense_heads',
     'detectors',
     'losses',

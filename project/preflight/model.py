@@ -106,7 +106,30 @@ def check_branches(cfg: Config) -> None:
                     f'wrapped, as {name} ({dataset.get("type")}): the hook '
                     'would not reach it.'
                 )
-            _check_pipeline(place, pipeline, takes)
+            _check_later_pipeline(place, pipeline, takes)
+
+
+def _check_later_pipeline(place: str, pipeline: Sequence, takes: Any) -> None:
+    """Raise unless a preprocessor also takes what a hook puts in place."""
+    takes_both = 'ReaugmentationDataPreprocessor'
+    if is_a(takes, MODELS.get(takes_both)):
+        return
+    if is_a(takes, MultiBranchDataPreprocessor) and not _branches(pipeline):
+        raise UserError(
+            f'{place} has no MultiBranch to make the branches (weak, strong) '
+            f'that model.data_preprocessor, a {takes.__name__}, takes; set '
+            f'model.data_preprocessor.type={takes_both!r}, which takes images '
+            'without them, too.'
+        )
+    _check_pipeline(place, pipeline, takes)
+
+
+def _branches(transforms: Sequence) -> bool:
+    """Whether a pipeline makes branches."""
+    return any(
+        is_a(registered_class(part, TRANSFORMS), MultiBranch)
+        for part in nested_transforms(transforms)
+    )
 
 
 def _later_pipelines(cfg: Config) -> Iterator[tuple[str, list]]:
@@ -126,14 +149,11 @@ def _at_start(name: str) -> str:
 
 def _check_pipeline(name: str, transforms: Sequence, takes: Any) -> None:
     """Raise unless a preprocessor takes what a pipeline makes."""
-    makes_branches = any(
-        is_a(registered_class(part, TRANSFORMS), MultiBranch)
-        for part in nested_transforms(transforms)
-    )
+    makes_branches = _branches(transforms)
     if not makes_branches and is_a(takes, MultiBranchDataPreprocessor):
         raise UserError(
-            'model.data_preprocessor, a MultiBranchDataPreprocessor, '
-            f'takes images in branches (weak, strong), but {name} has no '
+            f'model.data_preprocessor, a {takes.__name__}, takes '
+            f'images in branches (weak, strong), but {name} has no '
             'MultiBranch to make them: inherit '
             'configs/_base_/datasets/coco_detection_re_aug.py, or set '
             'model.data_preprocessor to the data_preprocessor that it has '

@@ -214,7 +214,7 @@ def test_the_preprocessor_takes_what_the_loader_collates(
     dataset = build(shapes_root, two_branches(ERASE))
     preprocess = MODELS.build(
         dict(
-            type='MultiBranchDataPreprocessor',
+            type='ReaugmentationDataPreprocessor',
             data_preprocessor=dict(type='DetDataPreprocessor'),
         )
     )
@@ -224,6 +224,15 @@ def test_the_preprocessor_takes_what_the_loader_collates(
         assert batch['inputs'][branch].shape == (2, 3, SIZE, SIZE)
         ids = [sample.img_id for sample in batch['data_samples'][branch]]
         assert ids == [1, 2]
+    plain = [weak_alone(dataset[index]) for index in range(2)]
+    batch = preprocess(pseudo_collate(plain), training=True)
+    assert batch['inputs'].shape == (2, 3, SIZE, SIZE)
+    assert [sample.img_id for sample in batch['data_samples']] == [1, 2]
+
+
+def weak_alone(item: dict) -> dict:
+    """What a pipeline without branches gives."""
+    return {key: branches['weak'] for key, branches in item.items()}
 
 
 def test_a_key_of_one_branch_alone_is_told(shapes_root: Path) -> None:

@@ -355,6 +355,10 @@ def test_a_pipeline_that_a_hook_puts_in_place() -> None:
         check_branches(switched(cfg, [dict(type='Pad')]))
     message = str(caught.value)
     assert 'custom_hooks[0].switch_pipeline has no MultiBranch' in message
+    assert "type='ReaugmentationDataPreprocessor'" in message
+    takes_both = dict(BRANCHED, type='ReaugmentationDataPreprocessor')
+    cfg = branch_config(Path(), takes_both, [BRANCHES])
+    check_branches(switched(cfg, [dict(type='Pad')]))
     cfg = branch_config(Path(), PLAIN, [dict(type='Pad')])
     check_branches(switched(cfg, [dict(type='Pad')]))
     with pytest.raises(UserError) as caught:
