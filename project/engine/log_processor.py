@@ -6,33 +6,23 @@ from mmengine.registry import LOG_PROCESSORS
 from mmengine.runner import LogProcessor, Runner
 from torch.cuda import is_available as has_cuda
 
-# Of all decoder layers, query groups and stages: neither the total nor those
-# of the last layer.
+# Losses of earlier decoder layers, other query groups and stages.
 _FURTHER_LOSS = re.compile(r'(.*/)?(?!loss)[^/]*loss')
 
 
 @LOG_PROCESSORS.register_module()
 class BriefLogProcessor(LogProcessor):
-    """mmengine's log processor with lines that fit on a screen.
+    """mmengine's log processor with shorter lines.
 
-    A line shows the total loss and the terms of the last decoder layer; the
-    scalars on disk keep those of all layers, query groups and stages. Without
-    a GPU the memory is the peak of the process, in MiB.
+    A line shows the total loss and the loss terms of the last decoder layer;
+    the scalars written to disk hold those of all layers, query groups and
+    stages. Without a GPU ``memory`` is the peak of the process in MiB.
     """
 
     def get_log_after_iter(
         self, runner: Runner, batch_idx: int, mode: str
     ) -> tuple[dict, str]:
-        """Describe an iteration.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Index of the batch in its loop.
-            mode (str): ``train``, ``val`` or ``test``.
-
-        Returns:
-            tuple[dict, str]: All scalars, and the line.
-        """
+        """Return all scalars of an iteration, and its line."""
         scalars, line = super().get_log_after_iter(runner, batch_idx, mode)
         items = [
             item

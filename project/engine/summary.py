@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Tells in a few lines what is about to run."""
+"""Summaries of environment, data, model and schedule before a training."""
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ def environment(runner: Runner) -> list[str]:
     """Describe versions, devices and processes in three lines.
 
     Args:
-        runner (Runner): With its process group.
+        runner (Runner): After its process group was started.
 
     Returns:
         list[str]: The lines.
@@ -53,7 +53,7 @@ def environment(runner: Runner) -> list[str]:
 
 
 def _plural(count: int, noun: str, plural: str | None = None) -> str:
-    """Count things."""
+    """Write a number with its noun."""
     return f'{count:,} {noun if count == 1 else plural or f"{noun}s"}'
 
 
@@ -84,8 +84,8 @@ def data(runner: Runner) -> list[str]:
 
 
 def _counts(loader: DataLoader) -> tuple[str, str, str, str]:
-    """Images, objects, images of a batch and names of the classes."""
-    dataset = loader.dataset
+    """Number of images and objects, batch size and class names."""
+    dataset: Any = loader.dataset
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
     shown = ', '.join(classes[:_NUM_CLASSES_SHOWN])
     if len(classes) > _NUM_CLASSES_SHOWN:
@@ -93,26 +93,26 @@ def _counts(loader: DataLoader) -> tuple[str, str, str, str]:
     return (
         f'{len(dataset):,}',
         _num_objects(dataset),
-        str(loader.batch_sampler.batch_size),
+        str(getattr(loader.batch_sampler, 'batch_size', '-')),
         f'{len(classes)}: {shown}' if classes else '',
     )
 
 
 def _num_objects(dataset: Any) -> str:
-    """Count what is trained on or found, where that takes no while."""
+    """Count the objects, unless the dataset is too large for it."""
     if len(dataset) > _MAX_COUNTED or not hasattr(dataset, 'get_data_info'):
         return '-'
     return f'{sum(map(_kept_objects, _infos(dataset))):,}'
 
 
 def _infos(dataset: BaseDataset) -> Iterator[dict]:
-    """What a dataset knows of each of its images."""
+    """Yield the annotations of each image."""
     for index in range(len(dataset)):
         yield dataset.get_data_info(index)
 
 
 def _kept_objects(info: Mapping[str, Any]) -> int:
-    """Objects of an image without crowds."""
+    """Count the objects of an image that are not ignored."""
     instances = info.get('instances') or ()
     return sum(not item.get('ignore_flag') for item in instances)
 
@@ -144,20 +144,22 @@ def _sizes(detector: nn.Module) -> str:
     total = sum(p.numel() for p in parameters) / 1e6
     trained = sum(p.numel() for p in parameters if p.requires_grad) / 1e6
     parts = [f'{total:.1f} M parameters, {trained:.1f} M of them trained']
-    if isinstance(getattr(detector, 'num_queries', None), int):
-        parts.append(_plural(detector.num_queries, 'query', 'queries'))
+    num_queries = getattr(detector, 'num_queries', None)
+    if isinstance(num_queries, int):
+        parts.append(_plural(num_queries, 'query', 'queries'))
     for name in ('encoder', 'decoder'):
         layers = getattr(getattr(detector, name, None), 'layers', None)
         if layers is not None:
             parts.append(_plural(len(layers), f'{name} layer'))
     head = getattr(detector, 'bbox_head', None)
-    if isinstance(getattr(head, 'num_classes', None), int):
-        parts.append(_plural(head.num_classes, 'class', 'classes'))
+    num_classes = getattr(head, 'num_classes', None)
+    if isinstance(num_classes, int):
+        parts.append(_plural(num_classes, 'class', 'classes'))
     return '; '.join(parts)
 
 
 def _start(runner: Runner) -> str:
-    """What the weights were at first."""
+    """Where the initial weights come from."""
     if runner._resume and runner._load_from:
         return f'resumed at iteration {runner.iter}, epoch {runner.epoch}'
     if runner._load_from:
@@ -170,7 +172,7 @@ def _start(runner: Runner) -> str:
 
 
 def plan(runner: Runner) -> list[str]:
-    """Tell what is going to happen, and where it is written.
+    """Describe the schedule and where results are written.
 
     Args:
         runner (Runner): About to train.
@@ -207,13 +209,13 @@ def _optimizer(runner: Runner) -> str:
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     if optimizer is None:
         return type(runner.optim_wrapper).__name__
-    # After a scaling to the batch, before warm-up and drops.
+    # After scaling to the batch size, before warm-up and decay.
     rate = max(g.get('initial_lr', g['lr']) for g in optimizer.param_groups)
     return f'{type(optimizer).__name__}, lr {rate:g}'
 
 
 def _drops(schedulers: Any) -> str:
-    """When the learning rate changes by steps."""
+    """At which milestones the learning rate drops."""
     if not isinstance(schedulers, Sequence):
         schedulers = [schedulers]
     found = [

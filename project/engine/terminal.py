@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What a training shows on the terminal; all the rest is in its log file."""
+"""Filters what goes to the terminal; the log file keeps everything."""
 
 import contextlib
 import io
@@ -12,24 +12,24 @@ from mmengine.logging import MMLogger
 from mmengine.logging.logger import MMFormatter
 
 _PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
-# Said by the libraries about themselves; no user can act on them.
+# Notices about the libraries themselves, on which no user can act.
 _NOTICES = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
 )
-# How the rows of pycocotools' table begin.
+# How the rows of pycocotools' table start.
 _RESULTS = ('Average Precision', 'Average Recall')
 
 
 class TerminalFilter(logging.Filter):
-    """Keeps from the terminal what only a log file is read for.
+    """Keeps details that belong into the log file off the terminal.
 
-    Warnings pass at any time, and so does what this package says.
+    Warnings and the messages of this package always pass.
 
     Attributes:
         phase (str): ``'setup'``: nothing else passes. ``'evaluating'``,
-            between epochs: what hooks report passes. ``'running'``: all
-            passes but the repeated name of the experiment.
+            between epochs: the reports of hooks pass. ``'running'``:
+            everything passes except the repeated experiment name.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class TerminalFilter(logging.Filter):
         self.phase = 'setup'
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is for the terminal."""
+        """Return whether a record goes to the terminal."""
         message = str(record.msg)
         if getattr(record, 'is_print', False):
             is_result = message.lstrip().startswith(_RESULTS)
@@ -55,14 +55,14 @@ def quiet_terminal(logger: logging.Logger) -> TerminalFilter | None:
     """Filter what a logger writes to the terminal, not to its files.
 
     Args:
-        logger (Logger): Of a runner. One that shows debugging output is left
-            as it is.
+        logger (Logger): Logger of a runner. At level ``DEBUG`` it is left
+            alone.
 
     Returns:
-        TerminalFilter | None: The filter; None where there is none.
+        TerminalFilter | None: The filter, or None if none was added.
     """
     for handler in logger.handlers:
-        # Handlers of files are of derived classes.
+        # File handlers are subclasses.
         if type(handler) is not logging.StreamHandler:
             continue
         for found in handler.filters:
@@ -79,7 +79,7 @@ def quiet_terminal(logger: logging.Logger) -> TerminalFilter | None:
 
 @contextlib.contextmanager
 def prints_to_log() -> Iterator[None]:
-    """Send what libraries print, such as pycocotools, to the log file."""
+    """Send what libraries such as pycocotools print to the log file."""
     logger = MMLogger.get_current_instance()
     printed = io.StringIO()
     try:
@@ -91,16 +91,9 @@ def prints_to_log() -> Iterator[None]:
 
 
 class QuietEvaluator(Evaluator):
-    """mmengine's evaluator, which keeps what pycocotools prints in the log."""
+    """mmengine's evaluator; what pycocotools prints goes to the log file."""
 
     def evaluate(self, size: int) -> dict:
-        """Compute the metrics.
-
-        Args:
-            size (int): Images of the dataset.
-
-        Returns:
-            dict: The metrics by name.
-        """
+        """Compute the metrics over a dataset of ``size`` images."""
         with prints_to_log():
             return super().evaluate(size)

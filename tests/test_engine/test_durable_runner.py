@@ -18,7 +18,6 @@ from mmengine.runner import Runner
 
 from project.checkpoints.writing import UNFINISHED
 from project.engine import DETRRunner
-from project.engine.runner.durable_runner import DurableRunner
 from project.engine.runner.signals import StopOnSignal
 from project.utils.errors import UserError
 from tests.helpers.training import toy_config
@@ -457,9 +456,11 @@ def test_a_second_signal_ends_it_at_once(
         hook.close()
 
 
-def test_workers_end_for_their_training_alone() -> None:
+def test_workers_end_for_their_training_alone(
+    make: Any, tmp_path: Path
+) -> None:
     """Schedulers send a signal to all processes of a job."""
-    loader = DurableRunner.build_dataloader(
+    loader = make(tmp_path).build_dataloader(
         dict(
             dataset=list(range(40)),
             sampler=dict(type='DefaultSampler', shuffle=False),

@@ -10,14 +10,14 @@ from project.checkpoints.logged_history import make_plain
 
 
 class CheckpointForm(Hook):
-    """Brings checkpoints into the form in which they are saved and loaded.
+    """Prepares checkpoints for saving and loading.
 
-    What is saved can be read by any ``torch.load``. Of what a training starts
-    from with ``load_partially=True`` the tensors that fit are taken; without,
-    the model refuses another shape.
+    Saved checkpoints can be read by ``torch.load(weights_only=True)``. With
+    ``load_partially=True`` a training starts from those tensors of a
+    checkpoint whose names and shapes fit the model.
     """
 
-    priority = 'VERY_HIGH'  # before an average of the weights takes them
+    priority = 'VERY_HIGH'  # before EMAHook reads the weights
 
     def before_save_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
@@ -28,7 +28,7 @@ class CheckpointForm(Hook):
     def after_load_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Leave out what does not fit, if that was asked for."""
+        """Drop tensors that do not fit, with ``load_partially=True``."""
         if not runner.cfg.get('load_partially', False) or runner._resume:
             return
         model = runner.model

@@ -11,20 +11,20 @@ from project.utils.finite import check_finite, named, not_finite
 
 @HOOKS.register_module()
 class FiniteHook(Hook):
-    """Ends a training whose weights are no numbers before it is saved.
+    """Stops a training whose loss or weights are no longer finite.
 
-    This package's detectors look at their losses themselves. What is left are
-    gradients that are not finite though the losses are, and the losses of
-    other models: this hook looks, after each step, at what mmengine has
-    brought to the host by then (the sum of the losses and, with ``clip_grad``,
-    the norm of the gradients), which costs nothing, and at all the weights
-    before a checkpoint is written.
+    This package's detectors check their losses themselves. This hook catches
+    the losses of other models, and gradients that are not finite although the
+    losses are. After each step it looks at what mmengine has logged (the total
+    loss and, with ``clip_grad``, the gradient norm), which needs no further
+    device synchronisation; before a checkpoint is saved it looks at all
+    weights.
 
-    Infinite gradients are no fault where a scaler skips such steps (mixed
-    precision). ``DETRRunner`` adds this hook to every training.
+    With mixed precision, infinite gradients are expected: the loss scaler
+    skips such steps. ``DETRRunner`` adds this hook to every training.
     """
 
-    # After the values were logged, before the default priority of hooks.
+    # After RuntimeInfoHook, which logs the values.
     priority = 'ABOVE_NORMAL'
 
     def after_train_iter(
@@ -34,13 +34,7 @@ class FiniteHook(Hook):
         data_batch: object = None,
         outputs: dict | None = None,
     ) -> None:
-        """Look at the logged values.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Unused.
-            data_batch (object): Unused.
-            outputs (dict): Unused.
+        """Check the logged loss and gradient norm.
 
         Raises:
             UserError: If the loss, or a weight after the step, is not finite.
@@ -54,7 +48,7 @@ class FiniteHook(Hook):
                 f'loss is {loss}; lower the learning rate or check the '
                 'annotations.'
             )
-        # The weights tell whether such gradients have reached them.
+        # A loss scaler may have skipped the step: the weights tell.
         if not math.isfinite(norm):
             names = not_finite(runner.model.state_dict())
             if names:
@@ -66,11 +60,7 @@ class FiniteHook(Hook):
                 )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look at the weights.
-
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): What is to be saved.
+        """Check the weights that are to be saved.
 
         Raises:
             UserError: If one is not finite.
@@ -96,6 +86,6 @@ def refuse_to_save(weights: dict) -> None:
 
 
 def _last(runner: Runner, name: str) -> float:
-    """What was logged last under a name; 0 if nothing was."""
+    """Last logged value of a name; 0 if there is none."""
     buffer = runner.message_hub.log_scalars.get(name)
     return buffer.current() if buffer and len(buffer.data[0]) else 0.0

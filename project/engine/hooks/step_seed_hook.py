@@ -10,21 +10,20 @@ _DATA, _STEP = 0, 1
 
 @HOOKS.register_module()
 class StepSeedHook(Hook):
-    """Seeds the random numbers of a training step by its iteration.
+    """Seeds all random number generators at each step by its iteration.
 
-    Noise, dropout and augmentations (those of the training process itself,
-    without workers) of iteration N are then the same in a training that was
-    resumed as in one that never stopped, whatever was drawn in between, such
-    as by a validation, and no state of a generator need be in the
-    checkpoint. Ranks differ as ``randomness.diff_rank_seed`` says: their
-    seeds do.
+    Denoising noise, dropout and (without dataloader workers) augmentations of
+    iteration N are then the same in a resumed training as in one that never
+    stopped, whatever was drawn in between, for instance during validation.
+    Checkpoints need no generator states. Ranks draw different numbers if
+    ``randomness.diff_rank_seed`` is set.
 
-    Seeded are Python's, NumPy's and PyTorch's generators, those of all
-    devices, and generators that modules of the model keep for themselves.
-    ``DETRRunner`` adds this hook to every training.
+    Seeded are the generators of Python, NumPy and PyTorch on all devices, and
+    those that modules of the model own. ``DETRRunner`` adds this hook to every
+    training.
     """
 
-    # Last before a step, and before the next batch is loaded.
+    # The last hook before the step, and before the next batch is loaded.
     priority = 'LOWEST'
 
     def __init__(self) -> None:
@@ -32,11 +31,7 @@ class StepSeedHook(Hook):
         self._is_training = False
 
     def before_train(self, runner: Runner) -> None:
-        """Find the generators of the model's modules.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Find the generators that modules of the model own."""
         self._is_training = True
         self._own = [
             (value, value.initial_seed())
@@ -46,23 +41,13 @@ class StepSeedHook(Hook):
         ]
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Seed the loading of an epoch's first batch.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Seed the loading of an epoch's first batch."""
         self._seed(runner.seed, runner.iter, _DATA)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None
     ) -> None:
-        """Seed the step.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Unused.
-            data_batch (object): Unused.
-        """
+        """Seed the step."""
         self._seed(runner.seed, runner.iter, _STEP)
         for generator, seed in self._own:
             generator.manual_seed(_mixed(seed, runner.iter, _STEP))
@@ -74,40 +59,25 @@ class StepSeedHook(Hook):
         data_batch: object = None,
         outputs: dict | None = None,
     ) -> None:
-        """Seed the loading of the next batch.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Unused.
-            data_batch (object): Unused.
-            outputs (dict): Unused.
-        """
+        """Seed the loading of the next batch."""
         self._seed(runner.seed, runner.iter + 1, _DATA)
 
     def after_val(self, runner: Runner) -> None:
-        """Seed the loading of the next batch again.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Seed the loading of the next batch again."""
         if self._is_training:
             self._seed(runner.seed, runner.iter, _DATA)
 
     def after_train(self, runner: Runner) -> None:
-        """Seed no more.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Stop seeding."""
         self._is_training = False
 
     @staticmethod
     def _seed(seed: int, iteration: int, stage: int) -> None:
-        """Seed the generators that all share."""
+        """Seed the global generators."""
         set_random_seed(_mixed(seed, iteration, stage))
 
 
 def _mixed(seed: int, iteration: int, stage: int) -> int:
-    """Make of three numbers one that no simple rule connects to them."""
+    """Hash seed, iteration and stage into one seed."""
     sequence = np.random.SeedSequence((seed, iteration, stage))
     return int(sequence.generate_state(1)[0])

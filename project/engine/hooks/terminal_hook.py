@@ -9,11 +9,11 @@ from project.engine.terminal import quiet_terminal
 
 @HOOKS.register_module()
 class TerminalHook(Hook):
-    """Shows on the terminal what a user looks at while a training runs.
+    """Keeps the terminal readable while a training runs.
 
-    Before the first loss: data in a table, the model in three lines and what
-    will happen. Between epochs the table of an evaluation goes to the log
-    file alone. ``log_level = 'DEBUG'`` shows everything.
+    Before the first step it prints a summary of data, model and schedule.
+    During training the table of an evaluation goes to the log file only.
+    ``log_level = 'DEBUG'`` shows everything.
     """
 
     priority = 'VERY_LOW'
@@ -22,13 +22,13 @@ class TerminalHook(Hook):
         self._is_training = False
 
     def before_train(self, runner: Runner) -> None:
-        """Tell what is going to happen."""
+        """Print the summary."""
         for part in (summary.data, summary.model, summary.plan):
             try:
                 lines = part(runner)
             except Exception as error:
-                # Loops, data and batches of a user's own kind may lack what
-                # is described; a training does not end for that.
+                # A user's own loops or datasets may lack what is described;
+                # that must not end a training.
                 kind = type(error).__name__
                 lines = [f'{part.__name__.capitalize()}: {kind}: {error}']
             for line in lines:
@@ -37,13 +37,13 @@ class TerminalHook(Hook):
         self._show(runner, 'running')
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Leave the table to the log file where a training goes on."""
+        """Keep the table off the terminal during training."""
         self._show(runner, 'evaluating' if self._is_training else 'running')
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict | None = None
     ) -> None:
-        """Go on as before."""
+        """Show everything again."""
         self._show(runner, 'running')
 
     def before_test(self, runner: Runner) -> None:
@@ -51,7 +51,7 @@ class TerminalHook(Hook):
         self._show(runner, 'running')
 
     def _show(self, runner: Runner, phase: str) -> None:
-        """Tell the terminal what is for it from now on."""
+        """Set the phase of the terminal's filter."""
         shown = quiet_terminal(runner.logger)
         if shown is not None:
             shown.phase = phase

@@ -8,7 +8,7 @@ from project.preflight.build_errors import told_by_config
 
 
 def _told(name: str) -> Callable:
-    """Make a method that says in the config's words why it failed."""
+    """Make a method whose errors name the place in the config."""
 
     def build(self: Runner, *args: Any, **kwargs: Any) -> Any:
         with told_by_config(self.cfg):
@@ -20,11 +20,11 @@ def _told(name: str) -> Callable:
 
 
 class ToldBuilding(Runner):
-    """A runner that tells in one sentence what it cannot build.
+    """A runner that says in one sentence which part it cannot build.
 
-    Each method is mmengine's. What it raises becomes a
+    Each method is mmengine's. An exception raised in it becomes a
     :class:`~project.utils.errors.UserError` that names the place in the
-    config; the exception itself is its cause.
+    config, with the exception as its cause.
     """
 
     build_model = _told('build_model')

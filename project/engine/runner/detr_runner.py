@@ -1,4 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from collections.abc import Sized
+from typing import Any
+
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_distributed
 from mmengine.evaluator import Evaluator
@@ -64,29 +67,28 @@ from project.utils.errors import UserError
 from project.utils.finite import check_finite
 
 _HOOKS = (CheckpointForm, FiniteHook, StepSeedHook, TerminalHook)
-"""What every training needs, unless its config has one of the kind."""
+"""Added to every training, unless its config has one of the same type."""
 
 
-# NOTE mmdet's tools/train.py asks mmengine's registry, which does not look
-# into those of the packages; mmdet's own registry finds it here as well.
+# NOTE mmdet's tools/train.py looks runners up in mmengine's registry, which
+# does not search its children; mmdet's registry finds it there as well.
 @RUNNERS.register_module()
 class DETRRunner(ToldBuilding, DurableRunner):
     """mmengine's Runner for configs with ``data_root`` and ``classes``.
 
-    Loses nothing that is there or was trained (:class:`DurableRunner`).
-    Differs from mmengine's in three more ways, and in none where a training
-    goes well on GPUs with a complete config:
+    Beyond the safety of :class:`DurableRunner`, it differs from mmengine's
+    Runner in three ways, none of which changes a training that works with it:
 
-    - The variables ``data_root`` and ``classes`` hold everywhere (see
-      :func:`resolve_config`), also in the config it writes to ``work_dir``.
-    - What cannot work ends in a :class:`UserError` of one sentence before
-      data or weights are loaded: missing data, annotations that do not fit,
-      a checkpoint of another model, a backbone whose pretrained weights are
-      missing and that no checkpoint brings. ``load_partially = True`` in the
-      config lets training start from a checkpoint that fits in part.
-    - Several processes work without a GPU: they talk through gloo.
+    - The variables ``data_root`` and ``classes`` apply to the whole config
+      (see :func:`resolve_config`), also in the copy in ``work_dir``.
+    - Mistakes end in a :class:`UserError` of one sentence before data or
+      weights are loaded: missing data, annotations that do not fit, a
+      checkpoint of another model, pretrained weights of the backbone that are
+      neither there nor in the checkpoint. With ``load_partially = True`` a
+      training may start from a checkpoint that fits in part.
+    - Distributed training works without GPUs, through gloo.
 
-    Select it by ``runner_type = 'DETRRunner'`` in the config.
+    Select it with ``runner_type = 'DETRRunner'`` in the config.
     """
 
     @classmethod
@@ -97,7 +99,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
             cfg (Config | dict): A complete config.
 
         Returns:
-            DETRRunner: The runner, its model built, its data not loaded.
+            DETRRunner: The runner with a built model; data is not loaded yet.
 
         Raises:
             UserError: If parts of the config contradict each other.
@@ -115,25 +117,14 @@ class DETRRunner(ToldBuilding, DurableRunner):
             runner.logger.warning(change)
         return runner
 
-    def build_logger(self, *args, **kwargs) -> MMLogger:
-        """Build the logger, whose details go to its file alone.
-
-        Args:
-            *args, **kwargs: As in mmengine's ``Runner``.
-
-        Returns:
-            MMLogger: The logger.
-        """
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger; details go to its file only."""
         logger = super().build_logger(*args, **kwargs)
         quiet_terminal(logger)
         return logger
 
-    def register_hooks(self, *args, **kwargs) -> None:
-        """Register the hooks of the config, and those of every training.
-
-        Args:
-            *args, **kwargs: As in mmengine's ``Runner``.
-        """
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """Register the hooks of the config and those of every training."""
         super().register_hooks(*args, **kwargs)
         for hook_type in _HOOKS:
             if not any(isinstance(hook, hook_type) for hook in self.hooks):
@@ -173,7 +164,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
             nn.Module: The model on its device, wrapped if distributed.
         """
         if self.distributed and not has_accelerator():
-            # DDP takes them on GPUs only, frozen ones as well.
+            # DDP refuses SyncBN on the CPU, even if it is frozen.
             model = revert_sync_batchnorm(model)
             find_unused = self.cfg.get('find_unused_parameters', False)
             model_wrapper_cfg = ConfigDict(
@@ -196,14 +187,8 @@ class DETRRunner(ToldBuilding, DurableRunner):
     ) -> DataLoader:
         """Build a dataloader that names the images that it cannot read.
 
-        Args:
-            dataloader (DataLoader | dict): As in mmengine.
-            seed (int | None): As in mmengine. Defaults to None.
-            diff_rank_seed (bool): As in mmengine. Defaults to False.
-
-        Returns:
-            DataLoader: The dataloader. In training it skips as many images
-            as ``max_broken_images`` of the config says.
+        In training it skips up to ``max_broken_images`` (of the config) of
+        them. See ``Runner.build_dataloader`` for the arguments.
 
         Raises:
             UserError: If there are images, but too few for a batch.
@@ -216,15 +201,9 @@ class DETRRunner(ToldBuilding, DurableRunner):
         return built
 
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
-        """Build the metrics, for annotations without ``iscrowd`` as well.
+        """Build the metrics; annotations need not have ``iscrowd``.
 
         What pycocotools prints goes to the log file.
-
-        Args:
-            evaluator (dict | list | Evaluator): As in mmengine.
-
-        Returns:
-            Evaluator: The evaluator.
         """
         with prints_to_log():
             built = super().build_evaluator(evaluator)
@@ -234,22 +213,15 @@ class DETRRunner(ToldBuilding, DurableRunner):
         return built
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the training loop; mmengine's as one that resumes exactly.
-
-        Args:
-            loop (BaseLoop | dict): ``train_cfg`` of the config.
-
-        Returns:
-            BaseLoop: The loop.
-        """
+        """Build the training loop; see :func:`resumable`."""
         loop = resumable(loop) if isinstance(loop, dict) else loop
         return super().build_train_loop(loop)
 
-    def save_checkpoint(self, *args, **kwargs) -> None:
-        """Save a checkpoint, as mmengine does, unless the model diverged.
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint unless the model has diverged.
 
         Raises:
-            UserError: If a weight is not finite, on each process by itself.
+            UserError: If a weight is not finite.
         """
         refuse_to_save(self._bare_model().state_dict())
         super().save_checkpoint(*args, **kwargs)
@@ -298,13 +270,13 @@ class DETRRunner(ToldBuilding, DurableRunner):
         return super().test()
 
     def _log_env(self, env_cfg: dict) -> None:
-        """Log the environment, its essence on the terminal, too."""
+        """Log the environment, and a summary on the terminal."""
         super()._log_env(env_cfg)
         for line in summary.environment(self):
             self.logger.info(line)
 
     def _tell_other_batch(self) -> None:
-        """Warn if schedule or learning rate were made for another batch."""
+        """Warn if the schedule is meant for another batch size."""
         for sentence in other_batch(self.cfg, self.world_size):
             self.logger.warning(sentence)
 
@@ -319,7 +291,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
             )
 
     def _check_data(self, *splits: str) -> None:
-        """Check the data once on each machine; reading it takes a while."""
+        """Check the data, once per machine because it takes a while."""
 
         def check() -> None:
             if is_first_of_machine():
@@ -328,7 +300,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
         raise_together(check)
 
     def _check_start(self) -> None:
-        """Raise unless the training can start or go on from its weights."""
+        """Check the weights that the training starts or resumes from."""
         if self._load_from is not None:
             self._check_loaded(self._load_from)
             return
@@ -340,9 +312,9 @@ class DETRRunner(ToldBuilding, DurableRunner):
             )
 
     def _check_loaded(self, path: str) -> None:
-        """Raise unless the training can start or go on from a checkpoint.
+        """Check a checkpoint that the training starts or resumes from.
 
-        Pretrained weights that it replaces need not be there.
+        Pretrained weights that it replaces need not exist.
         """
         model = self._bare_model()
         if self._resume:
@@ -364,7 +336,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
         check_pretrained(self.cfg, model, left_out)
 
     def _check_weights(self) -> None:
-        """Raise unless the weights to evaluate are those of the model."""
+        """Raise unless the checkpoint to evaluate fits the model."""
         if self._load_from is not None and not self._has_loaded:
             path = self._load_from
             weights = check_checkpoint(path, self._bare_model())
@@ -376,7 +348,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
             )
 
     def _bare_model(self) -> nn.Module:
-        """Take the wrappers of the model off."""
+        """The model without its wrappers."""
         model = self.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
@@ -384,14 +356,15 @@ class DETRRunner(ToldBuilding, DurableRunner):
 
 
 def _check_batches(dataloader: DataLoader) -> None:
-    """Raise if no batch has enough images: each epoch would be empty."""
-    if isinstance(dataloader.dataset, IterableDataset):
+    """Raise if no batch is complete: each epoch would be empty."""
+    dataset = dataloader.dataset
+    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
         return
-    if len(dataloader.dataset) and not len(dataloader):
+    if len(dataset) and not len(dataloader):
         batch_size = getattr(dataloader.batch_sampler, 'batch_size', None)
         raise UserError(
-            f'The {len(dataloader.dataset)} images of '
-            f'{type(dataloader.dataset).__name__} are less than a batch of '
+            f'The {len(dataset)} images of '
+            f'{type(dataset).__name__} are less than a batch of '
             f'batch_size={batch_size} in each process, and drop_last=True '
             'leaves out incomplete batches: set '
             'train_dataloader.drop_last=False, or a smaller batch_size.'

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Process groups where mmengine cannot start them: on machines without GPU."""
+"""Process groups of distributed jobs, also on machines without a GPU."""
 
 import datetime
 import os
@@ -33,8 +33,7 @@ from project.utils.rendezvous import (
 
 _Decision = TypeVar('_Decision')
 
-# What each launcher tells its processes: rank, their number and the rank
-# among those of one machine.
+# Where each launcher says rank, world size and local rank.
 _LAUNCHER_VARIABLES = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
@@ -52,7 +51,7 @@ _HOW_TO_START = {
 
 
 def has_accelerator() -> bool:
-    """Tell whether mmengine would train on something else than the CPU."""
+    """Return whether mmengine would train on another device than the CPU."""
     return (
         is_cuda_available()
         or is_npu_available()
@@ -62,14 +61,14 @@ def has_accelerator() -> bool:
 
 
 def set_rank_variables(launcher: str) -> None:
-    """Name rank, size and address the way torch reads them.
+    """Set torch's variables for rank, world size and master address.
 
     Args:
         launcher (str): ``pytorch``, ``slurm`` or ``mpi``.
 
     Raises:
-        UserError: If the process was not started by that launcher, or no
-            address of the first process is known.
+        UserError: If the process was not started by that launcher, or the
+            address of rank 0 is unknown.
     """
     names = _LAUNCHER_VARIABLES[launcher]
     missing = [name for name in names if name not in os.environ]
@@ -88,7 +87,7 @@ def set_rank_variables(launcher: str) -> None:
 
 
 def _master_address(launcher: str) -> str:
-    """Find the machine of rank 0."""
+    """Find the address of rank 0."""
     one_machine = {
         'pytorch': False,  # torchrun always says
         'slurm': os.environ.get('SLURM_NNODES') == '1',
@@ -111,15 +110,16 @@ def _master_address(launcher: str) -> str:
 
 @contextmanager
 def others_waited_for(launcher: str) -> Iterator[None]:
-    """Say who is waited for while the processes of a job meet.
+    """Print whom this process waits for while the process group forms.
 
-    torchrun has let them meet before it starts them.
+    With torchrun, the processes have met before they are started.
 
     Args:
-        launcher (str): As for :func:`set_rank_variables`, which goes before.
+        launcher (str): As for :func:`set_rank_variables`, which has to be
+            called first.
 
     Raises:
-        UserError: If the first process does not answer.
+        UserError: If rank 0 does not answer in time.
     """
     env = os.environ
     address, port = env['MASTER_ADDR'], env['MASTER_PORT']
@@ -134,7 +134,7 @@ def others_waited_for(launcher: str) -> Iterator[None]:
 
 
 def is_first_of_machine() -> bool:
-    """Tell whether no other process of this machine has a lower rank."""
+    """Return whether this process has the lowest rank on its machine."""
     return not is_distributed() or int(os.environ['LOCAL_RANK']) == 0
 
 
@@ -160,13 +160,13 @@ def init_cpu_group(dist_cfg: Mapping[str, Any]) -> None:
     """Start a gloo group from torch's environment variables.
 
     mmengine's own start selects a CUDA device first, whatever the backend,
-    and leaves a group alone that exists.
+    but keeps a group that exists.
 
     Args:
-        dist_cfg (Mapping): ``env_cfg.dist_cfg`` of the config, of which
-            ``timeout`` (seconds) applies here.
+        dist_cfg (Mapping): ``env_cfg.dist_cfg`` of the config; only its
+            ``timeout`` (seconds) is used.
     """
-    kwargs = {}
+    kwargs: dict[str, Any] = {}
     if dist_cfg.get('timeout') is not None:
         kwargs['timeout'] = datetime.timedelta(seconds=dist_cfg['timeout'])
     torch_dist.init_process_group('gloo', **kwargs)
@@ -175,13 +175,13 @@ def init_cpu_group(dist_cfg: Mapping[str, Any]) -> None:
 def raise_together(check: Callable[[], None]) -> None:
     """Run a check on each process and raise on all if one of them fails.
 
-    A process that stopped alone would leave the others waiting for it.
+    If one process stopped alone, the others would wait for it forever.
 
     Args:
         check (Callable): Raises a ``UserError`` if something is wrong.
 
     Raises:
-        UserError: The first one by rank.
+        UserError: That of the lowest rank.
     """
     sentence = None
     try:
@@ -192,16 +192,16 @@ def raise_together(check: Callable[[], None]) -> None:
 
 
 def decide_together(decide: Callable[[], _Decision]) -> _Decision:
-    """Have the first process decide for all.
+    """Call a function on rank 0 and broadcast its result.
 
     Args:
         decide (Callable): Is called by the process of rank 0.
 
     Returns:
-        Any: What it returned, on each process.
+        Any: Its result, on each process.
 
     Raises:
-        UserError: If it raised one, on each process.
+        UserError: On each process, if it raised one.
     """
     decision: list[Any] = [None]
 

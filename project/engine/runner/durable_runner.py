@@ -41,27 +41,31 @@ from project.engine.runner.work_dir import (
 
 
 class DurableRunner(Runner):
-    """mmengine's Runner, whose trainings may be killed at any time.
+    """mmengine's Runner with trainings that may be killed at any time.
 
-    - A checkpoint is there whole or not at all, and outdated ones are removed
-      when the new one is there, whatever hook saves them.
-    - One training at a time writes into a work dir, and none writes over the
-      checkpoints of another unless ``overwrite = True`` in the config.
-    - SIGTERM and SIGUSR1 end a training after a checkpoint.
+    - Checkpoints are written atomically, and outdated ones are removed only
+      when the new one is complete, whatever hook saves them.
+    - One training at a time writes into a work dir, and none overwrites the
+      checkpoints of another unless the config says ``overwrite = True``.
+    - SIGTERM and SIGUSR1 end a training after it has saved a checkpoint.
 
     Args:
-        model (nn.Module | dict): As in mmengine.
-        work_dir (str): As in mmengine.
-        *args, **kwargs: As in mmengine.
+        model (nn.Module | dict): See mmengine's ``Runner``.
+        work_dir (str): See mmengine's ``Runner``.
+        *args, **kwargs: Further arguments of mmengine's ``Runner``.
 
     Raises:
         UserError: If ``work_dir`` cannot be written to.
     """
 
     saved_iter: int | None = None
-    """Iterations after which this process has last saved all of its state."""
+    """Iterations done when this process last saved its whole state."""
 
-    def __init__(self, model: Any, work_dir: str, *args, **kwargs) -> None:
+    _load_from: str | None
+
+    def __init__(
+        self, model: Any, work_dir: str, *args: Any, **kwargs: Any
+    ) -> None:
         check_writable(osp.abspath(work_dir), 'work dir')
         super().__init__(model, work_dir, *args, **kwargs)
 
@@ -70,24 +74,19 @@ class DurableRunner(Runner):
         default_hooks: dict | None = None,
         custom_hooks: list | None = None,
     ) -> None:
-        """Register the hooks of the config, and one that hears signals.
-
-        Args:
-            default_hooks (dict, optional): As in mmengine.
-            custom_hooks (list, optional): As in mmengine.
-        """
+        """Register the hooks of the config and :class:`StopOnSignal`."""
         super().register_hooks(default_hooks, custom_hooks)
         self._stop_on_signal = StopOnSignal()
         self.register_hook(self._stop_on_signal)
 
     @contextmanager
     def training_in_work_dir(self) -> Iterator[None]:
-        """Train, and let no other training into the work dir meanwhile.
+        """Keep other trainings out of the work dir while this one runs.
 
         Raises:
-            UserError: If the work dir is in use, holds another training's
-                checkpoints or has no room, before anything is written; or if
-                there is no more room.
+            UserError: Before anything is written, if the work dir is in use,
+                holds another training's checkpoints or has too little disk
+                space; during the training, if the disk is full.
         """
         lock = WorkDirLock(self.work_dir)
         try:
@@ -97,15 +96,16 @@ class DurableRunner(Runner):
             with full_disk_told(self.work_dir):
                 yield
         except Exception as error:
-            if not self._stop_on_signal.told_to_end(self, error):
+            number = self._stop_on_signal.signal_behind(self, error)
+            if number is None:
                 raise
-            raise SystemExit(128 + self._stop_on_signal.received) from error
+            raise SystemExit(128 + number) from error
         finally:
             self._stop_on_signal.close()
             lock.release()
 
     def _claim(self, lock: WorkDirLock) -> str | None:
-        """Check the work dir, which is no other training's from now on."""
+        """Lock the work dir and check it; return a warning, if any."""
         folder, templates = self._checkpoint_place()
         lock.acquire()
         if not self._may_write_over(folder):
@@ -120,7 +120,7 @@ class DurableRunner(Runner):
         )
 
     def _may_write_over(self, folder: str) -> bool:
-        """Tell whether the checkpoints that are there are given up for it."""
+        """Return whether existing checkpoints may be overwritten."""
         if self.cfg.get('overwrite', False):
             return True
         if not self._resume or self._load_from is None:
@@ -129,15 +129,15 @@ class DurableRunner(Runner):
         return source in map(osp.realpath, (folder, self.work_dir))
 
     def _checkpoint_hooks(self) -> list[CheckpointHook]:
-        """What saves checkpoints."""
+        """The hooks that save checkpoints."""
         return [
             hook for hook in self._hooks if isinstance(hook, CheckpointHook)
         ]
 
     def _checkpoint_place(self) -> tuple[str, tuple[str, ...]]:
-        """Tell where on this machine checkpoints go, and how they are named.
+        """Folder and file names of the checkpoints saved on this machine.
 
-        Before mmengine's hook has begun to train, and knows it itself.
+        mmengine's hook itself knows them only in ``before_train``.
         """
         hooks = self._checkpoint_hooks()
         templates = {*TEMPLATES, *(hook.filename_tmpl for hook in hooks)}
@@ -152,7 +152,7 @@ class DurableRunner(Runner):
         return folder, tuple(sorted(templates))
 
     def _checkpoint_size(self) -> int:
-        """About the bytes of a checkpoint, in which Adam keeps two moments."""
+        """Approximate bytes of a checkpoint, Adam's moments included."""
         wrapper = self.optim_wrapper
         if isinstance(wrapper, OptimWrapper):
             is_adam = isinstance(wrapper.optimizer, Adam | AdamW)
@@ -174,7 +174,7 @@ class DurableRunner(Runner):
         )
 
     def _num_kept(self) -> int:
-        """How many checkpoints there will be when the training is done."""
+        """How many checkpoints the training keeps at its end."""
         loop = self._train_loop if isinstance(self._train_loop, dict) else {}
         total = 0
         for hook in self._checkpoint_hooks():
@@ -186,24 +186,23 @@ class DurableRunner(Runner):
 
     @master_only
     def dump_config(self) -> None:
-        """Write the config to the work dir, unless another one is there.
+        """Write the config to the work dir, unless there is one.
 
-        That may be of the training that wrote there before; it is replaced
-        when this one may train there. Each run's own config lies in its
-        ``<time>/vis_data`` as well.
+        It may be that of an earlier training, and is replaced only when this
+        training starts. ``<time>/vis_data`` holds the config of each run.
         """
         if not osp.exists(self._config_copy()):
             super().dump_config()
 
     @master_only
     def _write_config(self) -> None:
-        """Have the work dir hold the config of the training in it."""
+        """Write this training's config to the work dir."""
         path = self._config_copy()
         source = self.cfg.filename
-        # A config that was made from text has no source any more.
+        # A config made from text has no source file.
         exist = source and osp.exists(source) and osp.exists(path)
         if exist and osp.samefile(source, path):
-            return  # a user's own
+            return  # the user trains with the config in the work dir
         with tempfile.TemporaryDirectory() as folder:
             new = Path(folder, osp.basename(path))
             self.cfg.dump(new)
@@ -212,35 +211,25 @@ class DurableRunner(Runner):
             write_text(path, text)
 
     def _config_copy(self) -> str:
-        """Where mmengine writes the config."""
+        """Path to which mmengine writes the config."""
         name = osp.basename(self.cfg.filename or f'{self.timestamp}.py')
         return osp.join(self.work_dir, name)
 
     def find_resumed(self) -> None:
-        """Decide, for all processes, which checkpoint to resume from."""
+        """Decide for all processes which checkpoint to resume from."""
         if self._resume and self._load_from is None:
             place = self._checkpoint_place()
             self._load_from = decide_together(
                 lambda: find_last_checkpoint(self.work_dir, *place)
             )
 
-    def resume(self, filename: str, *args, **kwargs) -> None:
-        """Take up a training where a checkpoint left it.
-
-        Args:
-            filename (str): As in mmengine.
-            *args, **kwargs: As in mmengine.
-        """
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume from a checkpoint; see mmengine's ``Runner.resume``."""
         super().resume(filename, *args, **kwargs)
         forget_foreign_best(self.message_hub, self._checkpoint_place()[0])
 
-    def call_hook(self, fn_name: str, **kwargs) -> None:
-        """Call all hooks, and then remove what they have replaced.
-
-        Args:
-            fn_name (str): As in mmengine.
-            **kwargs: As in mmengine.
-        """
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks, then remove the checkpoints they have replaced."""
         if fn_name == 'before_train':
             self._write_config()
         super().call_hook(fn_name, **kwargs)
@@ -263,17 +252,7 @@ class DurableRunner(Runner):
         by_epoch: bool = True,
         backend_args: dict | None = None,
     ) -> None:
-        """Save a checkpoint, whole or not at all.
-
-        Args:
-            out_dir (str): As in mmengine.
-            filename (str): As in mmengine.
-            file_client_args (dict, optional): As in mmengine.
-            save_optimizer (bool): As in mmengine.
-            save_param_scheduler (bool): As in mmengine.
-            meta (dict, optional): As in mmengine.
-            by_epoch (bool): As in mmengine.
-            backend_args (dict, optional): As in mmengine.
+        """Save a checkpoint atomically; see ``Runner.save_checkpoint``.
 
         Raises:
             UserError: If it cannot be written, such as to a full disk.
@@ -301,14 +280,13 @@ class DurableRunner(Runner):
             now = self.iter if by_epoch else self.iter + 1
             self.saved_iter = (meta or {}).get('iter', now)
 
-    @staticmethod
-    def build_dataloader(*args, **kwargs) -> DataLoader:
-        """Build a dataloader whose workers end with the training alone.
-
-        Args:
-            *args, **kwargs: As in mmengine.
-
-        Returns:
-            DataLoader: The dataloader.
-        """
-        return shield_workers(Runner.build_dataloader(*args, **kwargs))
+    def build_dataloader(
+        self,
+        dataloader: DataLoader | dict,
+        seed: int | None = None,
+        diff_rank_seed: bool = False,
+    ) -> DataLoader:
+        """Build a dataloader whose workers ignore signals to the job."""
+        return shield_workers(
+            super().build_dataloader(dataloader, seed, diff_rank_seed)
+        )

@@ -1,18 +1,17 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Completes what detections are compared with."""
+"""Completes the annotations that detections are evaluated against."""
 
 from mmdet.evaluation import CocoMetric
 from mmengine.evaluator import Evaluator
 
 
 def complete_annotations(evaluator: Evaluator) -> None:
-    """Take annotations without ``iscrowd`` for single objects.
+    """Set ``iscrowd=0`` where an annotation has none.
 
-    pycocotools, which reads it of each annotation, would end the first
-    evaluation with a KeyError.
+    Without it pycocotools would end the first evaluation with a KeyError.
 
     Args:
-        evaluator (Evaluator): Its metrics' annotations are changed.
+        evaluator (Evaluator): Its COCO metrics' annotations are changed.
     """
     for metric in evaluator.metrics:
         truth = getattr(metric, '_coco_api', None)

@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Training loops that resume with the batches that would have come next."""
+"""Training loops that resume with the batch that would have come next."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -14,20 +14,24 @@ from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import BatchSampler, Dataset, Sampler
 
 _PROGRESS = 'train_data'
-"""Where the message hub, which every checkpoint holds, tells how the data is
-shuffled and where its current pass began."""
+"""Key in the message hub, which every checkpoint holds, of the sampler's seed
+and of the iteration at which the current pass over the data began."""
 
 
 class _ResumableData:
-    """What both loops need to go on with the next batches.
+    """Restores the position in the data; shared by both loops.
 
-    A dataloader given by its config gets a batch sampler that can begin late.
-    The seed of its sampler, which mmengine draws anew in each run unless the
-    config fixes it, is kept in the message hub.
+    A dataloader built from a config gets a batch sampler that can skip its
+    first batches. The sampler's seed, which mmengine draws anew in each run
+    unless the config fixes it, is kept in the message hub.
     """
 
+    runner: Runner
+    dataloader: Any
+    _iter: int
+
     def _build(self, runner: Runner, dataloader: Any) -> Any:
-        """Build a dataloader whose batches can begin late."""
+        """Build a dataloader that can skip its first batches."""
         if not isinstance(dataloader, dict):
             return dataloader
         return runner.build_dataloader(
@@ -38,7 +42,7 @@ class _ResumableData:
 
     @property
     def _late_sampler(self) -> 'LateBatchSampler | None':
-        """The batch sampler, if it is one that can begin late."""
+        """The batch sampler, if it can skip batches."""
         sampler = getattr(self.dataloader, 'batch_sampler', None)
         return sampler if isinstance(sampler, LateBatchSampler) else None
 
@@ -46,21 +50,22 @@ class _ResumableData:
         """Shuffle as before the interruption.
 
         Returns:
-            dict: What :meth:`_note` noted before it; nothing in a training
-            that begins.
+            dict: What :meth:`_note` saved before it; empty in a new training.
         """
         noted, seed, sampler = {}, None, self._sampler()
         if self._iter > 0:
             noted = self.runner.message_hub.runtime_info.get(_PROGRESS, {})
-            # A checkpoint of another loop's tells nothing. By now the runner
-            # has its seed, which mmengine gives the sampler, too.
+            # A checkpoint of another loop has no seed for the sampler, which
+            # then is the runner's, as in mmengine.
             seed = noted.get('seed', self.runner._randomness_cfg.get('seed'))
-        if seed is not None and hasattr(sampler, 'seed'):
+        if seed is None or sampler is None:
+            return noted
+        if hasattr(sampler, 'seed'):
             sampler.seed = seed
         return noted
 
     def _note(self, **position: int) -> None:
-        """Have checkpoints tell how the data is shuffled."""
+        """Save position, seed and batch size in the message hub."""
         noted = dict(position)
         seed, batch = getattr(self._sampler(), 'seed', None), self._batch()
         if seed is not None:
@@ -70,9 +75,9 @@ class _ResumableData:
         self.runner.message_hub.update_info(_PROGRESS, noted)
 
     def _in_batches_of_now(self, num_batches: int, noted: dict) -> int:
-        """Convert a number of batches if these had another size."""
+        """Convert a number of batches if the batch size has changed."""
         then, now = noted.get('batch'), self._batch()
-        if None in (then, now) or then == now or not num_batches:
+        if then is None or now is None or then == now or not num_batches:
             return num_batches
         self.runner.logger.warning(
             f'The training had batches of {then} images, counted over all '
@@ -83,7 +88,7 @@ class _ResumableData:
         return num_batches * then // now
 
     def _sampler(self) -> Sampler | None:
-        """What shuffles the images."""
+        """The sampler that shuffles the images."""
         loader = self.dataloader
         batch_sampler = getattr(loader, 'batch_sampler', None)
         if batch_sampler is None:
@@ -91,7 +96,7 @@ class _ResumableData:
         return getattr(batch_sampler, 'sampler', None)
 
     def _batch(self) -> int | None:
-        """Images of a step of all processes, if there is such a number."""
+        """Batch size over all processes, if it is fixed."""
         batch_sampler = getattr(self.dataloader, 'batch_sampler', None)
         size = getattr(batch_sampler, 'batch_size', None)
         return size * get_world_size() if isinstance(size, int) else None
@@ -99,26 +104,26 @@ class _ResumableData:
 
 @LOOPS.register_module()
 class ResumableTrainLoop(_ResumableData, IterBasedTrainLoop):
-    """mmengine's loop over iterations, which resumes without loading data.
+    """``IterBasedTrainLoop`` that resumes without loading earlier batches.
 
-    To go on at iteration N, mmengine's loop loads and augments the N batches
-    that were trained on before, in another order than theirs unless the
-    config fixes the seed. Here an ``InfiniteSampler`` of the resumed
-    training's seed is moved on by N batches, which takes seconds, and what
-    follows are the batches of a training that never stopped.
+    To resume at iteration N, mmengine's loop loads and augments N batches,
+    in another order than before unless the config fixes the seed. This loop
+    advances the index sampler by N batches, which takes seconds, with the
+    seed of the interrupted training: the batches that follow are those of a
+    training that never stopped.
 
     Args:
-        runner (Runner): As in mmengine.
-        dataloader (DataLoader | dict): As in mmengine. One that is no config,
-            or has another sampler, is gone through as there.
-        *args, **kwargs: As in mmengine's ``IterBasedTrainLoop``.
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): A built dataloader, or one whose
+            sampler is no ``InfiniteSampler``, resumes as in mmengine.
+        *args, **kwargs: Arguments of ``IterBasedTrainLoop``.
     """
 
     def __init__(
-        self, runner: Runner, dataloader: Any, *args, **kwargs
+        self, runner: Runner, dataloader: Any, *args: Any, **kwargs: Any
     ) -> None:
         loader = self._build(runner, dataloader)
-        # The parent starts the workers at once, on the first images.
+        # The parent would start the workers at once, on the first images.
         unstarted = _Unstarted(loader.dataset)
         super().__init__(runner, unstarted, *args, **kwargs)
         self.dataloader = loader
@@ -130,45 +135,42 @@ class ResumableTrainLoop(_ResumableData, IterBasedTrainLoop):
             nn.Module: The trained model.
         """
         noted = self._restore()
-        late, num_skipped = self._late_sampler, self._iter
-        moves = late is not None and isinstance(late.sampler, InfiniteSampler)
-        if moves:
+        late, num_skipped, num_moved = self._late_sampler, self._iter, 0
+        if late is not None and isinstance(late.sampler, InfiniteSampler):
             num_skipped = self._in_batches_of_now(
                 self._iter - noted.get('start', 0), noted
             )
-            late.num_skipped = num_skipped
-        # Where the first image would be, had all batches the size of now.
+            late.num_skipped, num_moved = num_skipped, self._iter
+        # Where the first image would be, had all batches the current size.
         self._note(start=self._iter - num_skipped)
         self.dataloader_iterator = _InfiniteDataloaderIterator(self.dataloader)
         # The forks' loop may be told not to go through past batches.
         goes_through = not getattr(self, 'fast_forward_on_resume', False)
-        if moves and goes_through:
+        if num_moved and goes_through:
             self.dataloader_iterator = _AlreadyMoved(
-                self.dataloader_iterator, self._iter
+                self.dataloader_iterator, num_moved
             )
         return super().run()
 
 
 @LOOPS.register_module()
 class ResumableEpochTrainLoop(_ResumableData, EpochBasedTrainLoop):
-    """mmengine's loop over epochs, which also resumes within an epoch.
+    """``EpochBasedTrainLoop`` that also resumes within an epoch.
 
-    From a checkpoint of the middle of an epoch, mmengine's loop trains that
-    epoch again from its first image on, though it goes on counting
-    iterations. Here the batches that were trained on are left out, and all
-    epochs are shuffled as if the training had never stopped.
-
-    ``DETRRunner`` takes it wherever a config says ``EpochBasedTrainLoop``.
+    From a checkpoint within an epoch, mmengine's loop trains the whole epoch
+    again while it goes on counting iterations. This loop skips the batches
+    that were trained on, and shuffles each epoch as if the training had never
+    stopped. ``DETRRunner`` uses it for ``EpochBasedTrainLoop``.
 
     Args:
-        runner (Runner): As in mmengine.
-        dataloader (DataLoader | dict): As in mmengine. Of one that is no
-            config the batches to leave out are loaded.
-        *args, **kwargs: As in mmengine's ``EpochBasedTrainLoop``.
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): The batches to skip are loaded if it
+            is a built dataloader.
+        *args, **kwargs: Arguments of ``EpochBasedTrainLoop``.
     """
 
     def __init__(
-        self, runner: Runner, dataloader: Any, *args, **kwargs
+        self, runner: Runner, dataloader: Any, *args: Any, **kwargs: Any
     ) -> None:
         loader = self._build(runner, dataloader)
         super().__init__(runner, loader, *args, **kwargs)
@@ -203,7 +205,7 @@ class ResumableEpochTrainLoop(_ResumableData, EpochBasedTrainLoop):
         self._epoch += 1
 
     def _done_of_epoch(self, noted: dict) -> int:
-        """How many batches of its epoch a checkpoint was trained on."""
+        """How many batches of its epoch a checkpoint has seen."""
         if 'begin' in noted:
             # At the end of an epoch a checkpoint names the next one.
             is_within = noted['epoch'] == self._epoch
@@ -217,7 +219,7 @@ class ResumableEpochTrainLoop(_ResumableData, EpochBasedTrainLoop):
         return done * now // then if 0 < done <= then else 0
 
     def _batches(self, num_done: int) -> Iterator[tuple[int, Any]]:
-        """Yield the batches that are left, and their number in the epoch."""
+        """Yield the remaining batches with their index in the epoch."""
         late = self._late_sampler
         if late is None:
             yield from islice(enumerate(self.dataloader), num_done, None)
@@ -228,13 +230,13 @@ class ResumableEpochTrainLoop(_ResumableData, EpochBasedTrainLoop):
 
 
 def resumable(loop: dict) -> dict:
-    """Take the loops of this module for those of mmengine.
+    """Replace mmengine's training loops by those of this module.
 
     Args:
         loop (dict): ``train_cfg`` of a config.
 
     Returns:
-        dict: The same with another type, if it was one of mmengine's own.
+        dict: A copy; its type is replaced if it was one of mmengine's.
     """
     loop = loop.copy()
     kind = loop.get('type')
@@ -251,7 +253,7 @@ def resumable(loop: dict) -> dict:
 
 
 def _with_late_batches(dataloader: dict) -> dict:
-    """Put a :class:`LateBatchSampler` around the batches of a config."""
+    """Wrap the batch sampler of a config in a :class:`LateBatchSampler`."""
     inner = dataloader.get('batch_sampler')
     if inner is not None and not isinstance(inner, dict):
         return dataloader
@@ -265,19 +267,18 @@ def _with_late_batches(dataloader: dict) -> dict:
 
 @DATA_SAMPLERS.register_module()
 class LateBatchSampler(BatchSampler):
-    """A batch sampler that can begin late.
+    """A batch sampler that can skip its first batches.
 
-    Making an iterator changes nothing: torch makes two for one pass through
-    the data where there are workers.
+    ``num_skipped`` may be set between passes. Creating an iterator has no
+    side effects: with workers, torch creates two for one pass over the data.
 
     Args:
         sampler (Sampler): Gives the indices.
-        batch_size (int): Images of a batch.
-        num_skipped (int): How many batches each pass leaves out at first.
-            Defaults to 0.
-        batch_sampler (dict, optional): Config of the batch sampler. By
-            default indices are taken as they come.
-        drop_last (bool): Whether a last incomplete batch is left out.
+        batch_size (int): Images per batch.
+        num_skipped (int): How many batches each pass skips. Defaults to 0.
+        batch_sampler (dict, optional): Config of the batch sampler to wrap.
+            Defaults to torch's ``BatchSampler``.
+        drop_last (bool): Whether to drop a last incomplete batch.
             Defaults to False.
     """
 
@@ -289,13 +290,11 @@ class LateBatchSampler(BatchSampler):
         batch_sampler: dict | None = None,
         drop_last: bool = False,
     ) -> None:
-        # Not the parent's, which refuses what other batch samplers take.
+        # The parent would refuse arguments that other batch samplers take.
         self.sampler = sampler
         self.num_skipped = num_skipped
         if batch_sampler is None:
-            self.batches: Iterable = BatchSampler(
-                sampler, batch_size, drop_last
-            )
+            self.batches = BatchSampler(sampler, batch_size, drop_last)
         else:
             self.batches = DATA_SAMPLERS.build(
                 batch_sampler,
@@ -308,16 +307,12 @@ class LateBatchSampler(BatchSampler):
         yield from islice(self.batches, self.num_skipped, None)
 
     def __len__(self) -> int:
-        """Batches of a whole pass."""
+        """Number of batches of a whole pass."""
         return len(self.batches)
 
 
 class _Unstarted:
-    """Stands in for a dataloader until its workers may start.
-
-    Args:
-        dataset (Dataset): Of the dataloader.
-    """
+    """Stands in for a dataloader until its workers may start."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -327,11 +322,12 @@ class _Unstarted:
 
 
 class _AlreadyMoved:
-    """An iterator whose first batches were left out by its sampler.
+    """Iterator over batches of which the sampler has skipped the first ones.
 
     Args:
-        iterator (Iterator): Gives the batches after them.
-        num_skipped (int): How many times :func:`next` gives nothing.
+        iterator (Iterator): Yields the batches that follow.
+        num_skipped (int): How many times :func:`next` returns None first:
+            mmengine's loop calls it for each batch before the resumed one.
     """
 
     def __init__(self, iterator: Iterator, num_skipped: int) -> None:

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Saves a training that is asked to end, as schedulers do before they kill."""
+"""Saves a training at the signals that schedulers send before they kill it."""
 
 import multiprocessing
 import os
@@ -26,25 +26,24 @@ NUMBERS = tuple(
     if hasattr(signal, name)
 )
 _ONE_REQUEST = 2.0
-"""A scheduler and a launcher pass one signal on within this time (seconds)."""
+"""Seconds within which scheduler and launcher pass on the same signal."""
 
 
 class StopOnSignal(Hook):
-    """Ends a training at SIGTERM or SIGUSR1, after the step and a checkpoint.
+    """Saves and ends a training at SIGTERM or SIGUSR1, after the current step.
 
-    The checkpoint is ``stopped.pth``, from which ``resume`` goes on. The
-    process exits with status 128 and the number of the signal, 143 or 138.
-    One that comes again, two seconds later or more, ends it at once.
+    It saves ``stopped.pth``, from which ``resume`` continues, and exits with
+    status 128 plus the number of the signal (143 or 138). A second signal,
+    two or more seconds later, ends the training at once.
 
     The processes of a distributed training end after the same step, whichever
-    of them the signal reaches: they exchange a number after each, which waits
-    for the slowest, as the next step would.
+    of them gets the signal: they all-reduce one number per step.
 
     During validation there is nothing new to save: the training ends at once
-    if a checkpoint of the last step is there, or else after it.
+    if the last step has been saved, otherwise after the validation.
     """
 
-    # After CheckpointHook, which may just have saved this step.
+    # After CheckpointHook, which may have saved this step.
     priority = 'LOWEST'
 
     def __init__(self) -> None:
@@ -55,11 +54,7 @@ class StopOnSignal(Hook):
         self._is_training, self._process = False, os.getpid()
 
     def before_train(self, runner: Runner) -> None:
-        """Listen from now on.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Install the signal handlers."""
         self._is_training, self._process = True, os.getpid()
         if threading.current_thread() is threading.main_thread():
             self._before = {
@@ -68,7 +63,7 @@ class StopOnSignal(Hook):
             }
 
     def close(self) -> None:
-        """Listen no more."""
+        """Restore the earlier signal handlers."""
         self._is_training = False
         before, self._before = self._before, {}
         for number, handler in before.items():
@@ -81,14 +76,7 @@ class StopOnSignal(Hook):
         data_batch: object = None,
         outputs: dict | None = None,
     ) -> None:
-        """End the training if any process has been asked to.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Unused.
-            data_batch (object): Unused.
-            outputs (dict): Unused.
-        """
+        """End the training if a signal has reached any process."""
         self._stop_if_asked(runner, runner.iter + 1)
 
     def after_val_iter(
@@ -98,54 +86,43 @@ class StopOnSignal(Hook):
         data_batch: object = None,
         outputs: object = None,
     ) -> None:
-        """End the training if there is nothing to save.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Unused.
-            data_batch (object): Unused.
-            outputs (object): Unused.
-        """
-        is_asked = self._is_training and self.received is not None
-        if is_asked and runner.saved_iter == runner.iter:
+        """End the training at once if there is nothing to save."""
+        if not self._is_training or self.received is None:
+            return
+        if runner.saved_iter == runner.iter:
             self._end(runner, self.received, 'it was saved before')
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict | None = None
     ) -> None:
-        """End the training if any process has been asked to.
-
-        Args:
-            runner (Runner): The runner.
-            metrics (dict): Unused.
-        """
+        """End the training if a signal has reached any process."""
         if self._is_training:
             self._stop_if_asked(runner, runner.iter)
 
-    def told_to_end(self, runner: Runner, error: Exception) -> bool:
-        """Tell whether a step broke because the job is being ended.
+    def signal_behind(self, runner: Runner, error: Exception) -> int | None:
+        """Find the signal that made a step of a distributed training fail.
 
-        Where one process has failed the launcher asks the others to end, and
-        they cannot complete a step without it.
+        When one process fails, the launcher asks the others to end, and they
+        cannot complete a step without it.
 
         Args:
             runner (Runner): The runner.
             error (Exception): What ended the training.
 
         Returns:
-            bool: Whether to end quietly.
+            int | None: The number of the signal; None for other errors.
         """
         if self.received is None or runner.world_size == 1:
-            return False
+            return None
         reason = str(error).partition('\n')[0]
         runner.logger.warning(
             f'The training ends at {signal.Signals(self.received).name} '
             f'without saving: the step broke off ({reason}).'
         )
-        return True
+        return self.received
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal, or end at once if it is the second."""
+        """Note a signal; end at once at the second one."""
         now = time.monotonic()
         if os.getpid() != self._process:
             _end_forked(number)
@@ -158,7 +135,7 @@ class StopOnSignal(Hook):
             os.kill(os.getpid(), number)
 
     def _stop_if_asked(self, runner: Runner, iteration: int) -> None:
-        """Save and end after the step at which all know of the signal."""
+        """Save and end if any process has received a signal."""
         number = torch.tensor(self.received or 0)
         all_reduce(number, 'max')
         if not number:
@@ -167,7 +144,7 @@ class StopOnSignal(Hook):
         self._end(runner, int(number), f'{path} goes on from here')
 
     def _end(self, runner: Runner, number: int, saved: str) -> None:
-        """Leave the loop, and the program if nobody catches it."""
+        """Raise ``SystemExit``, which ends the loop."""
         self._has_saved = True
         runner.logger.warning(
             f'The training ends at {signal.Signals(number).name}, after '
@@ -188,15 +165,15 @@ def _end_forked(number: int) -> None:
 
 
 def save_stopped(runner: Runner, iteration: int) -> str:
-    """Save a training between its checkpoints, from all its processes.
+    """Save a training at once; all its processes have to call it.
 
     Args:
         runner (Runner): A ``DETRRunner``.
         iteration (int): How many iterations are done.
 
     Returns:
-        str: The file; that of the training's own checkpoint, if this step
-        has one.
+        str: The file; the training's regular checkpoint if it has just saved
+        one.
     """
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     if runner.saved_iter == iteration:
@@ -204,13 +181,13 @@ def save_stopped(runner: Runner, iteration: int) -> str:
         path = last or osp.join(runner.work_dir, MARKER)
     else:
         path = _save(runner, iteration, hooks[0] if hooks else None)
-    # A process that ended now would have the launcher end the one that saves.
+    # If a process ended before, the launcher would end the one that saves.
     barrier()
     return path
 
 
 def _save(runner: Runner, iteration: int, hook: CheckpointHook | None) -> str:
-    """Save where the training's checkpoints go."""
+    """Save into the folder of the training's checkpoints."""
     folder, how = runner.work_dir, {}
     if hook is not None:
         folder = hook.out_dir
@@ -231,13 +208,14 @@ def _save(runner: Runner, iteration: int, hook: CheckpointHook | None) -> str:
 
 
 def shield_workers(loader: DataLoader) -> DataLoader:
-    """Keep a dataloader's workers from what is meant for the training.
+    """Have a dataloader's workers ignore signals meant for the training.
 
-    Schedulers and launchers send a signal to all processes of a job. Workers
-    that end break the step that is to be completed.
+    Schedulers and launchers signal all processes of a job. If workers ended,
+    the current step could not be completed.
 
     Args:
-        loader (DataLoader): Is changed. Its workers have not started.
+        loader (DataLoader): Changed in place; its workers must not have
+            started.
 
     Returns:
         DataLoader: The same.
@@ -249,10 +227,10 @@ def shield_workers(loader: DataLoader) -> DataLoader:
 
 
 class _Shielded:
-    """Begins a worker that ends for its parent alone.
+    """Starts a worker that only its parent can end.
 
     Args:
-        begin (Callable, optional): Takes the number of the worker.
+        begin (Callable, optional): ``worker_init_fn`` of the dataloader.
     """
 
     def __init__(self, begin: Callable[[int], None] | None) -> None:
@@ -263,7 +241,7 @@ class _Shielded:
             if number != signal.SIGTERM:
                 signal.signal(number, signal.SIG_IGN)
         if hasattr(signal, 'sigwaitinfo'):
-            # Blocked, it is left for the thread, which learns who sent it.
+            # A blocked signal goes to the thread, which sees its sender.
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
             threading.Thread(target=_end_for_parent, daemon=True).start()
         if self._begin is not None:
@@ -271,9 +249,10 @@ class _Shielded:
 
 
 def _end_for_parent() -> None:
-    """End this worker when its parent asks, and for nobody else."""
-    # Where a server forks workers, getppid() would name that.
-    parent = multiprocessing.parent_process().pid
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+    """End this worker when its parent, and nobody else, asks it to."""
+    # With a fork server, getppid() would be the server.
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent.pid:
         pass
     os._exit(0)

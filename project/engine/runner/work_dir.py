@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Keeps what lies in a work dir from being lost to a training."""
+"""Protects the contents of a work dir from other trainings."""
 
 import json
 import math
@@ -19,26 +19,24 @@ from mmengine.logging import MessageHub
 from project.checkpoints.last_checkpoint import MARKER, own_checkpoints
 from project.utils.errors import UserError
 
-try:
+if sys.platform != 'win32':
     import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 _LOCK = '.training.lock'
 _PATIENCE = 20
-"""Seconds in which a training that was asked to end has saved, as a rule."""
+"""Seconds in which a training that was asked to end has usually saved."""
 _NUM_NAMES_SHOWN = 3
 
 
 def check_writable(folder: str, what: str) -> None:
-    """Raise unless files can be written into a folder, which is made.
+    """Create a folder and raise unless files can be written into it.
 
     Args:
         folder (str): The folder.
-        what (str): How to call it.
+        what (str): Its name in the message.
 
     Raises:
-        UserError: If it cannot be made or written to.
+        UserError: If it cannot be created or written to.
     """
     try:
         os.makedirs(folder, exist_ok=True)
@@ -55,13 +53,13 @@ def check_writable(folder: str, what: str) -> None:
 
 
 def check_replaceable(work_dir: str) -> None:
-    """Raise if what each training writes anew cannot be written.
+    """Raise if the file that names the last checkpoint cannot be replaced.
 
     Args:
         work_dir (str): An existing folder.
 
     Raises:
-        UserError: If something that cannot be replaced is in the way.
+        UserError: If it is a folder or read-only.
     """
     marker = osp.join(work_dir, MARKER)
     if osp.isdir(marker):
@@ -74,15 +72,16 @@ def check_replaceable(work_dir: str) -> None:
 
 
 def check_unused(work_dir: str, folder: str, templates: Iterable[str]) -> None:
-    """Refuse to write over the checkpoints of an earlier training.
+    """Refuse to overwrite the checkpoints of an earlier training.
 
     Args:
-        work_dir (str): Where the training is going to write.
-        folder (str): Where it is going to write its checkpoints.
-        templates (Iterable[str]): How checkpoints are named.
+        work_dir (str): Work dir of the training that is about to start.
+        folder (str): Folder of its checkpoints.
+        templates (Iterable[str]): File names of checkpoints, with ``{}`` for
+            the number.
 
     Raises:
-        UserError: If there are some.
+        UserError: If there are any.
     """
     found = own_checkpoints(folder, templates)
     if not found and osp.exists(osp.join(work_dir, MARKER)):
@@ -102,22 +101,22 @@ def check_unused(work_dir: str, folder: str, templates: Iterable[str]) -> None:
 def check_room(
     folder: str, size: int, num_kept: int, num_there: int
 ) -> str | None:
-    """Compare the free space with what a training is going to save.
+    """Compare the free disk space with what a training is going to save.
 
     Args:
-        folder (str): Where checkpoints go.
-        size (int): About the bytes of one.
-        num_kept (int): How many will be there at last.
-        num_there (int): How many of these are there.
+        folder (str): Folder of the checkpoints.
+        size (int): Approximate size of a checkpoint in bytes.
+        num_kept (int): How many checkpoints the training keeps at its end.
+        num_there (int): How many of them exist already.
 
     Returns:
-        str | None: A warning, if not all of them will fit.
+        str | None: A warning, if not all checkpoints will fit.
 
     Raises:
-        UserError: If not even one does.
+        UserError: If not even one fits.
     """
     free = shutil.disk_usage(folder).free
-    # The new one is there before an old one is removed.
+    # A new checkpoint is written before an old one is removed.
     need = size * max(1, num_kept + 1 - num_there)
     if free >= need:
         return None
@@ -135,19 +134,19 @@ def check_room(
 
 
 def _readable(size: float) -> str:
-    """Write a number of bytes with a fitting unit."""
+    """Format a number of bytes."""
     step = min(3, int(math.log(max(size, 1), 1024)))
     return f'{size / 1024**step:.3g} {("B", "KiB", "MiB", "GiB")[step]}'
 
 
 def forget_foreign_best(hub: MessageHub, folder: str) -> None:
-    """Look for the best checkpoints where a training goes on.
+    """Point the message hub to the best checkpoints of this work dir.
 
-    The message hub names them by absolute paths. Where the work dir has been
-    copied those are files of the original.
+    The hub holds absolute paths; in a copied work dir these are files of the
+    original.
 
     Args:
-        hub (MessageHub): As a checkpoint left it. Is changed.
+        hub (MessageHub): The hub of a resumed training; changed in place.
         folder (str): Where this training saves.
     """
     for key in list(hub.runtime_info):
@@ -163,12 +162,12 @@ def forget_foreign_best(hub: MessageHub, folder: str) -> None:
 
 
 class WorkDirLock:
-    """Lets one training at a time write into a work dir.
+    """Lets only one training at a time write into a work dir.
 
-    It is a lock of the operating system on an open file, so it ends with the
-    process that holds it, however that ends. The file stays and means
-    nothing by itself. On NFS it holds between machines as well, where the
-    server offers locks; where a file system has none, nothing is locked.
+    The operating system locks an open file (flock) and releases it when the
+    process ends, however it ends. The file itself stays and has no meaning.
+    On NFS the lock holds between machines if the server supports locks; on a
+    file system without locks nothing is locked.
 
     Args:
         work_dir (str): An existing folder.
@@ -179,7 +178,7 @@ class WorkDirLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock, and wait a little for a training that is ending.
+        """Take the lock; wait some seconds for a training that is ending.
 
         Raises:
             UserError: If another training keeps the lock.
@@ -208,7 +207,7 @@ class WorkDirLock:
         _HELD.add(self)
 
     def release(self) -> None:
-        """Give the lock back, or do nothing without it."""
+        """Release the lock if it is held."""
         descriptor, self._descriptor = self._descriptor, None
         _HELD.discard(self)
         if descriptor is not None:
@@ -219,7 +218,7 @@ _HELD: 'weakref.WeakSet[WorkDirLock]' = weakref.WeakSet()
 
 
 def _release_in_child() -> None:
-    """Leave the locks to the parent: workers may live longer than it."""
+    """Release a forked worker's copies; it may outlive its parent."""
     for lock in list(_HELD):
         lock.release()
 
@@ -229,7 +228,7 @@ if hasattr(os, 'register_at_fork'):
 
 
 def _open_lock(path: str) -> int:
-    """Open the file of a lock, which may belong to another user."""
+    """Open a lock file, which may belong to another user."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except PermissionError:
@@ -237,7 +236,7 @@ def _open_lock(path: str) -> int:
 
 
 def _sign(descriptor: int) -> None:
-    """Write into the file of a lock who holds it."""
+    """Write into a lock file who holds it."""
     content = dict(
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -249,8 +248,8 @@ def _sign(descriptor: int) -> None:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Take a lock if nobody has it."""
-    if fcntl is None:
+    """Take a lock if it is free."""
+    if sys.platform == 'win32':
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -262,7 +261,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _holder(path: str) -> str:
-    """Say who has written last into a lock's file."""
+    """Say who has signed a lock file last."""
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
