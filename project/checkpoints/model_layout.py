@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from mmengine import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
-from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from project.checkpoints.comparison import some_of
@@ -57,14 +57,14 @@ class ModelLayout:
     num_classes: int | None
 
 
-def build_on_meta(model: dict) -> nn.Module:
+def build_on_meta(model: dict) -> BaseModel:
     """Build a model that has shapes but no memory.
 
     Args:
         model (dict): The ``model`` entry of a config.
 
     Returns:
-        nn.Module: The model, all its parameters on the ``meta`` device.
+        BaseModel: The model, all its parameters on the ``meta`` device.
     """
     init_default_scope('mmdet')
     with on_meta():

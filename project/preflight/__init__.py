@@ -1,19 +1,19 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What is looked at before a start: the config, its model and its data."""
+"""Checks of a config, its model and its data before a run starts."""
 
+import importlib
 from typing import Any
 
 __all__ = ['check_data', 'check_model', 'resolve_config']
 
+_MODULES = dict(
+    check_data='data', check_model='model', resolve_config='variables'
+)
+
 
 def __getattr__(name: str) -> Any:
-    """Import a check when it is first used; they need all of mmdet."""
-    if name == 'check_data':
-        from .data import check_data as found
-    elif name == 'check_model':
-        from .model import check_model as found
-    elif name == 'resolve_config':
-        from .variables import resolve_config as found
-    else:
+    """Import a check when it is first used; it needs all of mmdet."""
+    if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return found
+    module = importlib.import_module(f'{__name__}.{_MODULES[name]}')
+    return getattr(module, name)

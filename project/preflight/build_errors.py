@@ -103,8 +103,9 @@ def _unknown_layer(part: dict | None, name: str) -> str | None:
     for place, found in named_dicts(part, name):
         kind = found.get('type')
         is_layer = re.search(r'(norm|conv|act|upsample)_cfg$', place)
-        is_name = is_layer and isinstance(kind, str)
-        if is_name and registered(kind, MODELS) is None:
+        if not is_layer or not isinstance(kind, str):
+            continue
+        if registered(kind, MODELS) is None:
             return unknown_type(place, kind, MODELS)
     return None
 

@@ -11,6 +11,7 @@ from mmdet.datasets import CocoDataset, LVISV05Dataset, LVISV1Dataset
 from project.preflight.annotations import AnnotationFile
 from project.preflight.box_counts import (
     CROWD,
+    BoxCount,
     ask_class,
     count_boxes,
     left_out_reasons,
@@ -49,7 +50,7 @@ def look_at_coco(
             f'The annotation file {path} of {report.name} does not exist'
             f'{hint}.'
         )
-    report.file = read(path)
+    report.file = file = read(path)
     if not osp.isdir(report.folder):
         raise UserError(
             f'The image folder {report.folder} of {report.name} does not '
@@ -57,9 +58,9 @@ def look_at_coco(
         )
     # Other loaders number the labels in their own ways.
     if _is_plain(report):
-        _check_classes(report)
-    _count(report)
-    _find_images(report)
+        _check_classes(file, report.classes)
+    _count(report, file)
+    _find_images(report, file)
 
 
 def _is_plain(report: DatasetReport) -> bool:
@@ -68,14 +69,13 @@ def _is_plain(report: DatasetReport) -> bool:
     return found is CocoDataset.load_data_list
 
 
-def _check_classes(report: DatasetReport) -> None:
+def _check_classes(file: AnnotationFile, classes: tuple[str, ...]) -> None:
     """Raise if the labels would not mean the classes of the dataset.
 
     mmdet numbers the labels by the order of those categories of the file
     that are among the classes. A class that is missing or stands elsewhere
     shifts the meaning of all labels after it without a word.
     """
-    file, classes = report.file, report.classes
     present = tuple(n for n in file.category_names if n in classes)
     if present == classes:
         return
@@ -109,9 +109,8 @@ def _check_classes(report: DatasetReport) -> None:
     )
 
 
-def _count(report: DatasetReport) -> None:
-    """Count the boxes and judge what is left in training."""
-    file = report.file
+def _count(report: DatasetReport, file: AnnotationFile) -> None:
+    """Count the boxes and judge those left for training."""
     if not report.classes:
         return  # they stand in a file
     reasons = left_out_reasons(report.config, file, report.classes)
@@ -121,17 +120,17 @@ def _count(report: DatasetReport) -> None:
         return
     if report.split != 'train':
         reasons = {CROWD}  # evaluation counts all others
-    report.count = count_boxes(file, report.classes, reasons)
-    _summarise(report)
+    report.count = count = count_boxes(file, report.classes, reasons)
+    _summarise(report, file, count)
     if report.split != 'train':
         return
-    judge_training_boxes(report)
-    judge_images_left(report)
+    judge_training_boxes(report, file, count)
+    judge_images_left(report, file, count)
     parts = nested_dicts(report.transforms)
     if any(part.get('with_mask') for part in parts):
         problem = mask_problem(
             file,
-            report.count.kept,
+            count.kept,
             report.classes,
             f'the pipeline of {report.name} loads masks (with_mask=True)',
         )
@@ -139,12 +138,12 @@ def _count(report: DatasetReport) -> None:
             report.refuse(problem)
 
 
-def _summarise(report: DatasetReport) -> None:
-    """Count the boxes that count by class, size and image."""
-    file, kept = report.file, report.count.kept
-    numbers = np.bincount(
-        report.count.labels[kept], minlength=len(report.classes)
-    )
+def _summarise(
+    report: DatasetReport, file: AnnotationFile, count: BoxCount
+) -> None:
+    """Count the kept boxes by class, size and image."""
+    kept = count.kept
+    numbers = np.bincount(count.labels[kept], minlength=len(report.classes))
     report.boxes_of = dict(zip(report.classes, numbers.tolist(), strict=True))
     report.box_sizes = size_counts(file.areas[kept])
     with_boxes = len(np.unique(file.images[kept]))
@@ -160,9 +159,8 @@ def _tell_lvis(report: DatasetReport) -> None:
         )
 
 
-def _find_images(report: DatasetReport) -> None:
-    """Look at all images, or a sample where their names are not plain."""
-    file = report.file
+def _find_images(report: DatasetReport, file: AnnotationFile) -> None:
+    """Look at all images, or at a sample if the class makes up their paths."""
     sample = file.sample['images']
     answers = ask_class(report.config, file.sample)
     if answers is None:

@@ -4,7 +4,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def _described(value: Any) -> str:
     """Say what a value is, in json's words."""
     if value is None:
         return 'null'
-    kinds = {dict: 'an object', list: 'a list'}
+    kinds: dict[type, str] = {dict: 'an object', list: 'a list'}
     return kinds.get(type(value)) or shortened_text(repr(value))
 
 
@@ -128,7 +128,7 @@ class Records:
                 i for i, record in enumerate(self.records) if key not in record
             )
             found = self.records[index]
-        needed = ANNOTATION_KEYS
+        needed: tuple[str, ...] = ANNOTATION_KEYS
         if self.name != 'annotations':
             needed = tuple(
                 part.split("'")[1] for part in _EXAMPLES[self.name].split(',')
@@ -266,7 +266,7 @@ def _more(count: int, what: str) -> str:
     return f' (and {count:,} {what}{"s" * (count > 1)})' if count else ''
 
 
-def _are_numbers(values: Any, count: int) -> bool:
+def _are_numbers(values: Any, count: int) -> TypeGuard[list[float]]:
     """Tell whether something is a list of so many numbers."""
     return (
         isinstance(values, list)

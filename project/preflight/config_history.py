@@ -28,9 +28,9 @@ def values_of_files(filename: str | None, name: str) -> list[Any]:
         return []
 
 
-def is_set_in(filename: str, name: str) -> bool:
-    """Tell whether a file itself sets a variable, not one of its bases."""
-    return _assigned(filename, name) is not None
+def is_set_in(filename: str | None, name: str) -> bool:
+    """Return whether a file sets a variable itself, not one of its bases."""
+    return filename is not None and _assigned(filename, name) is not None
 
 
 def _values(filename: str, name: str) -> list[Any]:

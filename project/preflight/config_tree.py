@@ -40,9 +40,9 @@ def leaf_pipelines(
         tuple[str, ConfigDict, list]: As :func:`leaf_datasets`, and all
         transforms in their order, those of the wrappers last.
     """
-    dataloader = cfg.get(f'{split}_dataloader') or {}
-    if dataloader.get('dataset'):
-        yield from _leaves(f'{split}_dataloader.dataset', dataloader.dataset)
+    dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+    if dataset:
+        yield from _leaves(f'{split}_dataloader.dataset', dataset)
 
 
 def _leaves(
@@ -72,7 +72,7 @@ def evaluators(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
         own config.
     """
     name = f'{split}_evaluator'
-    evaluator = cfg.get(name) or []
+    evaluator: Any = cfg.get(name) or []
     if holds_metrics(evaluator):
         name, evaluator = f'{name}.metrics', evaluator['metrics']
     if isinstance(evaluator, dict):

@@ -154,7 +154,7 @@ def _look(report: DatasetReport, files: _Files) -> None:
         elif _reads_coco(report.dataset_class):
             look_at_coco(report, files.read)
         if report.images is not None:
-            judge_images(report)
+            judge_images(report, report.images)
     except UserError as error:
         report.refuse(str(error))
 

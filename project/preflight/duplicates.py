@@ -59,7 +59,8 @@ def find_duplicates(
         Duplicates | None: What is in both; None if the images of one are
         unknown.
     """
-    first, second = _with_images(first), _with_images(second)
+    first = [report for report in first if report.images is not None]
+    second = [report for report in second if report.images is not None]
     if not first or not second:
         return None
     names = {name for report in first for name in report.names}
@@ -69,15 +70,12 @@ def find_duplicates(
     return Duplicates(splits, by_name, pairs, is_complete)
 
 
-def _with_images(reports: Iterable[DatasetReport]) -> list[DatasetReport]:
-    return [report for report in reports if report.images is not None]
-
-
-def _by_size(reports: list[DatasetReport]) -> dict[int, list[str]]:
-    """Group files by how many bytes they have."""
+def _by_size(reports: Iterable[DatasetReport]) -> dict[int, list[str]]:
+    """Group files by their number of bytes."""
     groups = defaultdict(list)
-    for report in reports:
-        images = report.images
+    for images in (report.images for report in reports):
+        if images is None:
+            continue
         sizes = images.stamps[:, 0].tolist()
         for path, size in zip(images.paths, sizes, strict=True):
             if size > 0:
@@ -89,7 +87,8 @@ def _same_content(
     first: dict[int, list[str]], second: dict[int, list[str]]
 ) -> tuple[list[tuple[str, str]], bool]:
     """Pair files of the same bytes; tell whether there was time for all."""
-    pairs, deadline = [], time.monotonic() + _BUDGET
+    deadline = time.monotonic() + _BUDGET
+    pairs: list[tuple[str, str]] = []
     for size in first.keys() & second.keys():
         if time.monotonic() > deadline:
             return sorted(pairs), False

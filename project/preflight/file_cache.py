@@ -87,7 +87,8 @@ def store(kind: str, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         handle, partial = tempfile.mkstemp(dir=path.parent, suffix='.partial')
         try:
             with os.fdopen(handle, 'wb') as file:
-                np.savez(file, **arrays)
+                # None is called allow_pickle, the one other keyword.
+                np.savez(file, **arrays)  # type: ignore[arg-type]
             os.replace(partial, path)
         except OSError:
             os.unlink(partial)

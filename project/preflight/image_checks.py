@@ -13,7 +13,12 @@ from project.preflight.config_tree import (
     registered_class,
 )
 from project.preflight.dataset_report import DatasetReport
-from project.preflight.image_files import CUT_OFF, EMPTY, MISSING
+from project.preflight.image_files import (
+    CUT_OFF,
+    EMPTY,
+    MISSING,
+    ImageFiles,
+)
 
 _MANY = 0.05
 """Share of images whose size contradicts the annotations that is no chance."""
@@ -21,19 +26,19 @@ _UNTURNED = ('unchanged', 'color_ignore_orientation',
              'grayscale_ignore_orientation')  # fmt: skip
 
 
-def judge_images(report: DatasetReport) -> None:
-    """Tell which images are missing, broken or of another size.
+def judge_images(report: DatasetReport, images: ImageFiles) -> None:
+    """Report images that are missing, broken or of another size.
 
     Args:
-        report (DatasetReport): With images; gets what is found.
+        report (DatasetReport): Receives the findings.
+        images (ImageFiles): The headers of its images.
     """
     loader = _loader(report.transforms)
     if loader is None:
         return  # it may take them from anywhere
-    images = report.images
     missing = images.with_fault(MISSING)
     if missing:
-        first, share = missing[0], _share(len(missing), report)
+        first, share = missing[0], _share(len(missing), images)
         _judge(
             report,
             len(missing),
@@ -45,9 +50,9 @@ def judge_images(report: DatasetReport) -> None:
     by_opencv = registered_class(loader, TRANSFORMS) is LoadImageFromFile and (
         loader.get('imdecode_backend') in (None, 'cv2')
     )
-    _judge_broken(report, by_opencv)
+    _judge_broken(report, images, by_opencv)
     if report.sizes is not None:
-        _judge_sizes(report, loader)
+        _judge_sizes(report, images, loader)
 
 
 def _loader(transforms: Sequence) -> Mapping | None:
@@ -65,13 +70,13 @@ def _loader(transforms: Sequence) -> Mapping | None:
     return next(loaders, None)
 
 
-def _judge_broken(report: DatasetReport, by_opencv: bool) -> None:
-    """Tell of files that cannot be read, as far as that is known."""
-    images = report.images
-    if not by_opencv:
-        broken, cut_off = images.with_fault(EMPTY), []
-    else:
-        cut_off = images.with_fault(CUT_OFF)
+def _judge_broken(
+    report: DatasetReport, images: ImageFiles, by_opencv: bool
+) -> None:
+    """Report files that cannot be read, as far as that is known."""
+    cut_off = images.with_fault(CUT_OFF) if by_opencv else []
+    broken = images.with_fault(EMPTY)
+    if by_opencv:
         broken = sorted(set(images.with_fault()) - set(cut_off))
     if broken:
         first = broken[0]
@@ -80,13 +85,13 @@ def _judge_broken(report: DatasetReport, by_opencv: bool) -> None:
             len(broken),
             f'The image {images.paths[first]} of {report.name} is '
             f'{images.fault(first)}'
-            f'{_others(len(broken), report, "cannot be read")}',
+            f'{_others(len(broken), images, "cannot be read")}',
         )
     if cut_off:
         report.warn(
             f'The image {images.paths[cut_off[0]]} of {report.name} is cut '
             'off, and its lower rows will be grey'
-            f'{_others(len(cut_off), report, "are cut off")}.'
+            f'{_others(len(cut_off), images, "are cut off")}.'
         )
 
 
@@ -107,12 +112,12 @@ def _judge(report: DatasetReport, count: int, sentence: str) -> None:
         )
 
 
-def _share(count: int, report: DatasetReport) -> str:
-    return f'{count:,} of {int(report.images.seen.sum()):,} images'
+def _share(count: int, images: ImageFiles) -> str:
+    return f'{count:,} of {int(images.seen.sum()):,} images'
 
 
-def _others(count: int, report: DatasetReport, what: str) -> str:
-    return f' ({_share(count, report)} {what})' if count > 1 else ''
+def _others(count: int, images: ImageFiles, what: str) -> str:
+    return f' ({_share(count, images)} {what})' if count > 1 else ''
 
 
 def _is_turned(loader: Mapping) -> bool:
@@ -123,9 +128,10 @@ def _is_turned(loader: Mapping) -> bool:
     )
 
 
-def _judge_sizes(report: DatasetReport, loader: Mapping) -> None:
-    """Compare the sizes of the annotations with those of the pixels."""
-    images = report.images
+def _judge_sizes(
+    report: DatasetReport, images: ImageFiles, loader: Mapping
+) -> None:
+    """Compare the sizes in the annotations with those of the images."""
     turned = _is_turned(loader)
     shown = images.shown_sizes if turned else images.sizes
     readable = images.seen & (images.sizes > 0).all(1)
@@ -143,13 +149,17 @@ def _judge_sizes(report: DatasetReport, loader: Mapping) -> None:
         (differs & ~swapped & ~scaled, 'of another image'),
     )  # fmt: skip
     for chosen, what in kinds:
-        _tell_sizes(report, shown, np.flatnonzero(chosen), what)
+        _tell_sizes(report, images, shown, np.flatnonzero(chosen), what)
 
 
 def _tell_sizes(
-    report: DatasetReport, shown: np.ndarray, chosen: np.ndarray, what: str
+    report: DatasetReport,
+    images: ImageFiles,
+    shown: np.ndarray,
+    chosen: np.ndarray,
+    what: str,
 ) -> None:
-    """Tell of images whose sizes differ in one way."""
+    """Report images whose sizes differ in one way."""
     if not len(chosen):
         return
     first = chosen[0]
@@ -158,25 +168,29 @@ def _tell_sizes(
         f'{report.source} says that {report.names[first]} is {width:g} x '
         f'{height:g}, but the image is loaded as {shown[first][0]} x '
         f'{shown[first][1]}: a size {what} '
-        f'({_share(len(chosen), report)} of {report.name}); expected width '
+        f'({_share(len(chosen), images)} of {report.name}); expected width '
         'and height, and boxes, of the image as it is loaded.'
     )
-    seen = int(report.images.seen.sum())
-    can_tell = 'another image' not in what or _loses_boxes(report, chosen)
+    seen = int(images.seen.sum())
+    can_tell = 'another image' not in what or _loses_boxes(
+        report, images, chosen
+    )
     if can_tell and len(chosen) >= _MANY * seen:
         report.refuse(sentence)
     else:
         report.warn(sentence)
 
 
-def _loses_boxes(report: DatasetReport, chosen: np.ndarray) -> bool:
-    """Tell whether boxes of these images leave the pixels that there are."""
+def _loses_boxes(
+    report: DatasetReport, images: ImageFiles, chosen: np.ndarray
+) -> bool:
+    """Return whether boxes of these images reach out of them."""
     file = report.file
     if file is None or not report.every_image:
         return False
     of_these = np.isin(file.images, chosen) & (file.images >= 0)
     ends = file.boxes[of_these, :2] + file.boxes[of_these, 2:]
-    shown = report.images.shown_sizes[file.images[of_these]]
+    shown = images.shown_sizes[file.images[of_these]]
     return bool((ends > shown + 1).any())
 
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -221,7 +222,7 @@ def _is_too_large(width: int, height: int) -> bool:
     return False
 
 
-def _ends_well(file: object, kind: str | None, num_bytes: int) -> bool:
+def _ends_well(file: BinaryIO, kind: str | None, num_bytes: int) -> bool:
     """Tell whether a file has its end; False where that is not known."""
     end = _ENDS.get(kind or '')
     if end is None:

@@ -5,7 +5,7 @@ The parts of the model find out for themselves when they are built, which is
 early; the others are built when the training starts, after the data was read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -248,7 +248,7 @@ def _part(
     name: str,
     content: Any,
     registry: Registry,
-    extra_keys: set[str] = frozenset(),
+    extra_keys: Collection[str] = (),
     default_type: str | None = None,
 ) -> Iterator[Part]:
     """Yield a part unless it was built by the config itself, or is None."""

@@ -79,7 +79,7 @@ def _features(backbone: nn.Module) -> tuple[torch.Tensor, ...]:
         return tuple(backbone(image))
 
 
-def _joins_as_mmdet(model: nn.Module) -> bool:
+def _joins_as_mmdet(model: DetectionTransformer) -> bool:
     """Tell whether features go from part to part as in known detectors.
 
     A class of the user's own may project or choose them in between.
@@ -105,7 +105,7 @@ def _check_neck(settings: dict, channels: list[int]) -> None:
 
 
 def _check_widths(
-    model: nn.Module, settings: dict, channels: list[int]
+    model: DetectionTransformer, settings: dict, channels: list[int]
 ) -> None:
     """Compare the width of the features with the transformer's parts."""
     width = getattr(model.encoder, 'embed_dims', None)
@@ -132,7 +132,9 @@ def _check_widths(
             )
 
 
-def _check_levels(model: nn.Module, settings: dict, given: int) -> None:
+def _check_levels(
+    model: DetectionTransformer, settings: dict, given: int
+) -> None:
     """Compare the number of feature maps with the attention over them."""
     source = 'model.neck' if model.with_neck else 'model.backbone'
     expected = {
@@ -153,7 +155,9 @@ def _check_levels(model: nn.Module, settings: dict, given: int) -> None:
             )
 
 
-def _transformer_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _transformer_parts(
+    model: DetectionTransformer,
+) -> Iterator[tuple[str, nn.Module]]:
     """Name the parts of encoder and decoder as the config does."""
     for coder in ('encoder', 'decoder'):
         layers = getattr(getattr(model, coder, None), 'layers', None)
@@ -167,7 +171,9 @@ def _transformer_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _check_strides(
-    model: nn.Module, settings: dict, features: tuple[torch.Tensor, ...]
+    model: DetectionTransformer,
+    settings: dict,
+    features: tuple[torch.Tensor, ...],
 ) -> None:
     """Compare the strides that regions are cut out by with the true ones.
 

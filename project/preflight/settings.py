@@ -218,7 +218,7 @@ def _check_counts(cfg: Config) -> None:
         layers = coder.get('num_layers')
         check_count(f'model.{name}.num_layers', layers, 0)
         check_count(f'model.{name}.num_cp', num_cp, -1)
-        if None not in (num_cp, layers) and num_cp > layers:
+        if num_cp is not None and layers is not None and num_cp > layers:
             raise UserError(
                 f'model.{name}.num_cp={num_cp} asks for more layers to be '
                 f'recomputed than model.{name}.num_layers={layers}.'

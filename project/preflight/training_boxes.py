@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from project.preflight import box_counts
+from project.preflight.annotations import AnnotationFile
+from project.preflight.box_counts import BoxCount
 from project.preflight.coco_json import shortened_text
 from project.preflight.dataset_report import DatasetReport
 
@@ -26,19 +28,23 @@ _EXPECTED = {
 _EXPECTED_BOX = 'expected [x, y, width, height] in pixels of its image'
 
 
-def judge_training_boxes(report: DatasetReport) -> None:
-    """Tell which boxes are left out, and refuse a dataset of no others.
+def judge_training_boxes(
+    report: DatasetReport, file: AnnotationFile, count: BoxCount
+) -> None:
+    """Report boxes that are left out; refuse a dataset if hardly any is left.
 
     Args:
-        report (DatasetReport): With a count; gets what is found.
+        report (DatasetReport): Receives the findings.
+        file (AnnotationFile): Its annotations.
+        count (BoxCount): What becomes of their boxes.
     """
-    count, where = report.count, f'{report.source} ({report.name})'
+    where = f'{report.source} ({report.name})'
     if not count.total:
         return
     if count.as_fractions:
         report.refuse(
             f'All boxes of {where} lie between 0 and 1, such as '
-            f'{_example(report, int(count.kept.argmax()))}: they seem to be '
+            f'{_example(file, int(count.kept.argmax()))}: they seem to be '
             f'fractions of their images; {_EXPECTED_BOX}.'
         )
         return
@@ -47,28 +53,28 @@ def judge_training_boxes(report: DatasetReport) -> None:
     if not count.num_kept or usable < _NEXT_TO_NOTHING:
         left = count.num_kept or 'nothing'
         report.refuse(
-            f'{told}, so {left} would be left to train on: {_worst(report)}.'
+            f'{told}, so {left} would be left to train on: '
+            f'{_worst(file, count)}.'
         )
         return
     if count.faults:
-        report.warn(f'{told}: {_worst(report)}.')
-    _judge_corners(report, where)
+        report.warn(f'{told}: {_worst(file, count)}.')
+    _judge_corners(report, count, where)
 
 
-def _worst(report: DatasetReport) -> str:
-    """Give an example of what is wrong most often."""
-    left_out = dict(report.count.left_out)
+def _worst(file: AnnotationFile, count: BoxCount) -> str:
+    """Give an example of the most frequent fault."""
+    left_out = dict(count.left_out)
     if len(left_out) > 1:  # crowds are usual
         left_out.pop(box_counts.CROWD, None)
-    reason = max(left_out, key=left_out.get)
+    reason = max(left_out, key=left_out.__getitem__)
     expected = _EXPECTED.get(reason, _EXPECTED_BOX)
-    example = _example(report, report.count.first[reason], reason)
+    example = _example(file, count.first[reason], reason)
     return f'{example}; {expected}'
 
 
-def _example(report: DatasetReport, index: int, reason: str = '') -> str:
+def _example(file: AnnotationFile, index: int, reason: str = '') -> str:
     """Describe an annotation by what is wrong with it."""
-    file = report.file
     if reason == box_counts.UNLISTED_IMAGE:
         index = int((file.images < 0).argmax())
     if reason == box_counts.UNLISTED_CATEGORY:
@@ -91,9 +97,8 @@ def _example(report: DatasetReport, index: int, reason: str = '') -> str:
     return shortened_text(text, 160)
 
 
-def _judge_corners(report: DatasetReport, where: str) -> None:
-    """Tell of boxes that leave their images."""
-    count = report.count
+def _judge_corners(report: DatasetReport, count: BoxCount, where: str) -> None:
+    """Report boxes that reach out of their images."""
     share = count.reaching_out / max(count.num_candidates, 1)
     if share < _MANY_REACH_OUT:
         return
@@ -112,17 +117,20 @@ def _judge_corners(report: DatasetReport, where: str) -> None:
         report.warn(sentence)
 
 
-def judge_images_left(report: DatasetReport) -> None:
+def judge_images_left(
+    report: DatasetReport, file: AnnotationFile, count: BoxCount
+) -> None:
     """Refuse a dataset whose ``filter_cfg`` leaves no image.
 
     Args:
-        report (DatasetReport): With a count; gets what is found.
+        report (DatasetReport): Receives the finding.
+        file (AnnotationFile): Its annotations.
+        count (BoxCount): What becomes of their boxes.
     """
     filter_cfg = report.config.get('filter_cfg') or {}
-    file = report.file
     left = file.sizes.min(1) >= filter_cfg.get('min_size', 0)
     if filter_cfg.get('filter_empty_gt', False):
-        with_class = report.count.labels >= 0
+        with_class = count.labels >= 0
         chosen = file.images[with_class & (file.images >= 0)]
         has_boxes = np.zeros(len(left), bool)
         has_boxes[chosen] = True

@@ -82,7 +82,7 @@ def drop_missing_backends(cfg: Config) -> list[str]:
     ]
     if len(left) == len(backends) or find_spec('tensorboard'):
         return []
-    visualizer.vis_backends = left
+    visualizer['vis_backends'] = left
     return [
         'TensorBoard, which the config asks for, is not installed, and '
         'nothing is written for it; pip install tensorboard changes that.'
@@ -152,12 +152,12 @@ def set_max_epochs(content: ConfigDict, max_epochs: Any) -> None:
     if loop.get('max_iters') is not None:
         raise UserError(
             f'max_epochs={max_epochs} has no effect: the training counts '
-            f'iterations, train_cfg.max_iters={loop.max_iters}; set that.'
+            f'iterations, train_cfg.max_iters={loop["max_iters"]}; set that.'
         )
     old = loop.get('max_epochs')
     if old is None or max_epochs is None:
         return
-    loop.max_epochs = max_epochs
+    loop['max_epochs'] = max_epochs
     schedulers = content.get('param_scheduler') or []
     for scheduler in (
         [schedulers] if isinstance(schedulers, dict) else schedulers
@@ -168,8 +168,8 @@ def set_max_epochs(content: ConfigDict, max_epochs: Any) -> None:
         if scheduler.get('milestones') and max_epochs != old:
             print_log(
                 f'Of max_epochs={max_epochs}: the milestones '
-                f'{list(scheduler.milestones)} of param_scheduler stay, which '
-                f'were made for {old} epochs.',
+                f'{list(scheduler["milestones"])} of param_scheduler stay, '
+                f'which were made for {old} epochs.',
                 logger='current',
                 level=logging.WARNING,
             )

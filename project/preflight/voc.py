@@ -135,25 +135,30 @@ def _read_file(
     found.sizes.append(
         (np.nan, np.nan)
         if size is None
-        else (int(size.find('width').text), int(size.find('height').text))
+        else (int(_text(size, 'width')), int(_text(size, 'height')))
     )
     before = len(found.areas)
     for item in root.findall('object'):
-        name = item.find('name').text
+        name = _text(item, 'name')
         found.names[name] += 1
         box = [
-            int(float(item.find('bndbox').find(corner).text))
-            for corner in _CORNERS
+            int(float(_text(item, f'bndbox/{corner}'))) for corner in _CORNERS
         ]
-        difficult = item.find('difficult')
-        if name not in report.classes or (
-            difficult is not None and int(difficult.text)
-        ):
+        is_difficult = int(item.findtext('difficult', '0'))
+        if name not in report.classes or is_difficult:
             continue
         found.kept[name] += 1
         width, height = box[2] - box[0], box[3] - box[1]
         found.areas.append(max(width, 0) * max(height, 0))
     found.without_boxes += len(found.areas) == before
+
+
+def _text(element: ET.Element, path: str) -> str:
+    """Read the text of a child that every file must have."""
+    text = element.findtext(path)
+    if text is None:
+        raise ValueError(f'there is no {path} in {element.tag}')
+    return text
 
 
 def _judge_names(report: DatasetReport, found: VocAnnotations) -> None:
