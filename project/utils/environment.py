@@ -166,7 +166,7 @@ def installed_stack() -> str:
 
 def _name_of(requirement: str) -> str:
     """The distribution that a requirement is about."""
-    return re.match(r'[\w.-]+', requirement)[0]
+    return re.split(r'[^\w.-]', requirement, maxsplit=1)[0]
 
 
 def _build_mmcv() -> str:
@@ -228,8 +228,8 @@ def _is_in_range(version: str, requirement: str) -> bool:
 def _requirements() -> list[str]:
     """The ranges of setup.cfg, as installed or from the checkout."""
     if _version(DISTRIBUTION) != _MISSING:
-        ranges = metadata.requires(DISTRIBUTION) or []
-        return [line for line in ranges if 'extra ==' not in line]
+        lines = metadata.requires(DISTRIBUTION) or []
+        return [line for line in lines if 'extra ==' not in line]
     import configparser
 
     parser = configparser.ConfigParser()
