@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What the checks need of COCO annotation files."""
+"""COCO annotation files as the checks need them: by column."""
 
 import contextlib
 import gc
@@ -20,7 +20,7 @@ from project.preflight.coco_json import (
 from project.utils.errors import UserError
 
 _LARGE = 4 * 2**20
-"""Bytes of a file that is worth keeping: smaller ones are read at once."""
+"""Size in bytes above which what was read of a file is cached."""
 _SAMPLE_SIZE, _SAMPLE_BOXES = 50, 200
 _TEXTS = ('names', 'category_names')
 _JSON = (
@@ -31,35 +31,31 @@ _JSON = (
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """A COCO json by columns.
+    """The columns of a COCO json.
 
     Attributes:
-        path (str): Where it lies.
-        image_ids (list): Of the images.
-        names (list[str]): ``file_name`` of each image; empty where it has
-            none.
-        sizes (ndarray): (width, height) of each image as the file says,
-            shape (num_images, 2); NaN where it has none.
-        category_ids (list): In the order of the file.
-        category_names (list[str]): In the order of the file.
-        annotation_ids (list): Of the annotations.
+        path (str): Path of the file.
+        image_ids (list): ``id`` of each image.
+        names (list[str]): ``file_name`` of each image; empty if it has none.
+        sizes (ndarray): (width, height) of each image, shape
+            (num_images, 2); NaN if the file does not say.
+        category_ids (list): ``id`` of each category.
+        category_names (list[str]): ``name`` of each category.
+        annotation_ids (list): ``id`` of each annotation.
         boxes (ndarray): (x, y, width, height) of each annotation, float64,
             shape (num, 4).
-        areas (ndarray): Their areas, shape (num,).
-        images (ndarray): Position of the image of each annotation, int64,
-            shape (num,); -1 where it is not listed.
-        categories (ndarray): Position of its category; -1 where it is not
-            listed.
-        crowds (ndarray): ``iscrowd`` of each annotation; 2 where it is
-            missing or null.
-        ignored (ndarray): ``ignore`` of each annotation; 2 where it is
-            missing or null.
-        masks (ndarray): State of the mask of each annotation, see
+        areas (ndarray): ``area`` of each annotation, shape (num,).
+        images (ndarray): Index of each annotation's image, int64, shape
+            (num,); -1 if the image is not listed.
+        categories (ndarray): Index of each annotation's category, likewise.
+        crowds (ndarray): ``iscrowd`` of each annotation; 2 if it is missing
+            or null.
+        ignored (ndarray): ``ignore`` of each annotation, likewise.
+        masks (ndarray): State of each annotation's mask, see
             :func:`mask_states`.
-        unlisted (dict[str, str]): Under ``image_id`` and ``category_id`` how
-            the first value is written that is not listed.
-        sample (dict): A COCO json of the first images, with their
-            annotations.
+        unlisted (dict[str, str]): The first ``image_id`` and ``category_id``
+            that are not listed, as they stand in the file.
+        sample (dict): A COCO json of the first images and their annotations.
     """
 
     path: str
@@ -81,7 +77,7 @@ class AnnotationFile:
 
     @classmethod
     def read(cls, path: str) -> 'AnnotationFile':
-        """Read a file, or what an earlier start has kept of it.
+        """Read a file, or its columns from the cache.
 
         Args:
             path (str): An existing file.
@@ -91,7 +87,7 @@ class AnnotationFile:
 
         Raises:
             UserError: If it is no COCO json, has no categories or images, or
-                lacks what mmdet and pycocotools read.
+                lacks keys that mmdet and pycocotools read.
         """
         try:
             key, size = file_cache.file_key(path), os.path.getsize(path)
@@ -109,14 +105,7 @@ class AnnotationFile:
         return read
 
     def place(self, index: int) -> str:
-        """Name an annotation.
-
-        Args:
-            index (int): Its position.
-
-        Returns:
-            str: Such as ``annotation 7 (annotations[3])``.
-        """
+        """Name an annotation, such as ``annotation 7 (annotations[3])``."""
         return (
             f'annotation {self.annotation_ids[index]} (annotations[{index}])'
         )
@@ -124,7 +113,7 @@ class AnnotationFile:
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Stop looking for garbage among millions of objects that stay."""
+    """Pause garbage collection while millions of objects are created."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -182,19 +171,19 @@ def _columns(path: str, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_unlisted(ids: list, positions: np.ndarray) -> str:
-    """Write the first id that is not listed as json does."""
+    """The first id that is not listed, as json."""
     found = np.flatnonzero(positions < 0)
     return json.dumps(ids[found[0]]) if len(found) else ''
 
 
 def _positions(ids: list, known: list) -> np.ndarray:
-    """Look ids up in a list of them; -1 for those that are not there."""
+    """Index of each id among the known ones; -1 if it is unknown."""
     position = {value: index for index, value in enumerate(known)}
     return np.array([position.get(value, -1) for value in ids], np.int64)
 
 
 def _names(images: Records) -> list[str]:
-    """Read the names of the files, which some formats do without."""
+    """Read the file names, which some formats omit."""
     names = [record.get('file_name', '') for record in images.records]
     for index, name in enumerate(names):
         if not isinstance(name, str) or '\0' in name:
@@ -207,7 +196,7 @@ def _names(images: Records) -> list[str]:
 
 
 def _refuse_endless(annotations: Records, boxes: np.ndarray) -> None:
-    """Raise if a number is infinite, which mmdet lets through."""
+    """Raise if a box is infinite; mmdet would not notice."""
     endless = np.flatnonzero(np.isinf(boxes).any(-1))
     if len(endless):
         index = endless[0]
@@ -238,7 +227,7 @@ def _sizes(images: Records) -> np.ndarray:
 
 
 def _sample(content: dict[str, Any], of_image: np.ndarray) -> dict:
-    """Take the first images and some of what belongs to them."""
+    """Take the first images and some of their annotations."""
     num_images = min(_SAMPLE_SIZE, len(content['images']))
     belongs = np.flatnonzero((of_image >= 0) & (of_image < num_images))
     belongs = belongs[:_SAMPLE_BOXES]
@@ -250,7 +239,7 @@ def _sample(content: dict[str, Any], of_image: np.ndarray) -> dict:
 
 
 def _packed(read: AnnotationFile) -> dict[str, np.ndarray]:
-    """Turn the columns into arrays without objects."""
+    """Convert the columns into arrays without Python objects."""
     packed = {}
     for field in fields(read):
         value = getattr(read, field.name)

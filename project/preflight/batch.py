@@ -1,19 +1,18 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Whether learning rate and schedule were meant for this batch."""
+"""Compares the batch size with the one that the schedule is meant for."""
 
 from mmengine.config import Config
 
 
 def other_batch(cfg: Config, num_processes: int) -> list[str]:
-    """Compare the batch with the one that the settings were made for.
+    """Compare the total batch size with ``auto_scale_lr.base_batch_size``.
 
     Args:
-        cfg (Config): A complete config. ``auto_scale_lr.base_batch_size``
-            says how many images the learning rate was meant for.
-        num_processes (int): How many train together.
+        cfg (Config): A complete config.
+        num_processes (int): Number of training processes.
 
     Returns:
-        list[str]: A sentence for each setting that does not fit.
+        list[str]: A warning for each setting meant for another batch size.
     """
     scaling = cfg.get('auto_scale_lr') or {}
     wrapper = cfg.get('optim_wrapper') or {}
@@ -47,8 +46,8 @@ def other_batch(cfg: Config, num_processes: int) -> list[str]:
 
 
 def _other_rate(lr: float, intended: int, step: int, accumulated: int) -> str:
-    """Tell that a learning rate is meant for another number of images."""
-    # mmengine's rule for --auto-scale-lr knows nothing of accumulation.
+    """Warn that the learning rate is meant for another batch size."""
+    # mmengine's --auto-scale-lr ignores gradient accumulation.
     remedy = (
         '--auto-scale-lr sets that'
         if accumulated == 1

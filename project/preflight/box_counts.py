@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Counts which boxes of a file a dataset trains on, and why not the others."""
+"""Counts the boxes that a dataset keeps, and why it drops the others."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ THIN = 'under a pixel wide or high'
 IGNORED = "marked 'ignore'"
 CROWD = 'crowds'
 
-# An annotation for each reason, on an image of 64 x 64 pixels.
+# One annotation for each reason, on an image of 64 x 64 pixels.
 _PLAIN = dict(bbox=[8, 8, 20, 20], area=400, iscrowd=0)
 _PROBES: dict[str, dict] = {
     NOT_FINITE: dict(bbox=[8, math.nan, 20, 20]),
@@ -42,18 +42,17 @@ _SMALL, _LARGE = 32**2, 96**2
 
 
 def ask_class(dataset: Mapping[str, Any], content: dict) -> list[dict] | None:
-    """Have the class of a dataset load annotations of ours.
+    """Have a dataset class load a small annotation file of ours.
 
-    What a class makes of file names and of boxes is its own affair; this
-    sees it without reading the whole dataset.
+    It shows what the class makes of file names and boxes, without reading the
+    whole dataset.
 
     Args:
         dataset (Mapping): Config of the dataset.
-        content (dict): A COCO json.
+        content (dict): The COCO json to load.
 
     Returns:
-        list[dict] | None: What it makes of each image; None if it cannot
-        load them.
+        list[dict] | None: Its ``load_data_list()``; None if it fails.
     """
     config = dict(dataset, pipeline=[], lazy_init=True)
     config.pop('indices', None)
@@ -61,18 +60,18 @@ def ask_class(dataset: Mapping[str, Any], content: dict) -> list[dict] | None:
         config['ann_file'] = osp.join(folder, 'annotations.json')
         with open(config['ann_file'], 'w', encoding='utf-8') as file:
             file.write(json.dumps(content))  # faster than json.dump
-        # pycocotools tells of its progress.
+        # pycocotools prints its progress.
         with contextlib.redirect_stdout(io.StringIO()):
             try:
                 return DATASETS.build(config).load_data_list()
-            except Exception:  # of a class that nobody here knows
+            except Exception:  # a user's class may raise anything
                 return None
 
 
 def left_out_reasons(
     dataset: Mapping[str, Any], file: AnnotationFile, classes: Sequence[str]
 ) -> set[str] | None:
-    """Ask the class of a dataset which boxes it leaves out.
+    """Find out for which reasons a dataset class drops boxes.
 
     Args:
         dataset (Mapping): Config of the dataset.
@@ -80,8 +79,7 @@ def left_out_reasons(
         classes (Sequence[str]): Its classes.
 
     Returns:
-        set[str] | None: The reasons why it leaves a box out; None if that
-        cannot be known.
+        set[str] | None: The reasons; None if they cannot be determined.
     """
     known = [
         index
@@ -117,7 +115,7 @@ def left_out_reasons(
             if any(not i.get('ignore_flag') for i in answer['instances'])
         }
     except (AttributeError, IndexError, KeyError, TypeError):
-        return None  # a class of the user's own has other keys
+        return None  # a user's class may have other keys
     return set(_PROBES) - kept if None in kept else None
 
 
@@ -126,14 +124,14 @@ class BoxCount:
     """What becomes of the boxes of a file.
 
     Attributes:
-        total (int): Boxes of the classes, and those of unknown ones.
-        left_out (dict[str, int]): How many are left out for which reason.
-        first (dict[str, int]): Position of the first of each.
-        kept (ndarray): Whether a box counts, of all of the file.
-        labels (ndarray): Class of each box; -1 if it is of none.
-        reaching_out (int): Boxes that leave their image by over a pixel.
-        as_fractions (bool): Whether all boxes lie within a pixel.
-        as_corners (bool): Whether boxes that leave their images would all fit
+        total (int): Number of boxes of the classes or of unlisted categories.
+        kept (ndarray): Which boxes of the file are kept, bool.
+        labels (ndarray): Class index of each box of the file; -1 for none.
+        left_out (dict[str, int]): Number of dropped boxes by reason.
+        first (dict[str, int]): Index of the first box dropped for a reason.
+        reaching_out (int): Boxes that exceed their image by over a pixel.
+        as_fractions (bool): Whether the boxes look like fractions of images.
+        as_corners (bool): Whether boxes exceed their images and all would fit
             as (x1, y1, x2, y2).
     """
 
@@ -148,22 +146,22 @@ class BoxCount:
 
     @property
     def num_kept(self) -> int:
-        """How many boxes count."""
+        """Number of boxes that are kept."""
         return int(self.kept.sum())
 
     @property
     def num_candidates(self) -> int:
-        """How many would count if nothing were wrong with any of them."""
+        """Number of boxes that would be kept if none had a fault."""
         no_fault = (UNLISTED_IMAGE, CROWD)
         return self.total - sum(self.left_out.get(key, 0) for key in no_fault)
 
     @property
     def faults(self) -> int:
-        """How many are left out for another reason than being crowds."""
+        """Number of boxes that are dropped and are no crowds."""
         return sum(self.left_out.values()) - self.left_out.get(CROWD, 0)
 
     def told(self) -> str:
-        """Say what is left out, with numbers."""
+        """Describe the dropped boxes."""
         parts = sorted(self.left_out.items(), key=lambda item: -item[1])
         reasons = ', '.join(f'{count:,} {reason}' for reason, count in parts)
         left_out = sum(self.left_out.values())
@@ -173,16 +171,16 @@ class BoxCount:
 def count_boxes(
     file: AnnotationFile, classes: Sequence[str], reasons: set[str]
 ) -> BoxCount:
-    """Count the boxes that are left out.
+    """Count kept and dropped boxes.
 
     Args:
         file (AnnotationFile): The annotations.
-        classes (Sequence[str]): The classes that are detected.
-        reasons (set[str]): Why a box is left out; those that have no image
-            or category always are.
+        classes (Sequence[str]): Names of the classes.
+        reasons (set[str]): Reasons to drop a box, besides an image or
+            category that is not listed.
 
     Returns:
-        BoxCount: What becomes of them.
+        BoxCount: The counts.
     """
     label_of = {name: index for index, name in enumerate(classes)}
     to_label = np.array(
@@ -205,9 +203,9 @@ def count_boxes(
 
 
 def _faults(file: AnnotationFile) -> dict[str, np.ndarray]:
-    """Tell for each reason to which annotations it applies."""
+    """Which annotations each reason applies to."""
     x, y, width, height = file.boxes.T
-    # Those without an image get some size.
+    # Index -1, no image, takes the size of the last one.
     image_width, image_height = file.sizes[file.images].T
     with np.errstate(invalid='ignore'):
         seen = np.minimum(x + width, image_width) > np.maximum(x, 0)
@@ -228,14 +226,14 @@ def _faults(file: AnnotationFile) -> dict[str, np.ndarray]:
 def _look_for_other_formats(
     count: BoxCount, file: AnnotationFile, chosen: np.ndarray
 ) -> None:
-    """See whether boxes are fractions of their image, or two corners."""
+    """Detect boxes given as fractions of images, or as two corners."""
     chosen = chosen & np.isfinite(file.boxes).all(1)
     chosen &= (file.boxes[:, 2:] > 0).all(1)
     if not chosen.any():
         return
     boxes, sizes = file.boxes[chosen], file.sizes[file.images[chosen]]
     ends = boxes[:, :2] + boxes[:, 2:]
-    # A centre may be given where the corner belongs.
+    # Centres instead of corners are fractions as well.
     count.as_fractions = bool(
         (boxes <= 1).all()
         and (boxes >= 0).all()
@@ -249,14 +247,14 @@ def _look_for_other_formats(
 
 
 def size_counts(areas: np.ndarray) -> tuple[int, ...]:
-    """Count boxes by COCO's sizes.
+    """Count boxes by COCO's size ranges.
 
     Args:
-        areas (ndarray): In square pixels, shape (num,).
+        areas (ndarray): Areas in square pixels, shape (num,).
 
     Returns:
-        tuple[int, int, int]: Small (below 32^2 pixels), medium and large
-        (above 96^2 pixels).
+        tuple[int, int, int]: Number of small (below 32^2 pixels), medium and
+        large ones (above 96^2 pixels).
     """
     small, large = (areas < _SMALL).sum(), (areas > _LARGE).sum()
     return int(small), int(len(areas) - small - large), int(large)

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Looks at datasets that read a COCO json."""
+"""Checks datasets that read a COCO json."""
 
 import os.path as osp
 from collections.abc import Callable
@@ -33,10 +33,10 @@ from project.utils.errors import UserError
 def look_at_coco(
     report: DatasetReport, read: Callable[[str], AnnotationFile]
 ) -> None:
-    """Read the annotations of a ``CocoDataset`` and judge them.
+    """Read and check the annotations of a ``CocoDataset``.
 
     Args:
-        report (DatasetReport): Gets what is found.
+        report (DatasetReport): Receives the findings.
         read (Callable): Reads an annotation file.
 
     Raises:
@@ -56,7 +56,7 @@ def look_at_coco(
             f'The image folder {report.folder} of {report.name} does not '
             'exist.'
         )
-    # Other loaders number the labels in their own ways.
+    # Other classes may number the labels differently.
     if _is_plain(report):
         _check_classes(file, report.classes)
     _count(report, file)
@@ -64,17 +64,17 @@ def look_at_coco(
 
 
 def _is_plain(report: DatasetReport) -> bool:
-    """Tell whether a dataset numbers labels and names images as mmdet's."""
+    """Return whether labels and image paths are those of mmdet's class."""
     found = report.dataset_class.load_data_list
     return found is CocoDataset.load_data_list
 
 
 def _check_classes(file: AnnotationFile, classes: tuple[str, ...]) -> None:
-    """Raise if the labels would not mean the classes of the dataset.
+    """Raise if labels would not be indices into the classes.
 
-    mmdet numbers the labels by the order of those categories of the file
-    that are among the classes. A class that is missing or stands elsewhere
-    shifts the meaning of all labels after it without a word.
+    mmdet numbers labels in the order of those categories of the file that are
+    among the classes. A class that is missing or in another position shifts
+    all labels after it silently.
     """
     present = tuple(n for n in file.category_names if n in classes)
     if present == classes:
@@ -112,7 +112,7 @@ def _check_classes(file: AnnotationFile, classes: tuple[str, ...]) -> None:
 def _count(report: DatasetReport, file: AnnotationFile) -> None:
     """Count the boxes and judge those left for training."""
     if not report.classes:
-        return  # they stand in a file
+        return  # they are read from a file
     reasons = left_out_reasons(report.config, file, report.classes)
     if reasons is None:
         if is_a(report.dataset_class, (LVISV05Dataset, LVISV1Dataset)):
