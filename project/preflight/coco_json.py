@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Reads COCO annotation files; says in one sentence why one cannot be read."""
+"""Reads COCO annotation files and explains why one cannot be read."""
 
 import json
 import math
@@ -16,14 +16,14 @@ _LISTS = ('images', 'annotations', 'categories')
 
 
 def load_coco_json(path: str) -> dict[str, Any]:
-    """Read a file and check its three lists.
+    """Read a COCO json and check its three lists.
 
     Args:
         path (str): An existing file.
 
     Returns:
-        dict: With lists of dicts as ``images``, ``annotations`` (empty if the
-        file has none, as for a test set) and ``categories``.
+        dict: Lists of dicts ``images``, ``annotations`` (empty if the file
+        has none, as for a test set) and ``categories``.
 
     Raises:
         UserError: If it cannot be read or is no COCO json.
@@ -35,7 +35,7 @@ def load_coco_json(path: str) -> dict[str, Any]:
         raise UserError(
             f'The annotation file {path} cannot be read: {error.strerror}.'
         ) from error
-    # Neither json nor even text, or nested without end.
+    # No json, no text, or nested too deeply.
     except (ValueError, RecursionError) as error:
         raise UserError(
             f'The annotation file {path} is not a COCO json: {error}.'
@@ -81,7 +81,7 @@ _EXAMPLES = dict(
 
 
 def _described(value: Any) -> str:
-    """Say what a value is, in json's words."""
+    """Describe a value in json's terms."""
     if value is None:
         return 'null'
     kinds: dict[type, str] = {dict: 'an object', list: 'a list'}
@@ -89,7 +89,7 @@ def _described(value: Any) -> str:
 
 
 def shortened_text(text: str, length: int = 60) -> str:
-    """Cut a long text."""
+    """Truncate a long text."""
     return text if len(text) <= length else f'{text[:length]}...'
 
 
@@ -105,8 +105,8 @@ class Records:
     """One of the lists of a file, read by column.
 
     Args:
-        path (str): The file.
-        name (str): Which list.
+        path (str): Path of the file, for messages.
+        name (str): Name of the list.
         records (list[dict]): Its objects.
     """
 
@@ -119,7 +119,7 @@ class Records:
         """Read a key that each object must have.
 
         Raises:
-            UserError: If one lacks it.
+            UserError: If an object lacks it.
         """
         try:
             return [record[key] for record in self.records]
@@ -146,18 +146,18 @@ class Records:
         return f'the {self.name} of {self.path}'
 
     def place(self, index: int) -> str:
-        """Tell where in the file an object stands."""
+        """Name the place of an object in the file."""
         return f'{self.name}[{index}]'
 
     def ids(self, key: str, named: str = '') -> list:
-        """Read a key whose values name things: numbers or texts.
+        """Read a key whose values are ids: numbers or strings.
 
         Args:
-            key (str): Which key.
-            named (str): What it names, for the sentence.
+            key (str): The key.
+            named (str): What the id belongs to, for the message.
 
         Raises:
-            UserError: If one is neither.
+            UserError: If a value is neither.
         """
         values = self.values(key)
         for index, value in enumerate(values):
@@ -173,10 +173,10 @@ class Records:
         return values
 
     def unique_ids(self) -> list:
-        """Read the ids, which must differ.
+        """Read the ids, which must be unique.
 
         Raises:
-            UserError: If two are the same.
+            UserError: If two are equal.
         """
         ids = self.ids('id')
         if len(set(ids)) == len(ids):
@@ -195,19 +195,19 @@ class Records:
         )
 
     def numbers(self, key: str, expected: str, width: int = 1) -> np.ndarray:
-        """Read a key whose values are numbers.
+        """Read a key whose values are numbers or lists of numbers.
 
         Args:
-            key (str): Which key.
-            expected (str): What they should be, for the sentence.
-            width (int): Length of each list of numbers. 1 stands for plain
-                numbers. Defaults to 1.
+            key (str): The key.
+            expected (str): What a value should be, for the message.
+            width (int): Length of each list; 1 means plain numbers. Defaults
+                to 1.
 
         Returns:
             ndarray: float64, shape (num,) or (num, width).
 
         Raises:
-            UserError: If one is something else.
+            UserError: If a value is something else.
         """
         values = self.values(key)
         shape = (len(values),) if width == 1 else (len(values), width)
@@ -242,14 +242,14 @@ class Records:
         )
 
     def flags(self, key: str) -> np.ndarray:
-        """Read a key that may be missing and is 0 or 1.
+        """Read an optional key whose values are 0 or 1.
 
         Returns:
             ndarray: int8, shape (num,); 2 where it is missing or null.
 
         Raises:
-            UserError: If one is something else, such as a text: '0' would
-                count as true.
+            UserError: If a value is no number: the string '0' would count as
+                true.
         """
         values = [record.get(key) for record in self.records]
         for index, value in enumerate(values):
@@ -262,12 +262,12 @@ class Records:
 
 
 def _more(count: int, what: str) -> str:
-    """Say that there are more, if there are."""
+    """End a sentence with the number of further cases."""
     return f' (and {count:,} {what}{"s" * (count > 1)})' if count else ''
 
 
 def _are_numbers(values: Any, count: int) -> TypeGuard[list[float]]:
-    """Tell whether something is a list of so many numbers."""
+    """Return whether a value is a list of ``count`` numbers."""
     return (
         isinstance(values, list)
         and len(values) == count
@@ -282,18 +282,18 @@ def mask_states(
     annotations: Sequence[dict],
     sizes: Callable[[int], tuple[float, float] | None],
 ) -> np.ndarray:
-    """Tell which annotations have a mask that can be drawn.
+    """Find out which annotations have a mask that can be drawn.
 
-    Drawing coordinates that are no numbers ends the process without a word.
+    pycocotools crashes at coordinates that are no numbers.
 
     Args:
-        annotations (Sequence[dict]): Of a file.
-        sizes (Callable): Gives (width, height) of the image of an annotation
-            by its position, None where it has none.
+        annotations (Sequence[dict]): Annotations of a file.
+        sizes (Callable): Maps the index of an annotation to the (width,
+            height) of its image, or None if it has no image.
 
     Returns:
-        ndarray: int8, shape (num,): no mask (0), a mask (1), a broken one
-        (2).
+        ndarray: int8, shape (num,): ``NO_MASK``, ``MASK`` or
+        ``BROKEN_MASK``.
     """
     states = np.zeros(len(annotations), dtype=np.int8)
     for index, annotation in enumerate(annotations):
@@ -310,7 +310,7 @@ def mask_states(
 
 
 def _are_polygons(polygons: list) -> bool:
-    """Tell whether all coordinates are finite numbers."""
+    """Return whether all coordinates are finite numbers."""
     try:
         return all(math.isfinite(sum(polygon)) for polygon in polygons)
     except (TypeError, OverflowError):
@@ -318,7 +318,7 @@ def _are_polygons(polygons: list) -> bool:
 
 
 def _is_rle(mask: Any, size: tuple[float, float] | None) -> bool:
-    """Tell whether a run-length encoded mask has the size of its image."""
+    """Return whether a value is a valid RLE of the size of its image."""
     if not isinstance(mask, dict):
         return False
     counts, found = mask.get('counts'), mask.get('size')

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""All that can be said of a config before anything is built from it."""
+"""Checks of a config before anything is built from it."""
 
 from mmdet.registry import RUNNERS
 from mmengine.config import Config
@@ -24,8 +24,7 @@ def check_config(cfg: Config) -> list[str]:
         cfg (Config): A config after ``resolve_config``.
 
     Returns:
-        list[str]: What looks like a mistake and may be meant, a sentence
-        each.
+        list[str]: Warnings about what may be a mistake.
 
     Raises:
         UserError: If it cannot work.
@@ -38,13 +37,13 @@ def check_config(cfg: Config) -> list[str]:
 
 
 def check_runner_type(cfg: Config) -> None:
-    """Refuse a runner that nobody has registered.
+    """Refuse a runner type that is not registered.
 
     Args:
         cfg (Config): A complete config.
 
     Raises:
-        UserError: If there is none of that name; names those most alike.
+        UserError: If it is not registered; suggests similar names.
     """
     kind = cfg.get('runner_type')
     if isinstance(kind, str) and registered(kind, RUNNERS) is None:
@@ -55,7 +54,7 @@ def check_runner_type(cfg: Config) -> None:
 
 
 def _check_complete(cfg: Config) -> None:
-    """Refuse a config without a model, or with half a loop."""
+    """Refuse a config without a model, or with an incomplete loop."""
     if not cfg.get('model'):
         raise UserError(
             'The config has no model; expected model = dict(type=..., ...).'

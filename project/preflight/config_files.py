@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Reads a config file, or says in one sentence why it cannot be read."""
+"""Reads config files and explains why one cannot be read."""
 
 import traceback
 from pathlib import Path
@@ -19,15 +19,14 @@ def read_config_file(
     """Read a config and apply the options of a command line.
 
     Args:
-        path (str | Path): The file.
-        options (dict, optional): What ``--cfg-options`` says.
+        path (str | Path): Path of the config.
+        options (dict, optional): The ``--cfg-options``.
 
     Returns:
         Config: The config.
 
     Raises:
-        UserError: If the file is missing or fails in any way, or the options
-            do not fit it.
+        UserError: If the file cannot be read, or the options do not fit it.
     """
     try:
         cfg = Config.fromfile(path)
@@ -49,7 +48,7 @@ def read_config_file(
 
 
 def _reason(error: Exception) -> str:
-    """Say what failed in a config, and where."""
+    """Describe what failed in a config, and where."""
     if isinstance(error, ImportError) and 'custom modules' in str(error):
         missing = error.__cause__ or error
         # The message of mmengine lists all of sys.path.
@@ -70,5 +69,5 @@ def _reason(error: Exception) -> str:
 
 
 def _is_config(filename: str) -> bool:
-    """Tell whether code is a file that mmengine evaluates."""
+    """Return whether a file is a config that mmengine evaluates."""
     return Path(filename).is_file() and not filename.startswith(_MMENGINE)

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What the files of a chain of configs say, one after the other."""
+"""Values of a variable along a chain of inherited configs."""
 
 import ast
 from pathlib import Path
@@ -9,22 +9,22 @@ from mmengine.config import Config
 
 
 def values_of_files(filename: str | None, name: str) -> list[Any]:
-    """Follow a variable through a config and those that it inherits.
+    """Follow a variable through a config and its bases.
 
     Args:
         filename (str | None): The config that was read.
         name (str): Name of the variable.
 
     Returns:
-        list: Its value in each file that sets it, the oldest base first.
-        Empty if the files cannot be read again, such as those of a config
-        that came with a checkpoint.
+        list: Its value in each file that sets it, bases first. Empty if the
+        files cannot be read again, as for a config that came with a
+        checkpoint.
     """
     if filename is None or not Path(filename).is_file():
         return []
     try:
         return _values(filename, name)
-    except Exception:  # a config is code; it has been read once before
+    except Exception:  # a config is code and may raise anything
         return []
 
 
@@ -49,7 +49,7 @@ def _values(filename: str, name: str) -> list[Any]:
 
 
 def _assigned(filename: str, name: str) -> ast.expr | None:
-    """Find what a file assigns to a variable, at the top level."""
+    """Find the expression that a file assigns to a variable."""
     if not filename.endswith('.py'):
         content, _, _ = Config._file2dict(filename)
         return ast.Constant(content[name]) if name in content else None

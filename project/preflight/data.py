@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Mistakes in the data of a config, found before anything is loaded."""
+"""Checks of the data of a config before anything is loaded."""
 
 import logging
 import os.path as osp
@@ -33,23 +33,23 @@ from project.utils.errors import UserError
 
 
 def check_data(cfg: Config, splits: Sequence[str]) -> None:
-    """Look for what the dataloaders and evaluators are going to read.
+    """Check everything that dataloaders and evaluators are going to read.
 
-    What is left out of a training is told in one line for each dataset. Files
-    on remote storage are not looked for. What was read of large files is kept
-    in the user's cache folder, by their path, size and time of change.
+    Boxes that are left out of a training are logged in one line per dataset.
+    Files on remote storage are not checked. What was read of large files is
+    cached in the user's cache folder by path, size and modification time.
 
     Args:
         cfg (Config): A config after ``resolve_config``.
-        splits (Sequence[str]): Which of ``train``, ``val`` and ``test`` are
-            going to be used.
+        splits (Sequence[str]): Which of ``train``, ``val`` and ``test`` to
+            check.
 
     Raises:
-        UserError: If a root, annotation file or image is missing or broken,
-            an annotation file does not fit its dataset, images or metric, or
-            lacks masks that are loaded, next to nothing is left to train on,
-            the model does not take the branches of its images, or a pipeline
-            resizes floats with mmdet's Pillow.
+        UserError: If a root, annotation file or image is missing or broken;
+            if an annotation file does not fit its dataset, images or metric,
+            or lacks masks that are loaded; if hardly any box is left to train
+            on; if the model does not take the branches of its images; or if a
+            pipeline resizes float images with mmdet's Pillow backend.
     """
     if 'train' in splits:
         check_branches(cfg)
@@ -68,15 +68,15 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
 def look_at_data(
     cfg: Config, splits: Sequence[str]
 ) -> Iterator[DatasetReport]:
-    """Look at each dataset of a config on its own.
+    """Check each dataset of a config.
 
     Args:
         cfg (Config): A config after ``resolve_config``.
         splits (Sequence[str]): Which of ``train``, ``val`` and ``test``.
 
     Yields:
-        DatasetReport: What was seen and found of one. The first training set
-        comes again at the end if something is wrong with all of them.
+        DatasetReport: The findings of one dataset. The first training set
+        comes again at the end if all of them together have a fault.
     """
     files = _Files()
     for split in splits:
@@ -98,13 +98,13 @@ def look_at_data(
 
 
 class _Files:
-    """The annotation files that have been read."""
+    """Reads each annotation file once."""
 
     def __init__(self) -> None:
         self._read: dict[str, AnnotationFile] = {}
 
     def read(self, path: str) -> AnnotationFile:
-        """Read a file, once."""
+        """Read a file, or return what was read before."""
         if path not in self._read:
             self._read[path] = AnnotationFile.read(path)
         return self._read[path]
@@ -117,7 +117,7 @@ def _blank_report(
     dataset: ConfigDict,
     transforms: Sequence,
 ) -> DatasetReport:
-    """Say which dataset it is, without looking at it."""
+    """Describe a dataset as its config does."""
     root = dataset.get('data_root') or ''
     prefix = dataset.get('data_prefix') or {}
     prefix = prefix.get('img') if isinstance(prefix, dict) else prefix
@@ -130,16 +130,16 @@ def _blank_report(
         dataset_class=registered_class(dataset, DATASETS),
         transforms=transforms,
         classes=dataset_classes(dataset) or (),
-        # Classes of the user's own may take lists of either.
+        # A user's class may take lists of either.
         source=osp.join(root, ann_file if isinstance(ann_file, str) else ''),
         folder=osp.join(root, prefix if isinstance(prefix, str) else ''),
-        # What is no number the dataloader refuses.
+        # The dataloader refuses other values.
         max_broken=max_broken if isinstance(max_broken, int) else 0,
     )
 
 
 def _look(report: DatasetReport, files: _Files) -> None:
-    """Look at one dataset; what cannot be read is a finding as well."""
+    """Check one dataset; a file that cannot be read is a finding."""
     if is_remote(report.config):
         return
     try:
@@ -160,7 +160,7 @@ def _look(report: DatasetReport, files: _Files) -> None:
 
 
 def _reads_coco(dataset_class: Any) -> bool:
-    """Tell whether a dataset reads boxes of a COCO json."""
+    """Return whether a dataset class reads boxes from a COCO json."""
     if not is_a(dataset_class, CocoDataset):
         return False
     api = dataset_class.COCOAPI
@@ -170,7 +170,7 @@ def _reads_coco(dataset_class: Any) -> bool:
 def _look_at_metrics(
     cfg: Config, split: str, reports: list[DatasetReport], files: _Files
 ) -> None:
-    """Judge the annotation files of the metrics of a split."""
+    """Check the annotation files of the metrics of a split."""
     for name, metric in evaluators(cfg, split):
         path = metric.get('ann_file')
         if not path or is_remote(metric) or not reports:
@@ -187,7 +187,7 @@ def _look_at_metrics(
 def _judge_metric(
     report: DatasetReport, name: str, metric: ConfigDict, files: _Files
 ) -> None:
-    """Judge the annotation file of a metric, if it can be read."""
+    """Check the annotation file of a metric."""
     try:
         file = files.read(metric.ann_file)
     except UserError as error:

@@ -1,24 +1,24 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Recognises datasets of other formats, to say what to do with them."""
+"""Recognises datasets in other formats than COCO's."""
 
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 _MAX_LOOKED_AT = 2000
-"""Files and folders that are looked at, of which a dataset may have many."""
+"""Number of files and folders of a dataset that are looked at."""
 _MAX_NAMED = 3
 
 
 def recognised(root: str) -> str:
-    """Say what a data root holds instead of the annotations.
+    """Describe what a data root holds instead of COCO annotations.
 
     Args:
-        root (str): A folder, which may not exist.
+        root (str): A folder, which need not exist.
 
     Returns:
-        str: The end of a sentence, such as ``; DIR looks like ...``; empty if
-        nothing is recognised.
+        str: The end of a sentence, such as ``; DIR looks like a YOLO dataset
+        ...``; empty if nothing is recognised.
     """
     folder = Path(root or '.')
     if not folder.is_dir():
@@ -43,7 +43,7 @@ def recognised(root: str) -> str:
 
 
 def _is_yolo(folder: Path) -> bool:
-    """Labels of a text file for each image, classes in a yaml file."""
+    """Return whether there are YOLO's ``labels/*.txt``."""
     labels = [folder / 'labels', *folder.glob('*/labels')]
     return any(path.is_dir() for path in labels) and (
         any(folder.glob('*.yaml'))
@@ -52,14 +52,14 @@ def _is_yolo(folder: Path) -> bool:
 
 
 def _is_voc(folder: Path) -> bool:
-    """Annotations of an xml file for each image."""
+    """Return whether there are Pascal VOC's ``Annotations/*.xml``."""
     places = ('Annotations', 'VOC*/Annotations', 'VOCdevkit/*/Annotations')
     found = itertools.chain(*(folder.glob(place) for place in places))
     return any(next(_some(path, '.xml'), None) for path in found)
 
 
 def _some(folder: Path, ending: str) -> Iterator[Path]:
-    """Yield files of an ending among the first that are found."""
+    """Yield files with an extension among the first ones found."""
     if folder.is_dir():
         entries = itertools.islice(folder.rglob('*'), _MAX_LOOKED_AT)
         yield from (path for path in entries if path.suffix == ending)

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What is known of a dataset before it is loaded."""
+"""What the checks find out about a dataset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ from project.preflight.image_files import ImageFiles
 
 
 class Finding(NamedTuple):
-    """Something about a dataset that its owner should know.
+    """A fault of a dataset.
 
     Attributes:
         is_fatal (bool): Whether training or testing on it is refused.
-        sentence (str): What it is and what was expected.
+        sentence (str): What is wrong and what was expected.
     """
 
     is_fatal: bool
@@ -29,28 +29,27 @@ class DatasetReport:
     """What was seen of one dataset of a config.
 
     Attributes:
-        name (str): Where it stands in the config.
+        name (str): Its place in the config.
         split (str): ``train``, ``val`` or ``test``.
-        config (ConfigDict): Its own config.
-        dataset_class (type | None): Its class, None if it is not registered.
-        transforms (list): What becomes of its images, in their order.
-        classes (tuple[str, ...]): What it detects; empty if unknown.
-        source (str): Its annotation file.
-        folder (str): Where its images lie.
+        config (ConfigDict): Config of the dataset.
+        dataset_class (type | None): Its class; None if not registered.
+        transforms (list): Its pipeline, those of wrappers last.
+        classes (tuple[str, ...]): Names of its classes; empty if unknown.
+        source (str): Path of its annotation file.
+        folder (str): Folder of its images.
         file (AnnotationFile | None): Its annotations, if they are COCO's.
-        count (BoxCount | None): What becomes of its boxes, if it is known.
-        names (list[str]): Of the images as the annotations call them.
-        sizes (ndarray | None): (width, height) of these as the annotations
-            say, shape (num, 2).
-        images (ImageFiles | None): What their headers say.
-        every_image (bool): Whether these are the images of ``file``, one for
-            one; else they are a sample.
-        max_broken (int): How many broken images a training may skip.
-        boxes_of (dict[str, int]): Boxes that count, by class.
-        box_sizes (tuple[int, ...]): How many of them are small, medium and
-            large for COCO.
-        without_boxes (int): Images that have none of these.
-        findings (list[Finding]): What is wrong.
+        count (BoxCount | None): Kept and dropped boxes, if known.
+        names (list[str]): File names of the images that were looked at.
+        sizes (ndarray | None): (width, height) of these images in the
+            annotations, shape (num, 2).
+        images (ImageFiles | None): Headers of these images.
+        every_image (bool): Whether these are all images of ``file``, in its
+            order; otherwise they are a sample.
+        max_broken (int): Number of broken images that a training may skip.
+        boxes_of (dict[str, int]): Number of kept boxes by class.
+        box_sizes (tuple[int, ...]): Number of small, medium and large ones.
+        without_boxes (int): Number of images without kept boxes.
+        findings (list[Finding]): Faults.
     """
 
     name: str
@@ -74,9 +73,9 @@ class DatasetReport:
     findings: list[Finding] = field(default_factory=list)
 
     def refuse(self, sentence: str) -> None:
-        """Add what makes the dataset unusable."""
+        """Add a fault that makes the dataset unusable."""
         self.findings.append(Finding(True, sentence))
 
     def warn(self, sentence: str) -> None:
-        """Add what its owner should know."""
+        """Add a fault with which it can be used."""
         self.findings.append(Finding(False, sentence))

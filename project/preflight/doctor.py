@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Tells all that is known of the datasets of a config."""
+"""Prints a report on the datasets of a config."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ _SHOWN_CLASSES = 100
 
 
 def examine(cfg: Config, console: Console) -> bool:
-    """Look at all datasets of a config and print what was found.
+    """Check all datasets of a config and print a report.
 
     Args:
         cfg (Config): A config after ``resolve_config``.
         console (Console): Where to print.
 
     Returns:
-        bool: Whether a training on them would start.
+        bool: Whether a training would accept them.
     """
     splits = _different_splits(cfg)
     findings: list[Finding] = []
@@ -49,7 +49,7 @@ def examine(cfg: Config, console: Console) -> bool:
 
 
 def _different_splits(cfg: Config) -> list[str]:
-    """Leave the test set out where it is the validation set."""
+    """The splits, without ``test`` if it is the validation set."""
     splits = [s for s in SPLITS if cfg.get(f'{s}_dataloader')]
     if {'val', 'test'} <= set(splits) and (
         cfg.val_dataloader.dataset == cfg.test_dataloader.dataset
@@ -60,7 +60,7 @@ def _different_splits(cfg: Config) -> list[str]:
 
 
 def _overview(reports: Sequence[DatasetReport]) -> Table:
-    """A column for each dataset."""
+    """Make a table with a column per dataset."""
     table = Table(title='Datasets', title_justify='left')
     table.add_column('')
     for report in reports:
@@ -133,7 +133,7 @@ def _broken(report: DatasetReport) -> str:
 
 
 def _classes(reports: Sequence[DatasetReport]) -> Table:
-    """Boxes of each class in each dataset."""
+    """Make a table of the number of boxes per class and dataset."""
     table = Table(title='Boxes of each class', title_justify='left')
     table.add_column('class')
     for report in reports:
@@ -148,7 +148,7 @@ def _classes(reports: Sequence[DatasetReport]) -> Table:
 
 
 def _all_duplicates(reports: Sequence[DatasetReport]) -> list[Duplicates]:
-    """Compare the training sets with those that evaluate."""
+    """Find images shared by training and evaluation sets."""
     by_split = {
         split: [r for r in reports if r.split == split] for split in SPLITS
     }
@@ -160,7 +160,7 @@ def _all_duplicates(reports: Sequence[DatasetReport]) -> list[Duplicates]:
 
 
 def _print_findings(findings: Sequence[Finding], console: Console) -> None:
-    """Print what is wrong, the worst first."""
+    """Print the findings, fatal ones first."""
     for finding in sorted(findings, key=lambda f: not f.is_fatal):
         kind = '[red]error[/]' if finding.is_fatal else '[yellow]warning[/]'
         sentence = escape(finding.sentence)

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Finds images that stand in two splits."""
+"""Finds images that are in two splits."""
 
 import hashlib
 import os.path as osp
@@ -15,14 +15,14 @@ _BUDGET = 60.0  # seconds for reading files of equal size
 
 @dataclass
 class Duplicates:
-    """Images of one split that are in another as well.
+    """Images that are in two splits.
 
     Attributes:
-        splits (tuple[str, str]): The two.
-        by_name (list[str]): Names of files that occur in both.
+        splits (tuple[str, str]): Names of the splits.
+        by_name (list[str]): File names that occur in both.
         by_content (list[tuple[str, str]]): Pairs of files with the same
-            bytes.
-        is_complete (bool): Whether there was time for all of them.
+            content.
+        is_complete (bool): Whether all files were read in time.
     """
 
     splits: tuple[str, str]
@@ -31,7 +31,7 @@ class Duplicates:
     is_complete: bool = True
 
     def told(self) -> str:
-        """Say it in a line."""
+        """Describe them in a line."""
         first, second = self.splits
         text = (
             f'{first} and {second}: {len(self.by_content):,} images with the '
@@ -42,7 +42,7 @@ class Duplicates:
         elif self.by_name:
             text += f', such as {self.by_name[0]}'
         if not self.is_complete:
-            text += ' (as far as there was time to read them)'
+            text += ' (not all files were read in time)'
         return text
 
 
@@ -52,11 +52,11 @@ def find_duplicates(
     """Compare the images of two splits.
 
     Args:
-        first (Iterable[DatasetReport]): Of one split.
-        second (Iterable[DatasetReport]): Of another.
+        first (Iterable[DatasetReport]): Datasets of one split.
+        second (Iterable[DatasetReport]): Datasets of another split.
 
     Returns:
-        Duplicates | None: What is in both; None if the images of one are
+        Duplicates | None: Shared images; None if those of a split are
         unknown.
     """
     first = [report for report in first if report.images is not None]
@@ -86,7 +86,7 @@ def _by_size(reports: Iterable[DatasetReport]) -> dict[int, list[str]]:
 def _same_content(
     first: dict[int, list[str]], second: dict[int, list[str]]
 ) -> tuple[list[tuple[str, str]], bool]:
-    """Pair files of the same bytes; tell whether there was time for all."""
+    """Pair files of equal content; return whether all were compared."""
     deadline = time.monotonic() + _BUDGET
     pairs: list[tuple[str, str]] = []
     for size in first.keys() & second.keys():
@@ -102,7 +102,7 @@ def _same_content(
 
 
 def _digest(path: str) -> str:
-    """Hash the bytes of a file; its path where it cannot be read."""
+    """Hash a file, or return its path if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with open(path, 'rb') as file:

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Judges the annotations that detections are compared with."""
+"""Checks the annotations that detections are evaluated against."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ _NEVER_FOUND = {
 
 
 def compares_boxes(metric: ConfigDict) -> bool:
-    """Tell whether a metric is COCO's, and not only writes files."""
+    """Return whether a metric is a ``CocoMetric`` that evaluates."""
     found = registered_class(metric, METRICS)
     is_coco = is_a(found, CocoMetric) and not is_a(found, LVISMetric)
     return is_coco and not metric.get('format_only', False)
@@ -40,14 +40,13 @@ def judge_evaluation(
     metric: ConfigDict,
     file: AnnotationFile,
 ) -> None:
-    """Look for what would stop or spoil an evaluation at its end.
+    """Find faults that would stop or spoil an evaluation at its end.
 
     Args:
-        report (DatasetReport): The dataset that is detected on; gets what is
-            found.
-        name (str): Where the metric stands in the config.
-        metric (ConfigDict): Its own config.
-        file (AnnotationFile): Its annotations.
+        report (DatasetReport): The evaluated dataset; receives the findings.
+        name (str): Place of the metric in the config.
+        metric (ConfigDict): Config of the metric.
+        file (AnnotationFile): Annotations of the metric.
     """
     whose = f'{file.path} of {name}'
     labels = _labels(file, report.classes)
@@ -69,7 +68,7 @@ def judge_evaluation(
 
 
 def _labels(file: AnnotationFile, classes: Sequence[str]) -> np.ndarray:
-    """Class of each annotation, -1 if it is of none."""
+    """0 for annotations of the classes, -1 for others."""
     is_class = [name in classes for name in file.category_names]
     return np.where([*is_class, False], 0, -1)[file.categories]
 
@@ -77,7 +76,7 @@ def _labels(file: AnnotationFile, classes: Sequence[str]) -> np.ndarray:
 def _judge_keys(
     report: DatasetReport, file: AnnotationFile, chosen: np.ndarray, whose: str
 ) -> None:
-    """pycocotools reads ``iscrowd`` of all; the runner fills it in."""
+    """Warn of missing ``iscrowd``, which the runner sets to 0."""
     missing = np.flatnonzero(chosen & (file.crowds == 2))
     if len(missing):
         report.warn(
@@ -90,7 +89,7 @@ def _judge_keys(
 def _judge_boxes(
     report: DatasetReport, file: AnnotationFile, whose: str
 ) -> None:
-    """Boxes of NaN count as found, others never."""
+    """NaN boxes would count as found, other faulty ones never."""
     counted = count_boxes(
         file, report.classes, {*_NEVER_FOUND, CROWD}
     ).left_out
@@ -113,9 +112,9 @@ def _judge_boxes(
 def _judge_fast_proposals(
     report: DatasetReport, file: AnnotationFile, name: str
 ) -> None:
-    """mmdet packs overlaps of all images into one array, which NumPy refuses.
+    """Refuse ``proposal_fast`` on images with different numbers of objects.
 
-    Only images with equally many objects fit.
+    mmdet packs their overlaps into one array, which NumPy refuses.
     """
     single = (file.images >= 0) & (file.crowds != 1)
     per_image = np.bincount(file.images[single], minlength=len(file.image_ids))
@@ -131,7 +130,7 @@ def _judge_fast_proposals(
 def _judge_image_ids(
     report: DatasetReport, file: AnnotationFile, whose: str
 ) -> None:
-    """Detections of other images end in an assertion."""
+    """Refuse images that the metric does not list: pycocotools asserts."""
     if report.file is None or report.file.path == file.path:
         return
     known, detected = set(file.image_ids), set(report.file.image_ids)
@@ -154,7 +153,7 @@ def _judge_image_ids(
 def _judge_ids(
     report: DatasetReport, file: AnnotationFile, chosen: np.ndarray, whose: str
 ) -> None:
-    """pycocotools keeps ids as numbers, of which 0 means no match."""
+    """Check that ids are numbers from 1: to pycocotools, 0 is no match."""
     used = [file.annotation_ids[index] for index in np.flatnonzero(chosen)]
     texts = [value for value in used if isinstance(value, str)]
     if texts:
