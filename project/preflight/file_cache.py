@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Keeps what was read of large files, so that the next start is quick."""
+"""Caches what was read of large files for the next start."""
 
 import contextlib
 import hashlib
@@ -10,24 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-_VERSION = 1  # raise it when anything is stored otherwise
+_VERSION = 1  # raise it when the stored arrays change
 
 
 def cache_folder() -> Path:
-    """Tell where things are kept: ``mmdetr`` in the user's cache folder."""
+    """Folder of the cache, ``mmdetr/preflight`` in the user's cache folder."""
     home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(home) / 'mmdetr' / 'preflight'
 
 
 def file_key(path: str) -> str:
-    """Identify a file as it is now by its path, size and time of change.
-
-    Args:
-        path (str): An existing file.
-
-    Returns:
-        str: A key for :func:`load` and :func:`store`.
-    """
+    """Make a key of a file's path, size and modification time."""
     found = os.stat(path)
     return text_key(
         [os.path.realpath(path), str(found.st_size), str(found.st_mtime_ns)]
@@ -35,14 +28,7 @@ def file_key(path: str) -> str:
 
 
 def text_key(parts: Iterable[str]) -> str:
-    """Make a key of some texts.
-
-    Args:
-        parts (Iterable[str]): In their order.
-
-    Returns:
-        str: A key for :func:`load` and :func:`store`.
-    """
+    """Make a key for :func:`load` and :func:`store` of some strings."""
     digest = hashlib.sha256(str(_VERSION).encode())
     for part in parts:
         digest.update(part.encode('utf-8', 'surrogateescape') + b'\0')
@@ -50,15 +36,15 @@ def text_key(parts: Iterable[str]) -> str:
 
 
 def load(kind: str, key: str) -> dict[str, np.ndarray] | None:
-    """Read what was stored under a key.
+    """Read the arrays stored under a key.
 
     Args:
-        kind (str): What is stored, a name of letters.
-        key (str): Identifies what it was made of.
+        kind (str): Kind of content; start of the file name.
+        key (str): Identifies the source of the content.
 
     Returns:
-        dict[str, ndarray] | None: The arrays; None if there are none, or
-        they cannot be read.
+        dict[str, ndarray] | None: The arrays; None if nothing is stored, or
+        it cannot be read.
     """
     try:
         with np.load(_path(kind, key), allow_pickle=False) as stored:
@@ -72,14 +58,12 @@ def load(kind: str, key: str) -> dict[str, np.ndarray] | None:
 
 
 def store(kind: str, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep arrays under a key, if there is a place for them.
-
-    A process that is killed meanwhile leaves nothing that looks whole.
+    """Store arrays under a key, atomically; do nothing if that fails.
 
     Args:
-        kind (str): As for :func:`load`.
-        key (str): As for :func:`load`.
-        arrays (Mapping[str, ndarray]): Without objects.
+        kind (str): See :func:`load`.
+        key (str): See :func:`load`.
+        arrays (Mapping[str, ndarray]): Arrays without Python objects.
     """
     path = _path(kind, key)
     with contextlib.suppress(OSError):
@@ -99,11 +83,11 @@ def _path(kind: str, key: str) -> Path:
 
 
 def pack_texts(texts: Iterable[str]) -> np.ndarray:
-    """Turn texts into bytes that an array can hold."""
+    """Pack strings into an array of bytes."""
     joined = '\0'.join(texts).encode('utf-8', 'surrogateescape')
     return np.frombuffer(joined, dtype=np.uint8)
 
 
 def unpack_texts(packed: np.ndarray) -> list[str]:
-    """Undo :func:`pack_texts`; no texts and one empty text are one."""
+    """Undo :func:`pack_texts`; no string reads as one empty string."""
     return packed.tobytes().decode('utf-8', 'surrogateescape').split('\0')

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Judges the files of images: whether they can be read, and their sizes."""
+"""Checks image files: whether they can be read, and their sizes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ from project.preflight.image_files import (
 )
 
 _MANY = 0.05
-"""Share of images whose size contradicts the annotations that is no chance."""
+"""Share of images with another size than annotated that is no accident."""
 _UNTURNED = ('unchanged', 'color_ignore_orientation',
              'grayscale_ignore_orientation')  # fmt: skip
 
@@ -35,7 +35,7 @@ def judge_images(report: DatasetReport, images: ImageFiles) -> None:
     """
     loader = _loader(report.transforms)
     if loader is None:
-        return  # it may take them from anywhere
+        return  # the images may come from anywhere
     missing = images.with_fault(MISSING)
     if missing:
         first, share = missing[0], _share(len(missing), images)
@@ -56,9 +56,9 @@ def judge_images(report: DatasetReport, images: ImageFiles) -> None:
 
 
 def _loader(transforms: Sequence) -> Mapping | None:
-    """Find what loads the images; None if it is no loader of mmcv's.
+    """Find the transform that loads the images; None if it is not mmcv's.
 
-    Where nothing is said of a pipeline, its default is meant.
+    A dataset without a pipeline has mmcv's.
     """
     default = dict(type=LoadImageFromFile)
     parts = list(nested_transforms(transforms)) if transforms else [default]
@@ -96,7 +96,7 @@ def _judge_broken(
 
 
 def _judge(report: DatasetReport, count: int, sentence: str) -> None:
-    """Refuse, unless a training may skip as many images."""
+    """Refuse the dataset, unless a training may skip so many images."""
     if report.split != 'train':
         report.refuse(
             f'{sentence}; put a whole image there or take it out of the '
@@ -121,7 +121,7 @@ def _others(count: int, images: ImageFiles, what: str) -> str:
 
 
 def _is_turned(loader: Mapping) -> bool:
-    """Tell whether images are rotated as their EXIF data asks for."""
+    """Return whether the loader applies the rotation in EXIF data."""
     backend = loader.get('imdecode_backend')
     return not (
         loader.get('color_type') in _UNTURNED or backend == 'turbojpeg'
@@ -195,9 +195,9 @@ def _loses_boxes(
 
 
 def _is_scaled(shown: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Tell whether two sizes differ by a factor, up to a pixel."""
+    """Return whether sizes differ by a factor, up to a pixel."""
     factor = sizes[:, 0] / np.maximum(shown[:, 0], 1)
     error = np.abs(sizes[:, 1] - shown[:, 1] * factor)
-    # A pixel more or less is no other resolution.
+    # One or two pixels are rounding, not another resolution.
     near = (np.abs(sizes - shown) <= 2).all(1)
     return (error <= np.maximum(factor, 1) + 0.5) & ~near

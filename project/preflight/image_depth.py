@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Pipelines that make images which Pillow cannot resize."""
+"""Checks for pipelines that resize float images with Pillow."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,15 +26,15 @@ from project.utils.errors import UserError
 
 
 def check_image_depth(cfg: Config, split: str) -> None:
-    """Raise if a pipeline resizes images of floats with mmdet's Pillow.
+    """Raise if a pipeline resizes float images with mmdet's Pillow backend.
 
     Args:
         cfg (Config): A config after ``resolve_config``.
         split (str): ``train``, ``val`` or ``test``.
 
     Raises:
-        UserError: If a transform that gives floats stands before a resize
-            that would stop at them.
+        UserError: If a transform that returns floats precedes a resize
+            that does not take them.
     """
     for name, _, transforms in leaf_pipelines(cfg, split):
         _check(name, transforms)
@@ -43,10 +43,10 @@ def check_image_depth(cfg: Config, split: str) -> None:
 def _check(
     name: str, transforms: Sequence, maker: str | None = None
 ) -> str | None:
-    """Check the transforms of one dataset, in their order.
+    """Check the transforms of one dataset in order.
 
     Returns:
-        str | None: What has made floats of the image in the end.
+        str | None: The transform after which the image holds floats, if any.
     """
     for part in transforms:
         if isinstance(part, (list, tuple)):
@@ -61,7 +61,7 @@ def _check(
         elif is_known(kind):
             maker = _check(name, inner, maker)
         else:
-            maker = None  # one of the user's own may give 8 bits again
+            maker = None  # a user's transform may return 8 bits again
         if _makes_floats(part, kind):
             maker = part.get('type')
         elif maker and _needs_8_bits(part, kind):
@@ -75,13 +75,13 @@ def _check(
 
 
 def _makes_floats(part: ConfigDict, kind: Any) -> bool:
-    """Tell whether a transform gives images of floats."""
+    """Return whether a transform returns float images."""
     loads = is_a(kind, LoadImageFromFile) and part.get('to_float32', False)
     return loads or is_a(kind, PhotoMetricDistortion)
 
 
 def _needs_8_bits(part: ConfigDict, kind: Any) -> bool:
-    """Tell whether a resize stops at other images than those of 8 bits."""
+    """Return whether a resize takes 8-bit images only."""
     if part.get('backend') != 'pillow':
         return False
     if is_a(kind, (RandomChoiceResize, RandomResize)):
@@ -91,6 +91,6 @@ def _needs_8_bits(part: ConfigDict, kind: Any) -> bool:
 
 
 def _remedy(kind: Any) -> str:
-    """Name the setting that takes floats."""
+    """Name the setting that resizes floats."""
     chooses = is_a(kind, (RandomChoiceResize, RandomResize))
     return f"{'resize_type' if chooses else 'type'}='AnyDepthResize'"

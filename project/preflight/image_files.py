@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Looks at the headers of image files: their size, rotation and end."""
+"""Reads the headers of image files: size, rotation and completeness."""
 
 import itertools
 import os
@@ -20,36 +20,37 @@ MISSING = 'missing'
 EMPTY = 'empty'
 BROKEN = 'broken'
 CUT_OFF = 'cut off'
-"""Its last rows are missing, and OpenCV fills them with grey."""
+"""The last rows are missing; OpenCV fills them with grey."""
 TOO_LARGE = 'too large for OpenCV (by default 2^30 pixels, 2^20 a side)'
 _FAULTS = ('', MISSING, EMPTY, BROKEN, TOO_LARGE, CUT_OFF)
 
-# Of OpenCV's reader, each with a variable of the environment that raises it.
+# Limits of OpenCV's reader, each raised by an environment variable.
 _LIMITS = {'PIXELS': 2**30, 'WIDTH': 2**20, 'HEIGHT': 2**20}
-_MAX_DECODED = 10**8  # pixels that are read only to see whether they can
+_MAX_DECODED = 10**8  # larger images are not decoded for the check
 _BUDGET = 50.0
-"""Seconds for the headers of one dataset; beyond, a sample has to do."""
+"""Seconds for the headers of one dataset; then a sample has to do."""
 _CHUNK = 4000
 _GROUP = 64
 _NUM_THREADS = min(32, 4 * (os.cpu_count() or 1))
 _WORTH_KEEPING = 2000
-# How files end that have been written to their end. Some have padding after.
+# End markers of complete files; padding may follow.
 _ENDS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
 _TAIL = 4096
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """What the headers of some files say.
+    """The headers of some image files.
 
     Attributes:
         paths (list[str]): The files.
         sizes (ndarray): (width, height) of the stored pixels, int64, shape
-            (num, 2); 0 where a file cannot be read.
-        turns (ndarray): EXIF orientation, 1 to 8, shape (num,); 0 where a
-            file was not looked at.
-        faults (ndarray): Position in the list of faults, shape (num,).
-        stamps (ndarray): Bytes and time of change in ns, shape (num, 2).
+            (num, 2); 0 if a file cannot be read.
+        turns (ndarray): EXIF orientation, 1 to 8, shape (num,); 0 if a file
+            was not looked at.
+        faults (ndarray): Index into the list of faults, shape (num,).
+        stamps (ndarray): Number of bytes and modification time in ns, shape
+            (num, 2).
     """
 
     paths: list[str]
@@ -60,24 +61,24 @@ class ImageFiles:
 
     @property
     def seen(self) -> np.ndarray:
-        """Which files have been looked at, shape (num,)."""
+        """Which files were looked at, bool, shape (num,)."""
         return self.turns > 0
 
     @property
     def shown_sizes(self) -> np.ndarray:
-        """(width, height) after the rotation that EXIF asks for."""
+        """(width, height) after the rotation in EXIF data."""
         return np.where(
             (self.turns >= 5)[:, None], self.sizes[:, ::-1], self.sizes
         )
 
     def with_fault(self, fault: str = '') -> list[int]:
-        """Positions of files with a fault, by default with any."""
+        """Indices of files with a fault, by default with any."""
         if fault:
             return np.flatnonzero(self.faults == _FAULTS.index(fault)).tolist()
         return np.flatnonzero(self.faults).tolist()
 
     def fault(self, index: int) -> str:
-        """Name the fault of a file."""
+        """The fault of a file."""
         return _FAULTS[self.faults[index]]
 
 
@@ -86,16 +87,15 @@ def look_at_images(
 ) -> ImageFiles:
     """Read the headers of image files.
 
-    Files that an earlier start has looked at, and that have not changed
-    since, are not opened again.
+    Headers of unchanged files are cached from earlier starts.
 
     Args:
         paths (Sequence[str]): The files.
-        budget (float): Seconds, after which the rest is left out. Which
-            files are seen is random, but the same each time.
+        budget (float): Seconds after which the remaining files are skipped.
+            The order is random, but always the same.
 
     Returns:
-        ImageFiles: What was seen.
+        ImageFiles: Their headers.
     """
     paths = list(paths)
     key = file_cache.text_key(map(os.path.abspath, paths))
@@ -123,7 +123,7 @@ def look_at_images(
 
 
 def _blank(paths: list[str]) -> ImageFiles:
-    """Nothing has been looked at."""
+    """Start with no file looked at."""
     count = len(paths)
     return ImageFiles(
         paths=paths,
@@ -135,7 +135,7 @@ def _blank(paths: list[str]) -> ImageFiles:
 
 
 def _take_over(found: ImageFiles, kept: dict[str, np.ndarray] | None) -> None:
-    """Take over what is known of files that have not changed."""
+    """Copy the cached headers of files that have not changed."""
     if kept is None:
         return
     same = (kept['stamps'] == found.stamps).all(1) & (kept['turns'] > 0)
@@ -146,9 +146,9 @@ def _take_over(found: ImageFiles, kept: dict[str, np.ndarray] | None) -> None:
 def _look(
     found: ImageFiles, chosen: np.ndarray, pool: ThreadPoolExecutor
 ) -> None:
-    """Read the headers of the chosen files."""
+    """Read the headers of the files with the chosen indices."""
     limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None  # Pillow refuses what OpenCV takes
+    Image.MAX_IMAGE_PIXELS = None  # OpenCV has another limit
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of damaged EXIF data
@@ -169,7 +169,7 @@ def _look(
 
 
 def _map(pool: ThreadPoolExecutor, read: Callable, *columns: list) -> Iterator:
-    """Map in groups: a thread costs more than looking at a file."""
+    """Map a function over groups of files, to save thread switches."""
     groups = [
         [column[start : start + _GROUP] for column in columns]
         for start in range(0, len(columns[0]), _GROUP)
@@ -179,7 +179,7 @@ def _map(pool: ThreadPoolExecutor, read: Callable, *columns: list) -> Iterator:
 
 
 def _stamp(path: str) -> tuple[int, int]:
-    """Size and time of change of a file; -1 bytes if there is none."""
+    """Bytes and modification time of a file; -1 bytes if it is missing."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -202,7 +202,7 @@ def _read_header(path: str, num_bytes: int) -> Header:
                 size, kind = image.size, image.format
                 turn = image.getexif().get(ExifTags.Base.Orientation, 1)
             is_whole = _ends_well(file, kind, num_bytes)
-    except Exception:  # what Pillow does not know, OpenCV may
+    except Exception:  # OpenCV may read what Pillow cannot
         return _decode(path)
     turn = turn if turn in range(1, 9) else 1
     if _is_too_large(*size):
@@ -213,7 +213,7 @@ def _read_header(path: str, num_bytes: int) -> Header:
 
 
 def _is_too_large(width: int, height: int) -> bool:
-    """Tell whether OpenCV refuses an image for its size."""
+    """Return whether OpenCV refuses an image for its size."""
     found = {'PIXELS': width * height, 'WIDTH': width, 'HEIGHT': height}
     for name, limit in _LIMITS.items():
         told = os.environ.get(f'OPENCV_IO_MAX_IMAGE_{name}', '')
@@ -223,7 +223,7 @@ def _is_too_large(width: int, height: int) -> bool:
 
 
 def _ends_well(file: BinaryIO, kind: str | None, num_bytes: int) -> bool:
-    """Tell whether a file has its end; False where that is not known."""
+    """Return whether a file has its end marker; False if it has none."""
     end = _ENDS.get(kind or '')
     if end is None:
         return False
@@ -232,7 +232,7 @@ def _ends_well(file: BinaryIO, kind: str | None, num_bytes: int) -> bool:
 
 
 def _fault_of_pixels(path: str) -> str:
-    """Read a whole image, as its end does not tell whether it is there."""
+    """Decode an image that may be incomplete, and return its fault."""
     fault = _decode(path)[2]
     if fault or ImageFile.LOAD_TRUNCATED_IMAGES:
         return fault

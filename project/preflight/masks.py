@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Judges the masks of annotations where masks are needed."""
+"""Checks the masks of annotations if masks are needed."""
 
 from collections.abc import Sequence
 
@@ -21,16 +21,16 @@ def mask_problem(
     classes: Sequence[str],
     reader: str,
 ) -> str | None:
-    """Look for a mask that is missing or cannot be drawn.
+    """Find a mask that is missing or cannot be drawn.
 
     Args:
         file (AnnotationFile): The annotations.
-        chosen (ndarray): Those that need a mask, bool, shape (num,).
-        classes (Sequence[str]): The classes that are detected.
-        reader (str): Who needs it, for the sentence.
+        chosen (ndarray): Annotations that need a mask, bool, shape (num,).
+        classes (Sequence[str]): Names of the classes.
+        reader (str): What needs the masks, for the message.
 
     Returns:
-        str | None: A sentence, None if all are well.
+        str | None: A message; None if there is no such mask.
     """
     for state, problem in _PROBLEMS.items():
         wrong = np.flatnonzero(chosen & (file.masks == state))

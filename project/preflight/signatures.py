@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Which keys of a config a class or function takes."""
+"""Lists the keyword arguments that a class or function takes."""
 
 import inspect
 import re
@@ -9,17 +9,17 @@ from typing import Any
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-# Where the further arguments of a class end up, if not in its parent.
+# What receives the **kwargs of a class, if not its parent.
 _PASSED_ON: dict[type, Callable] = {CheckpointHook: Runner.save_checkpoint}
 
 
 def accepted_keys(target: Any) -> set[str] | None:
     """List the keyword arguments of a class or function.
 
-    Arguments that a class hands on to its parent are followed there.
+    ``**kwargs`` that a class passes on to its parent are followed there.
 
     Args:
-        target (Callable): A class or function that a ``type`` names.
+        target (Callable): A class or function.
 
     Returns:
         set[str] | None: Their names; None if it may take any.
@@ -52,7 +52,7 @@ def listed_keys(target: Any) -> set[str]:
         target (Callable): A class or function.
 
     Returns:
-        set[str]: Their names, to suggest from; there may be others.
+        set[str]: Names to suggest; there may be more.
     """
     if not inspect.isclass(target):
         return _parameters(target)[0] if callable(target) else set()
@@ -77,7 +77,7 @@ def _parameters(function: Callable) -> tuple[set[str], str | None]:
 
 
 def _hands_on(init: Callable, rest: str) -> bool:
-    """Tell whether ``**rest`` is given to the parent and used nowhere else."""
+    """Return whether ``**rest`` is only passed on to the parent."""
     try:
         source = inspect.getsource(inspect.unwrap(init))
     except (OSError, TypeError):

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Judges what would be left of a dataset to train on."""
+"""Checks that enough of a dataset is left to train on."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from project.preflight.coco_json import shortened_text
 from project.preflight.dataset_report import DatasetReport
 
 _NEXT_TO_NOTHING = 0.05
-"""Share of the boxes that must be left, crowds not counted."""
+"""Share of the boxes, without crowds, that must be left."""
 _MANY_REACH_OUT = 0.2
 _EXPECTED = {
     box_counts.UNLISTED_IMAGE: "expected the 'id' of one of its images",
@@ -110,7 +110,7 @@ def _judge_corners(report: DatasetReport, count: BoxCount, where: str) -> None:
         f'out of their images{corners}; expected [x, y, width, height] in '
         'pixels.'
     )
-    # Few boxes may fit by chance, many do not.
+    # A few boxes may fit by chance.
     if count.as_corners and count.num_kept >= 20:
         report.refuse(sentence)
     else:
@@ -145,16 +145,16 @@ def judge_images_left(
 
 
 def judge_training_sets(reports: Iterable[DatasetReport]) -> None:
-    """Refuse training sets that have no box among them.
+    """Refuse training sets if none of them has a box.
 
-    Backgrounds alone are fine beside a dataset with objects.
+    A dataset of backgrounds is fine beside one with objects.
 
     Args:
-        reports (Iterable[DatasetReport]): Of all training sets; the first
-            one gets what is found.
+        reports (Iterable[DatasetReport]): All training sets; the first one
+            receives the finding.
     """
     reports = list(reports)
-    # Of a dataset without a count nothing is known.
+    # A dataset without a count may have boxes.
     if not reports or any(
         report.count is None or report.count.num_kept for report in reports
     ):

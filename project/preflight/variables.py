@@ -1,11 +1,11 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Carries a config's variables from one place to the whole config.
+"""Applies a config's variables to the whole config.
 
-A variable of a config reaches the places that were written with it when its
-own file is read; a child config or ``--cfg-options`` that sets it later
-changes the variable alone. ``data_root``, ``classes`` and ``max_epochs`` are
-carried on from here; ``resolved_reading.py`` sees to it that this happens
-wherever a config is read.
+The places that use a variable of a config are evaluated when its own file is
+read: a child config or ``--cfg-options`` that sets the variable later changes
+nothing else. This module applies ``data_root``, ``classes`` and
+``max_epochs`` to the datasets, metrics, model and schedule;
+``resolved_reading.py`` calls it wherever a config is read.
 """
 
 import copy
@@ -31,25 +31,25 @@ from project.utils.errors import UserError
 
 
 def resolve_config(cfg: Config | dict) -> Config:
-    """Apply the variables of a config everywhere.
+    """Apply the variables of a config to the whole config.
 
-    - ``data_root``: the root under which the datasets were written is
-      exchanged at the start of every path of the dataloaders and evaluators.
-      A root that was set at a dataset itself stays.
-    - ``classes``: becomes the ``metainfo`` of every dataset, and its length
+    - ``data_root``: replaces the previous root in every path of the
+      dataloaders and evaluators. A ``data_root`` set at a dataset itself
+      stays.
+    - ``classes``: set as the ``metainfo`` of every dataset, and its length as
       every ``num_classes`` of the model outside of the backbone.
-    - ``max_epochs``: becomes ``train_cfg.max_epochs``, and the end of the
-      schedules that ended with the training.
+    - ``max_epochs``: set as ``train_cfg.max_epochs``, and as the end of
+      schedulers that ended with the training.
 
     Args:
-        cfg (Config | dict): A complete config; it is left as it is.
+        cfg (Config | dict): A complete config; not changed.
 
     Returns:
-        Config: A copy in which the variables hold everywhere.
+        Config: A copy to which the variables are applied.
 
     Raises:
-        UserError: If ``classes`` is not a list of different names, or it is
-            not clear which of several roots ``data_root`` replaces.
+        UserError: If ``classes`` is not a list of unique names, or it is
+            ambiguous which of several roots ``data_root`` replaces.
     """
     cfg = copy.deepcopy(cfg) if isinstance(cfg, Config) else Config(cfg)
     content = cfg._cfg_dict
@@ -63,12 +63,12 @@ def resolve_config(cfg: Config | dict) -> Config:
 
 
 def drop_missing_backends(cfg: Config) -> list[str]:
-    """Take TensorBoard out of the config where it is not installed.
+    """Remove the TensorBoard backend if TensorBoard is not installed.
 
-    It only writes what the logs have as well, and would stop the run.
+    It would stop the run, and writes only what the logs have as well.
 
     Args:
-        cfg (Config): A config; is changed.
+        cfg (Config): A config; changed in place.
 
     Returns:
         list[str]: A sentence for each change.
@@ -90,14 +90,14 @@ def drop_missing_backends(cfg: Config) -> list[str]:
 
 
 def set_data_root(content: ConfigDict, new_root: Any) -> None:
-    """Move the data of a config whose ``data_root`` held until now.
+    """Set ``data_root`` and move all paths below the previous one.
 
     Args:
-        content (ConfigDict): A complete config; is changed.
-        new_root (str | PathLike): The root from now on.
+        content (ConfigDict): A complete config; changed in place.
+        new_root (str | PathLike): The new root.
 
     Raises:
-        UserError: If it is no path, or it is not clear which root it
+        UserError: If it is no path, or it is ambiguous which root it
             replaces.
     """
     new_root = _as_path(new_root)
@@ -110,14 +110,14 @@ def set_data_root(content: ConfigDict, new_root: Any) -> None:
 
 
 def set_classes(content: ConfigDict, classes: Any) -> None:
-    """Tell every dataset the names of the classes, the model their number.
+    """Set ``classes``, every dataset's ``metainfo`` and ``num_classes``.
 
     Args:
-        content (ConfigDict): A complete config; is changed.
-        classes (Sequence[str] | None): The names; None leaves all as it is.
+        content (ConfigDict): A complete config; changed in place.
+        classes (Sequence[str] | None): The names; None changes nothing else.
 
     Raises:
-        UserError: If they are not different names.
+        UserError: If they are not unique names.
     """
     content.classes = classes
     if classes is None:
@@ -126,8 +126,8 @@ def set_classes(content: ConfigDict, classes: Any) -> None:
     for split in SPLITS:
         for _, dataset in leaf_datasets(content, split):
             metainfo = dict(dataset.get('metainfo') or {}, classes=names)
-            # Without this the 80 colours of COCO stay, and drawing a class
-            # beyond them fails.
+            # Otherwise COCO's 80 colours stay, and drawing further classes
+            # fails.
             metainfo.setdefault('palette', None)
             dataset.metainfo = ConfigDict(metainfo)
     for part in model_configs(content):
@@ -136,13 +136,13 @@ def set_classes(content: ConfigDict, classes: Any) -> None:
 
 
 def set_max_epochs(content: ConfigDict, max_epochs: Any) -> None:
-    """Let a training last for other epochs.
+    """Set ``max_epochs``, that of ``train_cfg`` and the end of schedulers.
 
-    The milestones of the learning rate stay where they are, and are told.
+    Milestones of the learning rate stay, with a warning.
 
     Args:
-        content (ConfigDict): A complete config; is changed.
-        max_epochs (int): Epochs from now on.
+        content (ConfigDict): A complete config; changed in place.
+        max_epochs (int): The new number of epochs.
 
     Raises:
         UserError: If the training counts iterations.
@@ -180,32 +180,32 @@ SETTERS: dict[str, Callable[[ConfigDict, Any], None]] = {
     'classes': set_classes,
     'max_epochs': set_max_epochs,
 }
-"""What each variable does when it is set."""
+"""The function that sets each variable."""
 
 
 def _hold_data_root(content: ConfigDict, filename: str | None) -> None:
-    """Bring datasets and the variable ``data_root`` in line."""
+    """Move the data to the variable ``data_root``, or correct the variable."""
     root = _as_path(content.data_root)
     roots = _roots(content)
     if not roots or roots == {_normal(root)}:
         return
     values = values_of_files(filename, 'data_root')
     if not values or (len(values) == 1 and is_set_in(filename, 'data_root')):
-        # Nothing tells under which root the datasets were written.
+        # The root under which the datasets were written is unknown.
         _move_only_root(content, root)
         return
     values = [value for value in (*values, root) if isinstance(value, str)]
     for old, new in itertools.pairwise(values):
         if _normal(old) != _normal(new) and _normal(old) in _roots(content):
             _move_data(content, _normal(old), new)
-    # Roots that were set at the datasets themselves are what holds.
+    # A data_root set at the datasets themselves takes precedence.
     roots = _roots(content)
     if _normal(root) not in roots:
         content.data_root = roots.pop() if len(roots) == 1 else None
 
 
 def _hold_max_epochs(content: ConfigDict, filename: str | None) -> None:
-    """Carry ``max_epochs`` on if a file set it and ``train_cfg`` did not."""
+    """Apply ``max_epochs`` unless ``train_cfg`` was set by itself."""
     wanted = content.max_epochs
     actual = (content.get('train_cfg') or {}).get('max_epochs')
     if actual is None or actual == wanted:
@@ -226,7 +226,7 @@ def _roots(content: ConfigDict) -> set[str]:
 
 
 def _move_only_root(content: ConfigDict, new_root: str) -> None:
-    """Exchange the one root of all datasets for ``new_root``."""
+    """Replace the common root of all datasets by ``new_root``."""
     roots = _roots(content)
     if not roots or _normal(new_root) in roots:
         return
@@ -240,7 +240,7 @@ def _move_only_root(content: ConfigDict, new_root: str) -> None:
 
 
 def _move_data(content: ConfigDict, old_root: str, new_root: str) -> None:
-    """Exchange ``old_root`` in the paths of dataloaders and evaluators."""
+    """Replace ``old_root`` in the paths of dataloaders and evaluators."""
     for split in SPLITS:
         for key in (f'{split}_dataloader', f'{split}_evaluator'):
             if content.get(key) is not None:
@@ -248,7 +248,7 @@ def _move_data(content: ConfigDict, old_root: str, new_root: str) -> None:
 
 
 def _as_path(root: Any) -> str:
-    """Return ``data_root`` as text."""
+    """Return ``data_root`` as a string."""
     if not isinstance(root, (str, os.PathLike)):
         raise UserError(
             f'data_root is {root!r}; expected the folder of the dataset.'
@@ -257,7 +257,7 @@ def _as_path(root: Any) -> str:
 
 
 def _normal(path: Any) -> str:
-    """Spell a folder in one way; remote addresses keep their slashes."""
+    """Normalise a path; remote addresses keep their slashes."""
     path = os.fspath(path)
     return path.rstrip('/') if '://' in path else posixpath.normpath(path)
 
@@ -265,7 +265,7 @@ def _normal(path: Any) -> str:
 def _moved(node: Any, old_root: str, new_root: str) -> Any:
     """Copy ``node`` with each path under ``old_root`` moved."""
     if isinstance(node, dict):
-        # Classes of a config in Python's own syntax are not imported yet.
+        # dict.items does not import the classes of a lazy config.
         moved = {
             key: _moved(value, old_root, new_root)
             for key, value in dict.items(node)
@@ -285,12 +285,12 @@ def _moved(node: Any, old_root: str, new_root: str) -> Any:
 
 
 def _is_under(path: str, folder: str) -> bool:
-    """Tell whether a path is a folder or lies in it."""
+    """Return whether a path is a folder or in it."""
     return path == folder or path.startswith(folder + '/')
 
 
 def _names_of_file(path: str) -> list[str] | None:
-    """Read the names in a file, one a line, if ``path`` is one."""
+    """Read a file with one name per line, if ``path`` is one."""
     if os.path.isfile(path):
         with open(path, encoding='utf-8') as file:
             return [line.strip() for line in file if line.strip()]
@@ -303,8 +303,8 @@ def _names_of_file(path: str) -> list[str] | None:
 
 
 def _class_names(classes: Any) -> tuple[str, ...]:
-    """Return ``classes`` as a tuple of names, a lone name as one class."""
-    # --cfg-options makes a string of one name and numbers of digits.
+    """Return ``classes`` as a tuple; a single name is one class."""
+    # --cfg-options gives a string for one name, and integers for digits.
     if isinstance(classes, str):
         classes = _names_of_file(classes) or classes
     is_one = isinstance(classes, (str, int))

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Looks through the annotations of datasets in Pascal VOC's format."""
+"""Checks datasets in Pascal VOC's format."""
 
 import os.path as osp
 import time
@@ -17,23 +17,22 @@ from project.preflight.image_files import look_at_images
 from project.utils.errors import UserError, most_alike
 
 _BUDGET = 20.0  # seconds for the files of one dataset
-# How alike a misspelt name is: 'dogg' and 'dog' are, 'car' and 'cat' are not.
+# Similarity of a misspelt name: 'dogg' and 'dog' pass, 'car' and 'cat' do not.
 _MISSPELT = 0.8
 _CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
 @dataclass
 class VocAnnotations:
-    """What the files of a dataset say.
+    """Statistics of the annotations of a dataset.
 
     Attributes:
-        num_files (int): How many were read.
-        names (Counter): Objects by the name of their class.
-        kept (Counter): Those of the classes that are not difficult.
-        areas (list[float]): Areas of these.
-        without_boxes (int): Images that have none of these.
-        sizes (list): (width, height) of each image; NaN where it is not
-            said.
+        num_files (int): Number of files read.
+        names (Counter): Number of objects by class name.
+        kept (Counter): Likewise, of the classes in use and not difficult.
+        areas (list[float]): Areas of the kept objects.
+        without_boxes (int): Number of images without kept objects.
+        sizes (list): (width, height) of each image; NaN if not given.
     """
 
     num_files: int = 0
@@ -45,20 +44,20 @@ class VocAnnotations:
 
 
 def look_at_voc(report: DatasetReport) -> None:
-    """Read the annotations of an ``XMLDataset`` and judge them.
+    """Read and check the annotations of an ``XMLDataset``.
 
     Args:
-        report (DatasetReport): Gets what is found.
+        report (DatasetReport): Receives the findings.
 
     Raises:
         UserError: If a file is missing or cannot be read.
     """
     if report.dataset_class.load_data_list is not XMLDataset.load_data_list:
-        return  # it may name and lay out its files in its own way
+        return  # a user's class may have another layout
     config = report.config
     prefix = (config.get('data_prefix') or {}).get('sub_data_root')
     if prefix is None:
-        return  # it lies where only its owner knows
+        return  # the folder is unknown
     root = osp.join(config.get('data_root') or '', prefix)
     ids = _read_list(report)
     images = config.get('img_subdir', 'JPEGImages')
@@ -81,7 +80,7 @@ def look_at_voc(report: DatasetReport) -> None:
 
 
 def _read_list(report: DatasetReport) -> list[str]:
-    """Read which images are in the set."""
+    """Read the image ids of the set."""
     path = report.source
     try:
         with open(path, encoding='utf-8') as file:
@@ -103,7 +102,7 @@ def _read_list(report: DatasetReport) -> list[str]:
 def _read_files(
     report: DatasetReport, folder: str, ids: list[str]
 ) -> VocAnnotations:
-    """Read the files, as many as there is time for."""
+    """Read the files until the time is up."""
     found, deadline = VocAnnotations(), time.monotonic() + _BUDGET
     for name in ids:
         path = osp.join(folder, f'{name}.xml')
