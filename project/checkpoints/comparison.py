@@ -2,11 +2,13 @@
 """Compares the weights of a checkpoint with those of a model."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+from project.utils.errors import some_of
 
 OPTIONAL_SUFFIX = 'num_batches_tracked'
 """Counted by batch norm layers; sources other than mmdet leave it out, and
@@ -42,22 +44,6 @@ def shapes(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
         dict[str, Shape]: By the same names.
     """
     return {name: tuple(value.shape) for name, value in weights.items()}
-
-
-def some_of(names: Iterable[str], count: int = 10) -> str:
-    """Write the first of many names, and how many more there are.
-
-    Args:
-        names (Iterable[str]): All of them.
-        count (int): How many are written. Defaults to 10.
-
-    Returns:
-        str: A list for a sentence.
-    """
-    names = list(names)
-    rest = len(names) - count
-    shown = ', '.join(names[:count])
-    return f'{shown} and {rest} more' if rest > 0 else shown
 
 
 @dataclass(frozen=True)
@@ -98,10 +84,9 @@ class Difference:
             },
         )
 
-    @property
-    def is_none(self) -> bool:
-        """Tell whether the weights fit."""
-        return not (self.unexpected or self.missing or self.reshaped)
+    def __len__(self) -> int:
+        """In how many names they differ; 0 if the weights fit."""
+        return len(self.unexpected) + len(self.missing) + len(self.reshaped)
 
     def other_num_classes(self, num_classes: int | None) -> int | None:
         """Find the number of classes, if no other shape differs.

@@ -7,37 +7,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from project.checkpoints.architecture import Architecture, describe
 from project.checkpoints.class_tensors import (
     NUM_COCO_IDS,
     contiguous_coco,
     count_classes,
     with_fresh_classes,
 )
-from project.checkpoints.comparison import some_of
-from project.checkpoints.layouts import (
-    anchor_detr,
-    deta,
-    dn_detr,
-    h_detr,
-    own_names,
-    rank_detr,
-)
+from project.checkpoints.description import describe
+from project.checkpoints.layouts import own_names
 from project.checkpoints.layouts.backbones import derived_buffers
 from project.checkpoints.layouts.rules import Layout, Rule, rename
-from project.utils.errors import UserError
-
-LAYOUTS: tuple[Layout, ...] = (
-    h_detr.AUTHORS,
-    h_detr.DETREX,
-    rank_detr.AUTHORS,
-    anchor_detr.DETREX,
-    deta.AUTHORS,
-    deta.DETREX,
-    *dn_detr.LAYOUTS,
+from project.checkpoints.recognition import (
+    OWN_LAYOUTS,
+    layout_named,
+    recognise,
 )
-# Of weights that have this project's names already.
-OUR_LAYOUTS = (own_names.as_converted(LAYOUTS), own_names.DINO)
+from project.utils.errors import UserError, some_of
 
 # Operation counters that a profiler may have left among the weights.
 _COUNTERS = ('total_ops', 'total_params')
@@ -74,9 +59,9 @@ class ConvertedCheckpoint:
     renewed: tuple[str, ...] = ()
 
     @property
-    def architecture(self) -> Architecture:
-        """Architecture: What names and shapes tell about the model."""
-        return describe(self.state_dict, with_box_refine=not self.tied)
+    def architecture(self) -> str:
+        """str: What names and shapes tell about the model, in words."""
+        return describe(self.state_dict, shares_head=bool(self.tied))
 
 
 def convert_state_dict(
@@ -99,13 +84,13 @@ def convert_state_dict(
     Returns:
         ConvertedCheckpoint: The weights under this project's names. Whether
         they are complete and of the right shapes only a model can tell: see
-        :func:`check_model`.
+        :func:`~project.checkpoints.model_layout.check_model`.
 
     Raises:
         UserError: If the layout or a name is unknown, or two names of one
             tensor differ.
     """
-    found = _layout_named(layout) if layout else recognise(state_dict)
+    found = layout_named(layout) if layout else recognise(state_dict)
     weights = _without_counters(state_dict)
     aliases, tied = _check_aliases(weights, found)
     mapped, origins = _rename(weights, found, dropped=set(aliases))
@@ -142,13 +127,13 @@ def with_our_names(state_dict: Mapping[str, Tensor]) -> ConvertedCheckpoint:
     Returns:
         ConvertedCheckpoint: The same, without second names. Whether they are
         complete and of the right shapes only a model can tell: see
-        :func:`check_model`.
+        :func:`~project.checkpoints.model_layout.check_model`.
 
     Raises:
         UserError: If two names of one tensor differ, or no tensor is known
             to count classes.
     """
-    layout = OUR_LAYOUTS[own_names.is_dino(state_dict)]
+    layout = OWN_LAYOUTS[own_names.is_dino(state_dict)]
     weights = _without_counters(state_dict)
     aliases, _ = _check_aliases(weights, layout)
     kept = {k: v for k, v in weights.items() if k not in set(aliases)}
@@ -205,85 +190,6 @@ def for_finetuning(
     )
 
 
-def recognise(state_dict: Mapping[str, Tensor]) -> Layout:
-    """Tell the layout from the names.
-
-    Of layouts that know equally many of the names, the one with the fewest
-    rules to spare wins: a method that extends another has a longer table.
-
-    Args:
-        state_dict (Mapping[str, Tensor]): The source's weights.
-
-    Returns:
-        Layout: The layout that knows most of the names.
-
-    Raises:
-        UserError: If no layout knows more than half of the names.
-    """
-    if own_names.has_our_names(state_dict):
-        raise UserError(
-            "the checkpoint has this project's names already: load it as it is"
-        )
-    merits = {layout.name: _merit(layout, state_dict) for layout in LAYOUTS}
-    best = max(LAYOUTS, key=lambda layout: merits[layout.name])
-    if 2 * merits[best.name][0] <= len(state_dict):
-        known = '; '.join(f'{x.name} ({x.title})' for x in LAYOUTS)
-        raise UserError(
-            'the checkpoint has none of the known layouts: its names are '
-            f'{some_of(state_dict)}; known are {known}'
-        )
-    return best
-
-
-def fitting_configs(converted: ConvertedCheckpoint) -> tuple[str, ...]:
-    """Name the shipped configs whose model has these weights.
-
-    Epochs, drop path and loss settings leave no trace in the weights, so
-    several configs may fit.
-
-    Args:
-        converted (ConvertedCheckpoint): The weights.
-
-    Returns:
-        tuple[str]: Paths below ``configs/``, the main one first; empty if
-        none fits.
-    """
-    architecture = converted.architecture
-    return tuple(
-        name
-        for name, expected in converted.layout.configs.items()
-        if expected == architecture
-    )
-
-
-def nearest_config(converted: ConvertedCheckpoint) -> str:
-    """Name the shipped config that comes closest to the weights."""
-    architecture, configs = converted.architecture, converted.layout.configs
-    return min(configs, key=lambda name: configs[name].distance(architecture))
-
-
-def _merit(
-    layout: Layout, state_dict: Mapping[str, Tensor]
-) -> tuple[int, int]:
-    """Count the names that a layout knows and, as less, its idle rules."""
-    rules = {name: layout.rule_of(name) for name in state_dict}
-    used = {rule.source for rule in rules.values() if rule}
-    known = sum(
-        rule is not None or layout.is_alias(name)
-        for name, rule in rules.items()
-    )
-    return known, len(used) - len(layout.rules)
-
-
-def _layout_named(name: str) -> Layout:
-    """Find a layout by its name."""
-    for layout in LAYOUTS:
-        if layout.name == name:
-            return layout
-    known = ', '.join(layout.name for layout in LAYOUTS)
-    raise UserError(f'layout is {name!r}; expected one of {known}')
-
-
 def _without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Leave out what a profiler left among the weights."""
     return {
@@ -316,12 +222,12 @@ def _check_aliases(
     if missing:
         raise UserError(
             f'{len(missing)} names of the checkpoint are missing although '
-            f'their second names are there: {some_of(missing)}'
+            f'their second names are there: {some_of(missing, 10)}'
         )
     if differing:
         raise UserError(
             f'{len(differing)} pairs of names should hold one tensor each, '
-            f'but differ: {some_of(differing)}'
+            f'but differ: {some_of(differing, 10)}'
         )
     return tuple(dropped), frozenset(tied)
 
@@ -349,7 +255,7 @@ def _rename(
     if unknown:
         raise UserError(
             f'{len(unknown)} names of the checkpoint are unknown in the '
-            f'layout {layout.name}: {some_of(unknown)}'
+            f'layout {layout.name}: {some_of(unknown, 10)}'
         )
     return mapped, origins
 

@@ -14,14 +14,18 @@ from project.checkpoints.class_tensors import NUM_COCO_CLASSES
 from project.checkpoints.conversion import (
     ConvertedCheckpoint,
     convert_state_dict,
-    fitting_configs,
     for_finetuning,
-    nearest_config,
     with_our_names,
 )
 from project.checkpoints.layouts.own_names import has_our_names
-from project.checkpoints.model_layout import check_model, model_layout
-from project.checkpoints.weights_files import read_weights, write_checkpoint
+from project.checkpoints.model_layout import model_layout
+from project.checkpoints.reading import read_weights
+from project.checkpoints.shipped_configs import (
+    fitting_configs,
+    nearest_config,
+)
+from project.checkpoints.verification import check_model
+from project.checkpoints.writing import write_checkpoint
 from project.utils.errors import UserError
 from project.utils.paths import config_path
 

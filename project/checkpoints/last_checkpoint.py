@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 
 from mmengine.logging import print_log
 
-from project.checkpoints.start_checks import check_resumable, read_checkpoint
+from project.checkpoints.reading import read_checkpoint
+from project.checkpoints.start_checks import check_resumable
 from project.utils.errors import UserError
 
 MARKER = 'last_checkpoint'

@@ -5,7 +5,7 @@ import contextlib
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from torch.overrides import TorchFunctionMode
 
-from project.checkpoints.comparison import some_of
-from project.checkpoints.conversion import ConvertedCheckpoint
+from project.checkpoints.comparison import Shape, shapes
 from project.utils.errors import UserError
 
 
@@ -45,14 +44,14 @@ class ModelLayout:
 
     Args:
         config (str): The config it was built from.
-        shapes (dict[str, torch.Size]): Name to shape of each parameter and
+        shapes (dict[str, Shape]): Name to shape of each parameter and
             saved buffer.
         tied (frozenset[str]): The names of tensors that have several.
         num_classes (int, optional): Classes of the model.
     """
 
     config: str
-    shapes: dict[str, torch.Size]
+    shapes: dict[str, Shape]
     tied: frozenset[str]
     num_classes: int | None
 
@@ -104,15 +103,25 @@ def model_layout(
         num_classes = len(cfg.classes)
     if num_classes is not None:
         _set_num_classes(cfg.model, num_classes)
-    model = build_on_meta(cfg.model)
+    text = repr(cfg.model)
+    if text not in _KNOWN:
+        _KNOWN[text] = _layout_of(build_on_meta(cfg.model))
+    return replace(_KNOWN[text], config=str(config))
+
+
+# Many configs differ in other things than the model.
+_KNOWN: dict[str, ModelLayout] = {}
+
+
+def _layout_of(model: nn.Module) -> ModelLayout:
+    """What the weights of a model must be."""
     tensors = model.state_dict(keep_vars=True)
+    head = getattr(model, 'bbox_head', None)
     return ModelLayout(
-        config=str(config),
-        shapes={name: tensor.shape for name, tensor in tensors.items()},
+        config='',
+        shapes=shapes(tensors),
         tied=_tied(tensors),
-        num_classes=getattr(
-            getattr(model, 'bbox_head', None), 'num_classes', None
-        ),
+        num_classes=getattr(head, 'num_classes', None),
     )
 
 
@@ -136,62 +145,3 @@ def _tied(tensors: dict[str, torch.Tensor]) -> frozenset[str]:
     return frozenset(
         name for group in names.values() if len(group) > 1 for name in group
     )
-
-
-def check_model(converted: ConvertedCheckpoint, model: ModelLayout) -> None:
-    """Compare weights with what a model expects.
-
-    Args:
-        converted (ConvertedCheckpoint): The weights.
-        model (ModelLayout): What the model expects.
-
-    Raises:
-        UserError: If a name is missing, unknown or of another shape, or the
-            two disagree on whether decoder layers share a head.
-    """
-    if model.num_classes != converted.num_classes:
-        raise UserError(
-            f'{model.config} has {model.num_classes} classes, the checkpoint '
-            f'{converted.num_classes}: give --num-classes '
-            f'{model.num_classes} to start the classifiers anew'
-        )
-    faults = [
-        f'{len(names)} {fault}: {some_of(names)}'
-        for fault, names in _differences(converted, model.shapes).items()
-        if names
-    ]
-    if faults:
-        raise UserError(
-            f'the checkpoint ({converted.layout.title}; '
-            f'{converted.architecture}) does not fit {model.config}; names '
-            f'{"; ".join(faults)}'
-        )
-    if model.tied != converted.tied:
-        words = ('a head for each decoder layer', 'one head for all layers')
-        raise UserError(
-            f'{model.config} has {words[bool(model.tied)]}, the checkpoint '
-            f'{words[bool(converted.tied)]}'
-        )
-
-
-def _differences(
-    converted: ConvertedCheckpoint, shapes: dict[str, torch.Size]
-) -> dict[str, list[str]]:
-    """Names in which weights and model differ, as the source spells them."""
-    weights, origins = converted.state_dict, converted.origins
-    return {
-        'missing': [
-            converted.layout.source_name(name)
-            for name in shapes
-            if name not in weights
-        ],
-        'unknown': [
-            origins.get(name, name) for name in weights if name not in shapes
-        ],
-        'of another shape': [
-            f'{origins.get(name, name)} {list(weights[name].shape)} instead '
-            f'of {list(shape)}'
-            for name, shape in shapes.items()
-            if name in weights and weights[name].shape != shape
-        ],
-    }

@@ -17,7 +17,7 @@ from project.checkpoints.comparison import (
     named_tensors,
     shapes,
 )
-from project.checkpoints.start_checks import read_checkpoint, state_dict
+from project.checkpoints.reading import read_checkpoint, state_dict
 from project.utils.errors import UserError
 
 # torchvision's weights of 2015 by depth, which need no torchvision to load.

@@ -1,10 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Compares a checkpoint with the model that is to take its weights."""
 
-import re
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +11,15 @@ from project.checkpoints.comparison import (
     OPTIONAL_SUFFIX,
     Difference,
     Shape,
-    named_tensors,
     shapes,
-    some_of,
 )
-from project.checkpoints.mmengine_loaders import read_from_anywhere
-from project.utils.errors import UserError
+from project.checkpoints.reading import (
+    CONVERTER,
+    loaded_weights,
+    read_checkpoint,
+)
+from project.utils.errors import UserError, some_of
 
-_CONVERTER = 'tools/model_converters/official_to_mmdet.py'
-# How the names begin in the repositories of the methods; mmdet has no
-# module called transformer.
-_OFFICIAL_NAMES = re.compile(r'(module\.)?(transformer\.|backbone\.0\.body\.)')
 _RESUME_PARTS = ('meta', 'message_hub', 'optimizer')
 
 
@@ -58,7 +54,7 @@ def check_checkpoint(
     expected = shapes(model.state_dict())
     found = shapes(_without_second_names(weights, expected))
     difference = Difference.between(found, expected)
-    if difference.is_none:
+    if not difference:
         return weights
     head = getattr(model, 'bbox_head', None)
     num_classes = getattr(head, 'num_classes', None)
@@ -71,7 +67,7 @@ def check_checkpoint(
             options = f'--config {shlex.quote(config)} {options}'
         remedy = (
             '; keep what does not depend on the classes with python '
-            f'{_CONVERTER} {shlex.quote(path)} START.pth {options}, and set '
+            f'{CONVERTER} {shlex.quote(path)} START.pth {options}, and set '
             'load_from to START.pth'
         )
         raise UserError(
@@ -157,21 +153,6 @@ def check_resumable(path: str) -> None:
             )
 
 
-def loaded_weights(path: str) -> dict[str, Tensor]:
-    """Read the weights that mmengine will load from a checkpoint.
-
-    Args:
-        path (str): A file or an address that mmengine can load from.
-
-    Returns:
-        dict[str, Tensor]: By the names of the model.
-
-    Raises:
-        UserError: If it cannot be read or is in the layout of other code.
-    """
-    return named_tensors(_weights(path, read_checkpoint(path)))
-
-
 def _without_second_names(
     weights: dict[str, Tensor], expected: dict[str, Shape]
 ) -> dict[str, Tensor]:
@@ -192,64 +173,3 @@ def _without_second_names(
             for first in by_end.get(name.partition('.')[2], ())
         )
     }
-
-
-def read_checkpoint(path: str) -> Mapping[str, Any]:
-    """Load a checkpoint, from the disk without reading its weights.
-
-    Args:
-        path (str): A file or an address that mmengine can load from.
-
-    Returns:
-        Mapping[str, Any]: What it holds.
-
-    Raises:
-        UserError: If it does not exist, cannot be read or is none.
-    """
-    checkpoint = read_from_anywhere(path)
-    if not isinstance(checkpoint, Mapping):
-        raise UserError(
-            f'{path} holds a {type(checkpoint).__name__}; expected a '
-            'checkpoint, which is a dict with state_dict.'
-        )
-    return checkpoint
-
-
-def state_dict(path: str, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find where mmengine takes the weights of a checkpoint from.
-
-    Args:
-        path (str): Where it was read from, for the message.
-        checkpoint (Mapping[str, Any]): As :func:`read_checkpoint` returns it.
-
-    Returns:
-        Mapping[str, Any]: What stands under the names of weights.
-
-    Raises:
-        UserError: If there are no tensors under names.
-    """
-    place = 'state_dict' if 'state_dict' in checkpoint else ''
-    weights = checkpoint[place] if place else checkpoint
-    if not isinstance(weights, Mapping):
-        raise UserError(
-            f'{path} has a {type(weights).__name__} as state_dict; expected '
-            'a dict of tensors.'
-        )
-    if not all(isinstance(name, str) for name in weights):
-        raise UserError(
-            f'{path} has weights under {next(iter(weights))!r}; expected '
-            'names of parameters.'
-        )
-    return weights
-
-
-def _weights(path: str, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the weights of a checkpoint in mmdet's layout."""
-    weights = state_dict(path, checkpoint)
-    is_wrapped = isinstance(weights.get('model'), Mapping)
-    if is_wrapped or any(map(_OFFICIAL_NAMES.match, weights)):
-        raise UserError(
-            f'{path} is in the layout of the official code, not of mmdet; '
-            f'convert it first with {_CONVERTER}.'
-        )
-    return weights

@@ -7,10 +7,13 @@ import os
 import os.path as osp
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.fileio import FileClient, LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook
+from torch import Tensor
 
 from project.utils.errors import UserError
 
@@ -97,6 +100,37 @@ def write_text(path: str, text: str) -> None:
         open(unfinished, 'w', encoding='utf-8') as file,
     ):
         file.write(text)
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        checkpoint (dict): What ``torch.save`` takes, with the weights under
+            ``state_dict``.
+        path (Path): The file; missing folders above it are made.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    weights = {k: _own(v) for k, v in checkpoint['state_dict'].items()}
+    with written_beside(str(path)) as unfinished:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.save({**checkpoint, 'state_dict': weights}, unfinished)
+        except RuntimeError as error:  # so torch's writer tells a full disk
+            raise OSError(str(error).partition('\n')[0]) from error
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """Copy a tensor that is a part of a larger memory.
+
+    ``torch.save`` would write all of that memory.
+    """
+    used = tensor.numel() * tensor.element_size()
+    return (
+        tensor.clone() if tensor.untyped_storage().nbytes() > used else tensor
+    )
 
 
 def remove_unfinished(folder: str) -> None:

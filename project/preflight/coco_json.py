@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from project.utils.errors import UserError
+from project.utils.errors import UserError, some_of
 
 _NUM_NAMES_SHOWN = 5
 ANNOTATION_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'area')
@@ -95,10 +95,7 @@ def shortened_text(text: str, length: int = 60) -> str:
 
 def shortened(names: Iterable[Any]) -> str:
     """List the first few names."""
-    names = list(names)
-    shown = ', '.join(map(repr, names[:_NUM_NAMES_SHOWN]))
-    more = len(names) - _NUM_NAMES_SHOWN
-    return f'{shown} and {more} more' if more > 0 else shown
+    return some_of(map(repr, names), _NUM_NAMES_SHOWN)
 
 
 class Records:

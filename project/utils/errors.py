@@ -70,6 +70,22 @@ def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
     return f': did you mean {" or ".join(alike)}?' if alike else '.'
 
 
+def some_of(names: Iterable[str], count: int = 3) -> str:
+    """List the first of many names, and count the others.
+
+    Args:
+        names (Iterable[str]): All of them.
+        count (int): How many are written. Defaults to 3.
+
+    Returns:
+        str: Such as ``a, b, c and 4 more``.
+    """
+    names = list(names)
+    more = len(names) - count
+    shown = ', '.join(names[:count])
+    return f'{shown} and {more} more' if more > 0 else shown
+
+
 def raise_everywhere(sentences: Iterable[str | None]) -> None:
     """Raise the first sentence of all processes, if there is one.
 

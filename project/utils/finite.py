@@ -1,14 +1,12 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Finds tensors that hold NaN or infinity."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from project.utils.errors import UserError
-
-_NUM_NAMES_SHOWN = 3
+from project.utils.errors import UserError, some_of
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -43,20 +41,6 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     ]
 
 
-def named(names: Sequence[str]) -> str:
-    """List a few names and count the others.
-
-    Args:
-        names (Sequence[str]): At least one.
-
-    Returns:
-        str: Such as ``'a, b, c and 4 more'``.
-    """
-    more = len(names) - _NUM_NAMES_SHOWN
-    shown = ', '.join(names[:_NUM_NAMES_SHOWN])
-    return f'{shown} and {more} more' if more > 0 else shown
-
-
 def check_finite(
     tensors: Mapping[str, Tensor], what: str, consequence: str
 ) -> None:
@@ -74,5 +58,5 @@ def check_finite(
     if names:
         raise UserError(
             f'{what} holds NaN or infinity in {len(names)} of {len(tensors)} '
-            f'tensors ({named(names)}): {consequence}.'
+            f'tensors ({some_of(names)}): {consequence}.'
         )

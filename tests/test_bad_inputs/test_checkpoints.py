@@ -23,12 +23,12 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from project.checkpoints.pretrained import check_pretrained
+from project.checkpoints.reading import read_weights
 from project.checkpoints.start_checks import (
     check_checkpoint,
     check_resumable,
     check_start_in_part,
 )
-from project.checkpoints.weights_files import read_weights
 from project.utils.errors import UserError
 from tests.helpers.hostile import Trap
 from tests.helpers.toy import tiny_model_config

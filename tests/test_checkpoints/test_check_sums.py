@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from project.checkpoints.check_sums import check_intact
-from project.checkpoints.start_checks import read_checkpoint
-from project.checkpoints.weights_files import read_weights
+from project.checkpoints.reading import read_checkpoint, read_weights
 from project.utils.errors import UserError
 
 

@@ -4,12 +4,8 @@
 import pytest
 import torch
 
-from project.checkpoints.conversion import (
-    LAYOUTS,
-    convert_state_dict,
-    for_finetuning,
-    recognise,
-)
+from project.checkpoints.conversion import convert_state_dict, for_finetuning
+from project.checkpoints.recognition import LAYOUTS, recognise
 from project.utils.errors import UserError
 from tests.helpers.checkpoints import (
     key_listings,
@@ -474,7 +470,7 @@ def test_one_unknown_name_does_not_hide_the_layout():
 
 def test_a_longer_table_loses_what_it_does_not_explain(monkeypatch):
     """As DETA's names are those of H-DETR and some more."""
-    from project.checkpoints import conversion as convert
+    from project.checkpoints import recognition
     from project.checkpoints.layouts.rules import Layout, Rule
 
     authors = LAYOUTS[0]
@@ -487,7 +483,7 @@ def test_a_longer_table_loses_what_it_does_not_explain(monkeypatch):
         authors.configs,
         authors.max_per_img,
     )
-    monkeypatch.setattr(convert, 'LAYOUTS', (extended, *LAYOUTS))
+    monkeypatch.setattr(recognition, 'LAYOUTS', (extended, *LAYOUTS))
     weights = numbered_weights(read_keys(HYBRID))
     assert recognise(weights) is authors
     more = {'transformer.extra.weight': torch.ones(1)}

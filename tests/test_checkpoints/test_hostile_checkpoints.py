@@ -16,7 +16,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from project.apis import load_detector
 from project.checkpoints.converter import convert_file
 from project.checkpoints.mmengine_loaders import is_plain_config
-from project.checkpoints.weights_files import read_weights
+from project.checkpoints.reading import read_weights
 from project.utils.errors import UserError
 from tests.helpers.hostile import Trap, send, serving
 from tests.helpers.training import toy_config, toy_data  # noqa: F401

@@ -9,8 +9,9 @@ from mmengine import Config
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from project.checkpoints.conversion import convert_state_dict, fitting_configs
+from project.checkpoints.conversion import convert_state_dict
 from project.checkpoints.model_layout import build_on_meta
+from project.checkpoints.shipped_configs import fitting_configs
 from project.utils.paths import config_path
 from tests.helpers.checkpoints import key_listings, numbered_weights, read_keys
 

@@ -3,7 +3,6 @@
 
 from dataclasses import replace
 
-from project.checkpoints.architecture import Architecture
 from project.checkpoints.class_tensors import (
     linear_weight,
     normal_rows,
@@ -148,52 +147,6 @@ _DETREX_RULES = (
 )
 
 
-# Which of the shipped configs build which architecture, the main one first.
-_DENOISING, _PATTERNS = 'denoising queries', 'patterns'
-_DENSE = (_DENOISING, 'dense encoder', 'dense decoder')
-_ENCODER_ONLY = (_DENOISING, 'dense decoder', _PATTERNS)
-
-
-def _architecture(
-    backbone: str, parts: tuple[str, ...], num_levels: int = 1
-) -> Architecture:
-    """Architecture with 300 learned anchors."""
-    return Architecture(
-        backbone, 300, num_levels, as_two_stage=False, parts=parts
-    )
-
-
-def _configs(
-    method: str, built_by: dict[Architecture, tuple[str, ...]]
-) -> dict[str, Architecture]:
-    """Architecture of each config of a method."""
-    return {
-        f'dn_detr/{method}_{name}.py': architecture
-        for architecture, names in built_by.items()
-        for name in names
-    }
-
-
-_CONFIGS = _configs(
-    'dn-detr',
-    {
-        _architecture('r50', _DENSE): (
-            'r50_8xb2-50e_coco',
-            'r50-dc5_16xb1-50e_coco',
-        ),
-        _architecture('r101', _DENSE): (
-            'r101_8xb2-50e_coco',
-            'r101-dc5_16xb1-50e_coco',
-        ),
-        _architecture('r50', (*_DENSE, _PATTERNS)): (
-            'r50-dc5_3pat_16xb1-12e_coco',
-        ),
-        _architecture('r101', (*_DENSE, _PATTERNS)): (
-            'r101-dc5_3pat_16xb1-12e_coco',
-        ),
-    },
-)
-
 AUTHORS = Layout(
     name='dn_detr/authors',
     title="DN-DETR, the authors' repository",
@@ -215,7 +168,7 @@ AUTHORS = Layout(
     ),
     aliases=(_HEAD_TWICE,),
     class_tensors=_HEAD_CLASSES,
-    configs=_CONFIGS,
+    configs=('dn_detr/dn-detr_*_coco.py',),
     max_per_img=300,
 )
 
@@ -231,12 +184,10 @@ DETREX = Layout(
         ),
     ),
     class_tensors=_HEAD_CLASSES,
-    configs={
-        'dn_detr/dn-detr_r50_8xb2-50e_coco-detrex.py': (
-            _architecture('r50', _DENSE)
-        ),
-        **_CONFIGS,
-    },
+    configs=(
+        'dn_detr/dn-detr_*_8xb2-*-detrex.py',
+        'dn_detr/dn-detr_*_coco.py',
+    ),
     max_per_img=300,
 )
 
@@ -246,23 +197,15 @@ DETREX_DC5 = replace(
     name='dn_detr/detrex_dc5',
     title='DN-DETR, detrex with DC5',
     rules=(*torchvision_resnet('backbone.body.'), *_DETREX_RULES),
-    configs={
-        'dn_detr/dn-detr_r50-dc5_16xb1-50e_coco-detrex.py': (
-            _architecture('r50', _DENSE)
-        ),
-        **{name: arch for name, arch in _CONFIGS.items() if 'dc5' in name},
-    },
+    configs=(
+        'dn_detr/dn-detr_*-dc5_*-detrex.py',
+        'dn_detr/dn-detr_*-dc5_*_coco.py',
+    ),
 )
 
-_DEFORMABLE_CONFIGS = _configs(
-    'dn-deformable-detr',
-    {
-        _architecture('r50', (_DENOISING,), 4): (
-            'r50_8xb2-50e_coco',
-            'r50_8xb2-24e_coco',
-            'r50_8xb2-12e_coco',
-        )
-    },
+_DEFORMABLE_CONFIGS = (
+    'dn_detr/dn-deformable-detr_*-50e_coco.py',
+    'dn_detr/dn-deformable-detr_*_coco.py',
 )
 _DEFORMABLE_RULES = (
     *(
@@ -292,15 +235,11 @@ DEFORMABLE_DETREX = replace(
     title='DN-Deformable-DETR, detrex (trained there or converted)',
     rules=(*h_detr.DETREX.rules, *_DEFORMABLE_RULES, *_DETREX_LABELS),
     class_tensors=(*h_detr.DETREX.class_tensors, _LABEL_CLASSES),
-    configs={
-        **{
-            f'dn_detr/dn-deformable-detr_r50_8xb2-{epochs}_coco-detrex.py': (
-                _architecture('r50', (_DENOISING,), 4)
-            )
-            for epochs in ('50e', '12e')
-        },
-        **_DEFORMABLE_CONFIGS,
-    },
+    configs=(
+        'dn_detr/dn-deformable-detr_*-50e_coco-detrex.py',
+        'dn_detr/dn-deformable-detr_*-detrex.py',
+        *_DEFORMABLE_CONFIGS,
+    ),
     max_per_img=300,
 )
 
@@ -329,17 +268,9 @@ ENCODER_ONLY = Layout(
     ),
     aliases=(_HEAD_TWICE,),
     class_tensors=_HEAD_CLASSES,
-    configs=_configs(
-        'dn-deformable-encoder-detr',
-        {
-            _architecture('r50', _ENCODER_ONLY, 4): (
-                'r50_3pat_16xb1-50e_coco',
-                'r50_3pat_16xb1-12e_coco',
-            ),
-            _architecture('r101', _ENCODER_ONLY, 4): (
-                'r101_3pat_16xb1-12e_coco',
-            ),
-        },
+    configs=(
+        'dn_detr/dn-deformable-encoder-detr_*-50e_coco.py',
+        'dn_detr/dn-deformable-encoder-detr_*_coco.py',
     ),
     max_per_img=300,
 )

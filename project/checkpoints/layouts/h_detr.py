@@ -1,7 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Layouts of H-Deformable-DETR: the authors' repository and detrex."""
 
-from project.checkpoints.architecture import Architecture
 from project.checkpoints.class_tensors import linear_weight, prior_bias
 from project.checkpoints.layouts.backbones import (
     detectron2_resnet,
@@ -167,67 +166,7 @@ _CLASS_TENSORS = (
     ),
 )
 
-# Which of the shipped configs build which architecture, the main one first.
-# Only a built model can tell whether this is right; a test builds them all.
-_BUILT_BY = {
-    Architecture('r50', 1800): (
-        'r50_8xb2-12e',
-        'r50_8xb2-36e',
-        'r50_8xb2-24e',
-    ),
-    Architecture('r101', 1800): ('r101_8xb2-12e', 'r101_8xb2-36e'),
-    Architecture('swin-t', 1800): ('swin-t_8xb2-12e', 'swin-t_8xb2-36e'),
-    Architecture('swin-s', 1800): ('swin-s_8xb2-12e', 'swin-s_8xb2-36e'),
-    Architecture('swin-l', 1800): ('swin-l_8xb2-12e', 'swin-l_8xb2-36e'),
-    Architecture('swin-l', 2400): (
-        'swin-l_900q_8xb2-12e',
-        'swin-l_900q_8xb2-36e',
-    ),
-    Architecture('r50'): (
-        'r50_no-tricks_8xb2-12e',
-        'r50_baseline_8xb2-12e',
-        'r50_baseline_8xb2-36e',
-    ),
-    Architecture('r50', 300): (
-        'r50_baseline-tricks_8xb2-12e',
-        'r50_baseline-tricks_8xb2-36e',
-    ),
-    Architecture('swin-t'): (
-        'swin-t_baseline_8xb2-12e',
-        'swin-t_baseline_8xb2-36e',
-    ),
-    Architecture('swin-t', 300): (
-        'swin-t_baseline-tricks_8xb2-12e',
-        'swin-t_baseline-tricks_8xb2-36e',
-    ),
-    Architecture('swin-l'): (
-        'swin-l_baseline_8xb2-12e',
-        'swin-l_baseline_8xb2-36e',
-    ),
-    Architecture('swin-l', 300): (
-        'swin-l_baseline-tricks_8xb2-12e',
-        'swin-l_baseline-tricks_8xb2-36e',
-    ),
-    Architecture('r50', 300, as_two_stage=False): (
-        'r50_one-stage-refine_8xb2-50e',
-    ),
-    Architecture('r50', 300, as_two_stage=False, with_box_refine=False): (
-        'r50_one-stage-baseline_8xb2-50e',
-    ),
-    Architecture('r50', 300, 1, as_two_stage=False, with_box_refine=False): (
-        'r50_one-stage-single-scale_8xb2-50e',
-        'r50_one-stage-single-scale-dc5_8xb2-50e',
-    ),
-    Architecture('r50', 1800, as_two_stage=False, with_box_refine=False): (
-        'r50_one-stage_8xb2-50e',
-    ),
-}
-_CONFIGS = {
-    f'h_detr/h-detr_{name}_coco.py': architecture
-    for architecture, names in _BUILT_BY.items()
-    for name in names
-}
-_DETREX_CONFIG = 'h_detr/h-detr_r50_8xb2-12e_coco-detrex.py'
+_CONFIGS = ('h_detr/*_coco.py',)
 
 AUTHORS = Layout(
     name='h_detr/authors',
@@ -259,6 +198,6 @@ DETREX = Layout(
     ),
     aliases=(*_REGISTERED_TWICE, *_SHARED_HEADS),
     class_tensors=_CLASS_TENSORS,
-    configs={_DETREX_CONFIG: Architecture('r50', 1800), **_CONFIGS},
+    configs=('h_detr/*-detrex.py', *_CONFIGS),
     max_per_img=300,
 )

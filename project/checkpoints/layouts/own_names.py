@@ -13,7 +13,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from project.checkpoints.architecture import Architecture
 from project.checkpoints.class_tensors import (
     linear_weight,
     normal_rows,
@@ -45,95 +44,17 @@ _DDQ_SECOND_NAMES = Alias(
     'bbox_head.aux_reg_branches.{i}.{k}.{leaf}',
 )
 
-# Which of the shipped configs build which architecture, the main one first.
-_DENOISING, _REFINERS = 'denoising queries', 'proposal refiners'
-_DISTINCT = 'distinct queries'
-_RANKS = ('query rank layer', 'rank-adaptive class head')
-_DINO_BUILT_BY = {
-    Architecture('r50', 900, parts=(_DENOISING,)): (
-        'align_detr/align-detr_r50_8xb2-12e',
-        'align_detr/align-detr_r50_8xb2-24e',
-    ),
-    Architecture('r50', 900, with_neck_bias=False, parts=(_REFINERS,)): (
-        'hpr/hpr-deformable-detr_r50_8xb2-12e',
-        'hpr/hpr-deformable-detr_r50_8xb2-24e',
-        'hpr/hpr-deformable-detr_r50_lsj_8xb2-88k',
-    ),
-    Architecture(
-        'r50', 900, with_neck_bias=False, parts=(_DENOISING, _REFINERS)
-    ): (
-        'hpr/hpr-dino_r50_8xb2-12e',
-        'hpr/hpr-dino_r50_8xb2-24e',
-    ),
-    Architecture('r50', 900, parts=(_DENOISING, _REFINERS)): (
-        'hpr/hpr-align-detr_r50_8xb2-12e',
-        'hpr/hpr-align-detr_r50_8xb2-24e',
-        'hpr/hpr-align-detr_r50_lsj_16xb1-88k',
-        'hpr/hpr-align-detr_r50_lsj_16xb1-176k',
-        'hpr/hpr-align-detr_r50_lsj_16xb1-264k',
-    ),
-    # With Swin-L the necks of DINO have biases, too.
-    Architecture('swin-l', 900, parts=(_DENOISING, _REFINERS)): (
-        'hpr/hpr-dino_swin-l_16xb1-88k',
-        'hpr/hpr-dino_swin-l_16xb1-176k',
-        'hpr/hpr-dino_swin-l_16xb1-264k',
-        'hpr/hpr-align-detr_swin-l_16xb1-88k',
-        'hpr/hpr-align-detr_swin-l_16xb1-176k',
-        'hpr/hpr-align-detr_swin-l_16xb1-264k',
-        'hpr/hpr-align-detr_swin-l_lsj_16xb1-88k',
-        'hpr/hpr-align-detr_swin-l_lsj_16xb1-176k',
-        'hpr/hpr-align-detr_swin-l_lsj_16xb1-264k',
-    ),
-    Architecture(
-        'r50',
-        with_neck_bias=False,
-        parts=(_DENOISING, _REFINERS, _DISTINCT),
-    ): (
-        'hpr/hpr-ddq_r50_8xb2-88k',
-        'hpr/hpr-ddq_r50_8xb2-176k',
-        'hpr/hpr-ddq_r50_lsj_16xb1-88k',
-        'hpr/hpr-ddq_r50_lsj_16xb1-176k',
-        'hpr/hpr-ddq_r50_lsj_16xb1-264k',
-    ),
-    Architecture('swin-l', parts=(_DENOISING, _REFINERS, _DISTINCT)): (
-        'hpr/hpr-ddq_swin-l_16xb1-88k',
-        'hpr/hpr-ddq_swin-l_16xb1-176k',
-        'hpr/hpr-ddq_swin-l_16xb1-264k',
-        'hpr/hpr-ddq_swin-l_lsj_16xb1-88k',
-        'hpr/hpr-ddq_swin-l_lsj_16xb1-176k',
-        'hpr/hpr-ddq_swin-l_lsj_16xb1-264k',
-    ),
-}
-_REFINERS_BUILT_BY = {
-    Architecture('r50', 1800, parts=(_REFINERS,)): (
-        'hpr/hpr-h-detr_r50_8xb2-12e',
-        'hpr/hpr-h-detr_r50_8xb2-36e',
-    ),
-    Architecture('r50', 1800, parts=(*_RANKS, _REFINERS)): (
-        'hpr/hpr-rank-detr_r50_8xb2-12e',
-        'hpr/hpr-rank-detr_r50_8xb2-36e',
-    ),
-}
-
-
-def _configs(
-    built_by: dict[Architecture, tuple[str, ...]],
-) -> dict[str, Architecture]:
-    """Architecture of each config."""
-    return {
-        f'{name}_coco.py': architecture
-        for architecture, names in built_by.items()
-        for name in names
-    }
-
-
 DINO = Layout(
     name='mmdetr/dino',
     title="this project's names, DINO and what builds on it",
     rules=(),
     aliases=(_DDQ_SECOND_NAMES,),
     class_tensors=_DINO_CLASSES,
-    configs=_configs(_DINO_BUILT_BY),
+    configs=(
+        'align_detr/*_coco.py',
+        'hpr/hpr-d*_coco.py',
+        'hpr/hpr-align-*_coco.py',
+    ),
 )
 
 
@@ -162,12 +83,11 @@ def as_converted(layouts: Iterable[Layout]) -> Layout:
         rules=(),
         aliases=(),
         class_tensors=(*tensors, *auxiliary),
-        configs={
-            **{
-                name: arch for x in layouts for name, arch in x.configs.items()
-            },
-            **_configs(_REFINERS_BUILT_BY),
-        },
+        configs=(
+            *dict.fromkeys(pattern for x in layouts for pattern in x.configs),
+            'hpr/hpr-h-*_coco.py',
+            'hpr/hpr-rank-*_coco.py',
+        ),
     )
 
 

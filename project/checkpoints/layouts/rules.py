@@ -7,14 +7,12 @@ shipped configs. Nothing else in this package knows a method by name.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
-
-from project.checkpoints.architecture import Architecture
 
 # Fields of a name template with a closed set of values. Every other field is
 # an index. Closed sets keep a misspelt name from slipping through a rule.
@@ -131,8 +129,8 @@ class Layout:
         aliases (tuple[Alias]): Tensors that are saved twice.
         class_tensors (tuple[ClassTensor]): Tensors that depend on the number
             of classes.
-        configs (Mapping[str, Architecture]): For each shipped config that a
-            checkpoint of this layout can fit, the architecture it builds.
+        configs (tuple[str]): Patterns of the shipped configs that its
+            checkpoints may fit, the nearest ones first.
         max_per_img (int, optional): Detections per image behind the published
             AP. By default nothing was published, or with various numbers.
     """
@@ -142,7 +140,7 @@ class Layout:
     rules: tuple[Rule, ...]
     aliases: tuple[Alias, ...]
     class_tensors: tuple[ClassTensor, ...]
-    configs: Mapping[str, Architecture]
+    configs: tuple[str, ...]
     max_per_img: int | None = None
 
     def rule_of(self, name: str) -> Rule | None:

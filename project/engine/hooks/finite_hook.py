@@ -5,8 +5,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from project.utils.errors import UserError
-from project.utils.finite import check_finite, named, not_finite
+from project.utils.errors import UserError, some_of
+from project.utils.finite import check_finite, not_finite
 
 
 @HOOKS.register_module()
@@ -56,7 +56,7 @@ class FiniteHook(Hook):
                     'The training stops after iteration '
                     f'{runner.iter + 1}: its losses are finite but the norm '
                     f'of their gradients is {norm}, and so {len(names)} '
-                    f'weights ({named(names)}) are lost.'
+                    f'weights ({some_of(names)}) are lost.'
                 )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from mmengine.logging import MessageHub
 
 from project.checkpoints.last_checkpoint import MARKER, own_checkpoints
-from project.utils.errors import UserError
+from project.utils.errors import UserError, some_of
 
 if sys.platform != 'win32':
     import fcntl
@@ -25,7 +25,6 @@ if sys.platform != 'win32':
 _LOCK = '.training.lock'
 _PATIENCE = 20
 """Seconds in which a training that was asked to end has usually saved."""
-_NUM_NAMES_SHOWN = 3
 
 
 def check_writable(folder: str, what: str) -> None:
@@ -88,13 +87,10 @@ def check_unused(work_dir: str, folder: str, templates: Iterable[str]) -> None:
         folder, found = work_dir, [MARKER]
     if not found:
         return
-    names = ', '.join(found[:_NUM_NAMES_SHOWN])
-    more = len(found) - _NUM_NAMES_SHOWN
     raise UserError(
-        f'{folder} holds checkpoints of another training ({names}'
-        f'{f" and {more} more" if more > 0 else ""}): go on with it by '
-        '--resume, train into another folder, or write over them with '
-        '--overwrite (overwrite=True in the config).'
+        f'{folder} holds checkpoints of another training ({some_of(found)}): '
+        'go on with it by --resume, train into another folder, or write over '
+        'them with --overwrite (overwrite=True in the config).'
     )
 
 

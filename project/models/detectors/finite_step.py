@@ -12,8 +12,8 @@ from mmengine.dist import all_gather_object, all_reduce
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from project.utils.errors import UserError, raise_everywhere
-from project.utils.finite import named, not_finite
+from project.utils.errors import UserError, raise_everywhere, some_of
+from project.utils.finite import not_finite
 
 from ..utils.broken_matches import broken_come_first
 from ..utils.compiling import not_compiled
@@ -152,8 +152,8 @@ class FiniteStepMixin:
             count = f'{len(terms)} of {len(values) - 1} losses'
             sentence = (
                 f'The training stops{_iteration()}: {count} '
-                f'({named(terms or ["their sum"])}) are NaN or infinite, and '
-                f'nothing was trained on them; {cause}.'
+                f'({some_of(terms or ["their sum"])}) are NaN or infinite, '
+                f'and nothing was trained on them; {cause}.'
             )
         raise_everywhere(all_gather_object(sentence))
 
@@ -282,7 +282,7 @@ class _Step:
 def _weights_told(detector: nn.Module) -> str | None:
     """Name the weights that are not finite."""
     names = not_finite(detector.state_dict())
-    return f'the weights {named(names)} are not finite' if names else None
+    return f'the weights {some_of(names)} are not finite' if names else None
 
 
 def _iteration() -> str:

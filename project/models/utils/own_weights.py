@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from project.checkpoints.comparison import Difference, shapes, some_of
-from project.utils.errors import UserError
+from project.checkpoints.comparison import Difference, shapes
+from project.utils.errors import UserError, some_of
 
 # Some backbones resize what they load.
 _BACKBONE = 'backbone.'

@@ -11,15 +11,15 @@ from mmengine.config import Config
 from project.checkpoints.class_tensors import linear_weight, prior_bias
 from project.checkpoints.conversion import (
     convert_state_dict,
-    fitting_configs,
     for_finetuning,
     with_our_names,
 )
 from project.checkpoints.converter import convert_file
 from project.checkpoints.layouts.own_names import is_dino, shared_branches
 from project.checkpoints.model_layout import build_on_meta
+from project.checkpoints.reading import read_weights
+from project.checkpoints.shipped_configs import fitting_configs
 from project.checkpoints.start_checks import check_checkpoint
-from project.checkpoints.weights_files import read_weights
 from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 from project.utils.paths import config_path

@@ -14,7 +14,8 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from project.checkpoints.weights_files import read_weights, write_checkpoint
+from project.checkpoints.reading import read_weights
+from project.checkpoints.writing import write_checkpoint
 from project.utils.errors import UserError
 
 WEIGHTS = {

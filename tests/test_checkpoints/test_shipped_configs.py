@@ -8,20 +8,17 @@ import pytest
 import torch
 from mmengine import Config
 
-from project.checkpoints.architecture import describe
-from project.checkpoints.conversion import (
-    LAYOUTS,
-    OUR_LAYOUTS,
-    convert_state_dict,
+from project.checkpoints.conversion import convert_state_dict, for_finetuning
+from project.checkpoints.description import backbone_of
+from project.checkpoints.layouts.own_names import is_dino
+from project.checkpoints.model_layout import build_on_meta, model_layout
+from project.checkpoints.recognition import OWN_LAYOUTS
+from project.checkpoints.shipped_configs import (
     fitting_configs,
-    for_finetuning,
     nearest_config,
+    shipped_configs,
 )
-from project.checkpoints.model_layout import (
-    build_on_meta,
-    check_model,
-    model_layout,
-)
+from project.checkpoints.verification import check_model
 from project.utils.errors import UserError
 from project.utils.paths import config_path
 from tests.helpers.checkpoints import (
@@ -33,11 +30,6 @@ from tests.helpers.configs import CONFIGS
 
 R50 = 'h_detr/h-detr_r50_8xb2-12e_coco.py'
 HYBRID = 'h_detr/authors_r50_hybrid_tricks'
-TABLE = {
-    name: arch
-    for x in (*LAYOUTS, *OUR_LAYOUTS)
-    for name, arch in x.configs.items()
-}
 
 
 @cache
@@ -49,38 +41,27 @@ def converted_from(listing):
     return convert_state_dict(numbered_weights(read_keys(listing)))
 
 
-def test_the_table_names_every_shipped_config():
-    shipped = {
-        f'{folder}/{path.name}'
-        for folder in (
-            'h_detr',
-            'rank_detr',
-            'anchor_detr',
-            'deta',
-            'dn_detr',
-            'align_detr',
-            'hpr',
-        )
-        for path in (CONFIGS / folder).glob('*.py')
-    }
-    # Without ranks in their weights these are H-DETR's to a converter.
-    rankless = {
-        f'rank_detr/rank-detr_r50_{name}_8xb2-12e_coco.py'
-        for name in ('baseline', 'only-gcl', 'only-hmc', 'only-gcl-hmc')
-    }
+SHIPPED = sorted(
+    f'{path.parent.name}/{path.name}'
+    for path in CONFIGS.glob('*_detr/*.py')
     # Weights for Objects365 are those of the config to fine-tune them with.
-    pretraining = {'deta/deta_swin-l_5scale_16xb1-24e_objects365.py'}
-    assert shipped - rankless - pretraining == TABLE.keys()
+    if not path.stem.endswith('_objects365')
+) + sorted(
+    f'{folder}/{path.name}'
+    for folder in ('deta', 'hpr')
+    for path in (CONFIGS / folder).glob('*_coco*.py')
+)
 
 
-@pytest.mark.parametrize(('name', 'architecture'), TABLE.items())
-def test_the_table_is_what_the_configs_build(name, architecture):
-    layout = layout_of(name)
+@pytest.mark.parametrize('name', SHIPPED)
+def test_every_shipped_config_is_considered_for_its_own_weights(name):
+    """By its place in the metafile and the backbone that its name says."""
     weights = {
-        name: torch.empty(shape, device='meta')
-        for name, shape in layout.shapes.items()
+        tensor: torch.empty(shape, device='meta')
+        for tensor, shape in layout_of(name).shapes.items()
     }
-    assert describe(weights, not layout.tied) == architecture
+    layout = OWN_LAYOUTS[is_dino(weights)]
+    assert name in shipped_configs(layout.configs, backbone_of(weights))
 
 
 @pytest.mark.parametrize('listing', key_listings())

@@ -1,0 +1,85 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Tells from which repository weights come, by their names."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from project.checkpoints.layouts import (
+    anchor_detr,
+    deta,
+    dn_detr,
+    h_detr,
+    own_names,
+    rank_detr,
+)
+from project.checkpoints.layouts.rules import Layout
+from project.utils.errors import UserError, some_of
+
+LAYOUTS: tuple[Layout, ...] = (
+    h_detr.AUTHORS,
+    h_detr.DETREX,
+    rank_detr.AUTHORS,
+    anchor_detr.DETREX,
+    deta.AUTHORS,
+    deta.DETREX,
+    *dn_detr.LAYOUTS,
+)
+OWN_LAYOUTS = (own_names.as_converted(LAYOUTS), own_names.DINO)
+"""Of weights that have this project's names already."""
+
+
+def recognise(state_dict: Mapping[str, Tensor]) -> Layout:
+    """Tell the layout from the names.
+
+    Of layouts that know equally many of the names, the one with the fewest
+    rules to spare wins: a method that extends another has a longer table.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): The source's weights.
+
+    Returns:
+        Layout: The layout that knows most of the names.
+
+    Raises:
+        UserError: If no layout knows more than half of the names.
+    """
+    if own_names.has_our_names(state_dict):
+        raise UserError(
+            "the checkpoint has this project's names already: load it as it is"
+        )
+    merits = {layout.name: _merit(layout, state_dict) for layout in LAYOUTS}
+    best = max(LAYOUTS, key=lambda layout: merits[layout.name])
+    if 2 * merits[best.name][0] <= len(state_dict):
+        known = '; '.join(f'{x.name} ({x.title})' for x in LAYOUTS)
+        raise UserError(
+            'the checkpoint has none of the known layouts: its names are '
+            f'{some_of(state_dict, 10)}; known are {known}'
+        )
+    return best
+
+
+def _merit(
+    layout: Layout, state_dict: Mapping[str, Tensor]
+) -> tuple[int, int]:
+    """Count the names that a layout knows and, as less, its idle rules."""
+    rules = {name: layout.rule_of(name) for name in state_dict}
+    used = {rule.source for rule in rules.values() if rule}
+    known = sum(
+        rule is not None or layout.is_alias(name)
+        for name, rule in rules.items()
+    )
+    return known, len(used) - len(layout.rules)
+
+
+def layout_named(name: str) -> Layout:
+    """Find a layout by its name.
+
+    Raises:
+        UserError: If there is none of this name.
+    """
+    for layout in LAYOUTS:
+        if layout.name == name:
+            return layout
+    known = ', '.join(layout.name for layout in LAYOUTS)
+    raise UserError(f'layout is {name!r}; expected one of {known}')
