@@ -17,6 +17,7 @@ LEFT_OUT = (
     'benchmark_*.py',
     '_benchmarking.py',
     '_set_prediction.py',
+    'reference',
 )
 
 

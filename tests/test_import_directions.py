@@ -72,13 +72,9 @@ ALLOWED = {
         'project.utils',
         'project.visualization',
     },
-    # Measures parts of a model one by one, against the tests' reference.
-    'tools.analysis_tools._set_prediction': {
-        'project',
-        'tests.helpers',
-    },
-    'tools.analysis_tools.benchmark_set_prediction': {'tests.helpers'},
-    'tools.analysis_tools.benchmark_hpr_decoder': {'tests.helpers'},
+    # These measure parts of a model one by one.
+    'tools.analysis_tools._set_prediction': {'project'},
+    'tools.analysis_tools.reference': {'project'},
     'configs': set(),
 }
 GATHERING = ('project', 'project.models')

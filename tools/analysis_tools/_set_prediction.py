@@ -12,11 +12,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss
+from reference.set_prediction import PlainSetPrediction
+from reference.set_prediction_batch import SetPredictionBatch
 
 from project.models.losses import SetCriterion
 from project.models.task_modules import BatchHungarianAssigner
-from tests.helpers.plain_set_prediction import PlainSetPrediction
-from tests.helpers.set_prediction_batch import SetPredictionBatch
 
 
 def build_criterion() -> SetCriterion:

@@ -56,8 +56,7 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     import torch
     from mmengine.registry import DefaultScope
-
-    from tests.helpers.refiner_batch import RefinerBatch, decoders
+    from reference.refiner_batch import RefinerBatch, decoders
 
     torch.set_num_threads(args.threads)
     with DefaultScope.overwrite_default_scope('mmdet'):

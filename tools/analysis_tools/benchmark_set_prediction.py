@@ -39,8 +39,7 @@ def main() -> None:
         core_step,
         plain_step,
     )
-
-    from tests.helpers.set_prediction_batch import make_batch
+    from reference.set_prediction_batch import make_batch
 
     torch.set_num_threads(args.threads)
     criterion = build_criterion()

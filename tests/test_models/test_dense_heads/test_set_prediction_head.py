@@ -7,7 +7,7 @@ from torch import nn
 
 from project.models.dense_heads import SetPredictionHead
 from project.utils.errors import UserError
-from tests.helpers.set_prediction_batch import make_batch
+from tools.analysis_tools.reference.set_prediction_batch import make_batch
 
 CLASSES = 11
 COSTS = [

@@ -9,8 +9,12 @@ from project.models.layers.transformer.regional_layers import (
     RegionalCrossAttention,
 )
 from project.utils.errors import UserError
-from tests.helpers.refiner_batch import RefinerBatch, decoders, tensors
 from tests.helpers.waiting_ops import WaitingOps
+from tools.analysis_tools.reference.refiner_batch import (
+    RefinerBatch,
+    decoders,
+    tensors,
+)
 
 EXTRACTOR = dict(
     type='SingleRoIExtractor',

@@ -20,7 +20,7 @@ from project.models.task_modules.set_prediction import (
     PredictionSet,
     SetTargets,
 )
-from tests.helpers.set_prediction_batch import make_batch
+from tools.analysis_tools.reference.set_prediction_batch import make_batch
 
 COSTS = [
     dict(type='FocalLossCost', weight=2.0),

@@ -10,7 +10,7 @@ from project.models.dense_heads.hpr_ddq_detr_head import DensePredictionSet
 from project.models.losses import SetCriterion
 from project.models.losses.dense_quality_loss import DenseQualityLoss
 from project.models.task_modules import MixedHungarianAssigner
-from tests.helpers.set_prediction_batch import make_batch
+from tools.analysis_tools.reference.set_prediction_batch import make_batch
 
 COSTS = [
     dict(type='ProbabilityFocalCost', weight=2.0),

@@ -12,7 +12,7 @@ from project.models.losses import (
 from project.models.task_modules import BatchHungarianAssigner
 from project.models.task_modules.set_prediction import PairContext
 from project.models.utils.box_ops import generalized_box_iou
-from tests.helpers.set_prediction_batch import make_batch
+from tools.analysis_tools.reference.set_prediction_batch import make_batch
 
 BOXES = torch.tensor(
     [[0.1, 0.1, 0.4, 0.5], [0.5, 0.5, 0.6, 0.9], [0.0, 0.0, 0.1, 0.1]]

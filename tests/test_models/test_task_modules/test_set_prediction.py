@@ -29,9 +29,12 @@ from project.models.task_modules.set_prediction.pairwise_cost import (
 from project.models.utils.broken_matches import broken_come_first
 from project.models.utils.host_copy import HostCopy
 from project.utils.errors import UserError
-from tests.helpers.plain_set_prediction import PlainSetPrediction
-from tests.helpers.set_prediction_batch import SetPredictionBatch, make_batch
 from tests.helpers.waiting_ops import WaitingOps
+from tools.analysis_tools.reference.set_prediction import PlainSetPrediction
+from tools.analysis_tools.reference.set_prediction_batch import (
+    SetPredictionBatch,
+    make_batch,
+)
 
 COSTS = [
     dict(type='FocalLossCost', weight=2.0, eps=1e-8),

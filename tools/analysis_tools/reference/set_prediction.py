@@ -1,3 +1,4 @@
+# Copyright (c) mmdetr authors. All rights reserved.
 """Matching and losses as DETRs have always written them.
 
 Every layer of every query group on its own: targets repeated and

@@ -1,3 +1,4 @@
+# Copyright (c) mmdetr authors. All rights reserved.
 """A decoder of HPR, and inputs as an encoder would give them."""
 
 import copy
@@ -13,8 +14,9 @@ from project.models.layers.transformer.query_groups import (
     QueryGroup,
     QueryGroups,
 )
-from tests.helpers import plain_proposal_refiner  # noqa: F401, registers it
-from tests.helpers.configs import CONFIGS
+from project.utils.paths import config_path
+
+from . import proposal_refiner  # noqa: F401, registers it
 
 
 @dataclass
@@ -100,7 +102,7 @@ def decoders(
 ) -> tuple[nn.Module, nn.Module, nn.ModuleList]:
     """The package's decoder, the plain one with its weights, box heads."""
     torch.manual_seed(0)
-    model = Config.fromfile(CONFIGS / '_base_/models/hpr_dino_r50.py').model
+    model = Config.fromfile(config_path('_base_/models/hpr_dino_r50.py')).model
     settings = model.decoder.to_dict()
     settings.update(num_layers=num_layers, look_forward_twice=True)
     decoder = DINODecoder(**copy.deepcopy(settings))

@@ -1,3 +1,4 @@
+# Copyright (c) mmdetr authors. All rights reserved.
 """HPR's decoder layer as its text says, tensor by tensor.
 
 The reference that the package's layer is compared with, in numbers, time and

@@ -1,3 +1,4 @@
+# Copyright (c) mmdetr authors. All rights reserved.
 """Random predictions and ground truth of a training step."""
 
 from dataclasses import dataclass
