@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What train.py and test.py share.
+"""What the command lines of the tools share.
 
 Nothing heavy is imported at the top: a mistake on the command line is told
 at once, not after the seconds that importing mmdet takes.
@@ -116,13 +116,14 @@ def require_file(path: str, what: str) -> None:
 
 
 @contextlib.contextmanager
-def user_errors(with_traceback: bool) -> Iterator[None]:
+def user_errors(with_traceback: bool = False) -> Iterator[None]:
     """Tell mistakes of the user in one sentence and exit with status 1.
 
     Of several processes that find the same mistake the first one speaks.
 
     Args:
         with_traceback (bool): Whether to show where it was found instead.
+            Defaults to False.
     """
     from project.utils.errors import UserError
 
@@ -131,7 +132,7 @@ def user_errors(with_traceback: bool) -> Iterator[None]:
     except UserError as error:
         if with_traceback:
             raise
-        if int(os.environ['LOCAL_RANK']) > 0:
+        if int(os.environ.get('LOCAL_RANK', 0)) > 0:
             # The launcher ends this process when the first one has spoken.
             # If it lives on, it alone has found something.
             time.sleep(_SAME_MISTAKE)

@@ -7,7 +7,6 @@ validation. The exit status is 1 if training would be refused.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -30,16 +29,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print what is known of the data; exit with 1 if it is refused."""
     args = parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', '0')
     from mmengine.registry import init_default_scope
     from rich.console import Console
 
-    from project.apis import read_config
+    from project.preflight.config_files import read_config_file
     from project.preflight.doctor import examine
     from project.preflight.variables import resolve_config
 
     with user_errors(args.traceback):
-        cfg = resolve_config(read_config(args.config, args.cfg_options))
+        cfg = resolve_config(read_config_file(args.config, args.cfg_options))
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         console = Console()
         if not console.is_terminal:

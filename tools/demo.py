@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from _cli import user_errors
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = Path('configs/demo/h-detr_r18_2xb2-10e_shapes.py')
 SPEC = dict(train=1000, val=150, size=160, seed=0)
@@ -95,12 +97,9 @@ def prepare_data(root: Path) -> None:
     """Make the dataset unless it is there."""
     heading(f'1/4 data: {SPEC["train"]} + {SPEC["val"]} images in {root}')
     from project.datasets.shapes import ShapesSpec, make_shapes
-    from project.utils.errors import UserError
 
-    try:
+    with user_errors():
         made = make_shapes(root, ShapesSpec(**SPEC))
-    except UserError as error:
-        sys.exit(f'Error: {error}')
     print('written' if made else 'there already', flush=True)
 
 

@@ -1,4 +1,4 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-from .detectors import default_device, load_detector, read_config
+from .detectors import load_detector
 
-__all__ = ['default_device', 'load_detector', 'read_config']
+__all__ = ['load_detector']

@@ -19,7 +19,8 @@ def read_config_file(
     """Read a config and apply the options of a command line.
 
     Args:
-        path (str | Path): Path of the config.
+        path (str | Path): Path of the config, or one of an installed package
+            (``mmdet::...``).
         options (dict, optional): The ``--cfg-options``.
 
     Returns:
@@ -28,6 +29,8 @@ def read_config_file(
     Raises:
         UserError: If the file cannot be read, or the options do not fit it.
     """
+    if '::' not in str(path) and not Path(path).is_file():
+        raise UserError(f'The config {path} does not exist.')
     try:
         cfg = Config.fromfile(path)
     except UserError:

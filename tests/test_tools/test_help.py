@@ -11,7 +11,8 @@ from tests.helpers.training import tool_env
 TOOLS = sorted(
     str(path.relative_to(ROOT))
     for path in (ROOT / 'tools').rglob('*.py')
-    if not path.name.startswith('_') and path.parent.name != 'setup'
+    if not path.name.startswith('_')
+    and path.parent.name not in ('setup', 'reference')
 )
 # Runs a script as python does, then tells what it has imported.
 RUN = """

@@ -6,27 +6,18 @@ line are answered at once, not after the seconds that importing torch takes.
 """
 
 import argparse
-import contextlib
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-
-# Said by the libraries about themselves; no user can act on them.
-warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
-warnings.filterwarnings('ignore', 'torch.meshgrid')
-
-from mmengine.config import DictAction  # noqa: E402
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from _types import (  # noqa: E402
+from _cli import add_config_options, user_errors
+from _types import (
     count,
     device,
     number_between,
     out_file,
     out_folder,
-    override,
     positive_int,
 )
 
@@ -58,8 +49,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of every tool that runs a model.
 
     Args:
-        parser (argparse.ArgumentParser): Gets ``--device`` and
-            ``--cfg-options``.
+        parser (argparse.ArgumentParser): Gets ``--device`` and the options
+            of configs.
     """
     parser.add_argument(
         '--device',
@@ -67,22 +58,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help='where models run (default: cuda where there is a GPU, else cpu)',
     )
     add_config_options(parser)
-
-
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add the option of every tool that reads configs.
-
-    Args:
-        parser (argparse.ArgumentParser): Gets ``--cfg-options``.
-    """
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        type=override,
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of every config that is given',
-    )
 
 
 def add_benchmark_arguments(
@@ -122,14 +97,3 @@ def add_benchmark_arguments(
         help='CPU threads of torch',
     )
     add_model_arguments(parser)
-
-
-@contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-    """Tell a mistake of the user in one sentence and exit with status 1."""
-    from project.utils.errors import UserError
-
-    try:
-        yield
-    except UserError as error:
-        sys.exit(f'Error: {error}')

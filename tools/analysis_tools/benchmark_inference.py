@@ -36,17 +36,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         time_in_turn,
         waiting_for,
     )
+    from mmengine.device import get_device
 
-    from project.apis import default_device, read_config
+    from project.preflight.config_files import read_config_file
 
     torch.set_num_threads(args.threads)
-    device = args.device or default_device()
+    device = args.device or get_device()
     image = random_image(tuple(args.shape), device)
-    with user_errors():
+    with user_errors(args.traceback):
         variants = {
             f'{label}: {path}': partial(
                 detect,
-                build_detector(read_config(path, args.cfg_options), device),
+                build_detector(
+                    read_config_file(path, args.cfg_options), device
+                ),
                 *image,
             )
             for label, path in enumerate(args.configs, 1)

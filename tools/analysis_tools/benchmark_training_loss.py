@@ -49,17 +49,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         train_step,
         waiting_for,
     )
+    from mmengine.device import get_device
 
-    from project.apis import default_device, read_config
+    from project.preflight.config_files import read_config_file
 
     torch.set_num_threads(args.threads)
-    device = args.device or default_device()
+    device = args.device or get_device()
     wait = waiting_for(device)
     timers, variants = {}, {}
-    with user_errors():
+    with user_errors(args.traceback):
         for label, path in enumerate(args.configs, 1):
             name = f'{label}: {path}'
-            config = read_config(path, args.cfg_options)
+            config = read_config_file(path, args.cfg_options)
             model = build_detector(config, device).train()
             head = model.bbox_head
             timers[name] = TimedCriterion(head.criterion, wait)

@@ -48,13 +48,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmdet.registry import DATASETS
     from mmengine.registry import init_default_scope
 
-    from project.apis import read_config
     from project.preflight import check_data
+    from project.preflight.config_files import read_config_file
     from project.preflight.variables import resolve_config
     from project.visualization.branches import draw_training_images
 
-    with user_errors():
-        cfg = resolve_config(read_config(args.config, args.cfg_options))
+    with user_errors(args.traceback):
+        cfg = resolve_config(read_config_file(args.config, args.cfg_options))
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         check_data(cfg, ['train'])
         written = draw_training_images(

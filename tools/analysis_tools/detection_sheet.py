@@ -49,13 +49,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the sheet that the command line asks for."""
     args = parse_args(argv)
-    from project.apis import load_detector, read_config
+    from project.apis import load_detector
+    from project.preflight.config_files import read_config_file
     from project.visualization.detection_sheet import draw_detections
     from project.visualization.rank_quality import check_format
 
-    with user_errors():
+    with user_errors(args.traceback):
         check_format(Path(args.out))
-        config = read_config(args.config, args.cfg_options)
+        config = read_config_file(args.config, args.cfg_options)
         model, dataset = load_detector(config, args.checkpoint, args.device)
         draw_detections(
             model,

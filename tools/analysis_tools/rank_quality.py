@@ -55,14 +55,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, draw and write what the command line asks for."""
     args = parse_args(argv)
-    from project.apis import load_detector, read_config
+    from project.apis import load_detector
     from project.evaluation.layer_ranking import measure, write_tables
+    from project.preflight.config_files import read_config_file
     from project.visualization.rank_quality import check_format, draw
 
     path = Path(args.out)
-    with user_errors():
+    with user_errors(args.traceback):
         check_format(path)
-        config = read_config(args.config, args.cfg_options)
+        config = read_config_file(args.config, args.cfg_options)
         model, dataset = load_detector(config, args.checkpoint, args.device)
         layers = measure(
             model,

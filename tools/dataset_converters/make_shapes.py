@@ -4,6 +4,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from _cli import user_errors
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,13 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Make the dataset that the command line asks for and say so."""
     args = parse_args(argv)
     from project.datasets.shapes import ShapesSpec, make_shapes
-    from project.utils.errors import UserError
 
-    try:
+    with user_errors():
         spec = ShapesSpec(args.train, args.val, args.size, args.seed)
         made = make_shapes(args.out, spec)
-    except UserError as error:
-        sys.exit(f'Error: {error}')
     print(
         f'{args.out}: {spec.train} training and {spec.val} validation images '
         f'{"written" if made else "are there already"}'

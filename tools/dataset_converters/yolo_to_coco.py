@@ -11,6 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from _cli import user_errors
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -30,9 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Convert what the command line asks for and say so."""
     args = parse_args(argv)
     from project.datasets.yolo import convert, image_folder, read_names
-    from project.utils.errors import UserError
 
-    try:
+    with user_errors():
         for split in args.splits:
             out = args.root / 'annotations' / f'{split}.json'
             counts = convert(args.root, split, out)
@@ -44,8 +47,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         names = tuple(read_names(args.root))
         print(f'In the config: classes = {names}')
-    except UserError as error:
-        sys.exit(f'Error: {error}')
 
 
 if __name__ == '__main__':

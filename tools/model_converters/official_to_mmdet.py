@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from _cli import user_errors
 from _types import positive_int
 
 if TYPE_CHECKING:
@@ -79,9 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Convert the checkpoint that the command line names."""
     args = parse_args(argv)
     from project.checkpoints.converter import convert_file
-    from project.utils.errors import UserError
 
-    try:
+    with user_errors(args.traceback):
         converted, configs = convert_file(
             args.source,
             args.target,
@@ -89,10 +89,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             num_classes=args.num_classes,
             overwrite=args.overwrite,
         )
-    except UserError as error:
-        if args.traceback:
-            raise
-        sys.exit(f'Error: {error}')
     print(report(converted, configs))
     print(f'written    {args.target}')
 

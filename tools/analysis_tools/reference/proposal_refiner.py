@@ -12,7 +12,7 @@ from mmdet.models.layers import SinePositionalEncoding
 from mmdet.models.layers.transformer import DynamicConv
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox2roi, bbox_cxcywh_to_xyxy
-from torch import Tensor
+from torch import Tensor, nn
 
 from project.models.layers.transformer.proposal_refiner import (
     ProposalRefinerLayer,
@@ -38,6 +38,7 @@ class PlainRefinerLayer(ProposalRefinerLayer):
         query_groups: QueryGroups | None = None,
         **kwargs,
     ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """As the package's layer, with every map and region in memory."""
         sizes = [height * width for height, width in level_shapes]
         maps = [
             level.transpose(1, 2).unflatten(2, shape).contiguous()
@@ -92,12 +93,15 @@ class PlainRefinerLayer(ProposalRefinerLayer):
         return deform, self.ca_norms[2](ca), self.dyconv_norms[2](dyconv)
 
 
-def merge(merger, *features: Tensor) -> Tensor:
+def merge(merger: nn.Module, *features: Tensor) -> Tensor:
+    """Sum features, weighted by channel."""
     stacked = torch.stack(features, -1)
     return (stacked * merger.weights).sum(-1)
 
 
-def regional_cross_attention(part, query: Tensor, regions: Tensor) -> Tensor:
+def regional_cross_attention(
+    part: nn.Module, query: Tensor, regions: Tensor
+) -> Tensor:
     """With all the keys and values, and the positions of every region."""
     mask = regions.new_zeros(
         (len(regions), *regions.shape[-2:]), dtype=torch.bool

@@ -37,9 +37,11 @@ class SetPredictionBatch:
         return [g[k] for g in self.groups for k in ('scores', 'unact')]
 
     def boxes(self, group: dict) -> Tensor:
+        """Boxes of a group, (cx, cy, w, h), normalised."""
         return group['unact'].sigmoid()
 
     def sets(self) -> list[PredictionSet]:
+        """The groups as a head gives them."""
         return [
             PredictionSet(
                 cls_scores=group['scores'],
@@ -50,6 +52,7 @@ class SetPredictionBatch:
         ]
 
     def instances(self) -> tuple[list[InstanceData], list[dict]]:
+        """Ground truth and meta information of the images."""
         instances, metas = [], []
         for target, (height, width) in zip(
             self.plain_targets, self.img_shapes, strict=True
@@ -63,6 +66,7 @@ class SetPredictionBatch:
         return instances, metas
 
     def targets(self) -> SetTargets:
+        """Ground truth as the criterion takes it."""
         return SetTargets.from_instances(
             *self.instances(), like=self.groups[0]['scores']
         )
