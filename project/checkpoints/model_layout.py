@@ -113,7 +113,7 @@ def model_layout(
 _KNOWN: dict[str, ModelLayout] = {}
 
 
-def _layout_of(model: nn.Module) -> ModelLayout:
+def _layout_of(model: BaseModel) -> ModelLayout:
     """What the weights of a model must be."""
     tensors = model.state_dict(keep_vars=True)
     head = getattr(model, 'bbox_head', None)

@@ -6,13 +6,16 @@ memory: every region's keys and values are made, every attention weight and
 kernel is kept, features are cut out of maps level by level.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from mmcv.cnn.bricks.transformer import MultiheadAttention
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.models.layers.transformer import DynamicConv
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox2roi, bbox_cxcywh_to_xyxy
-from torch import Tensor, nn
+from torch import Tensor
 
 from project.models.layers.transformer.proposal_refiner import (
     ProposalRefinerLayer,
@@ -33,10 +36,10 @@ class PlainRefinerLayer(ProposalRefinerLayer):
         value: Tensor,
         image_references: Tensor,
         image_sizes: Tensor,
-        level_shapes: list[tuple[int, int]],
+        level_shapes: Sequence[tuple[int, int]],
         query_pos: Tensor | None = None,
         query_groups: QueryGroups | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """As the package's layer, with every map and region in memory."""
         sizes = [height * width for height, width in level_shapes]
@@ -93,14 +96,14 @@ class PlainRefinerLayer(ProposalRefinerLayer):
         return deform, self.ca_norms[2](ca), self.dyconv_norms[2](dyconv)
 
 
-def merge(merger: nn.Module, *features: Tensor) -> Tensor:
+def merge(merger: Any, *features: Tensor) -> Tensor:
     """Sum features, weighted by channel."""
     stacked = torch.stack(features, -1)
     return (stacked * merger.weights).sum(-1)
 
 
 def regional_cross_attention(
-    part: nn.Module, query: Tensor, regions: Tensor
+    part: Any, query: Tensor, regions: Tensor
 ) -> Tensor:
     """With all the keys and values, and the positions of every region."""
     mask = regions.new_zeros(

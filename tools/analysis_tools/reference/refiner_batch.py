@@ -113,7 +113,9 @@ def decoders(
             nn.init.xavier_uniform_(parameter)
     plain.load_state_dict(decoder.state_dict())
     branches = nn.ModuleList(nn.Linear(256, 4) for _ in range(num_layers))
-    return tuple(m.to(dtype).train() for m in (decoder, plain, branches))
+    for module in (decoder, plain, branches):
+        module.to(dtype).train()
+    return decoder, plain, branches
 
 
 def tensors(results: dict) -> dict[str, Tensor]:

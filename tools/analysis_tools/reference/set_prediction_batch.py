@@ -2,6 +2,7 @@
 """Random predictions and ground truth of a training step."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
@@ -99,7 +100,7 @@ def make_batch(
         for count in num_gts
     ]
 
-    def group(layers: int, queries: int, **settings) -> dict:
+    def group(layers: int, queries: int, **settings: Any) -> dict:
         scores = rand(layers, len(num_gts), queries, num_classes) * 6 - 5
         unact = rand(layers, len(num_gts), queries, 4) * 4 - 2
         for image, target in enumerate(targets):
