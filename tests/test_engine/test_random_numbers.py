@@ -47,15 +47,28 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ('loop', 'dn_seed'), [('epochs', None), ('iterations', 3)]
+    ('loop', 'dn_seed', 'num_workers'),
+    [('epochs', None, 0), ('iterations', 3, 0), ('iterations', None, 2)],
 )
 def test_a_resumed_training_draws_the_same_noise(
-    toy_data: Path, tmp_path: Path, loop: str, dn_seed: int | None
+    toy_data: Path,
+    tmp_path: Path,
+    loop: str,
+    dn_seed: int | None,
+    num_workers: int,
 ) -> None:
-    """And dropout and flips, though a validation came in between."""
+    """And dropout and flips, though a validation came in between.
+
+    Workers, which flip images, begin anew.
+    """
     options: dict[str, Any] = dict(
         randomness__seed=None, model__dn_cfg__seed=dn_seed
     )
+    if num_workers:
+        options.update(
+            train_dataloader__num_workers=num_workers,
+            train_dataloader__dataset__pipeline__3__prob=0.0,
+        )
     if loop == 'iterations':
         options.update(
             train_cfg=dict(
