@@ -1,15 +1,9 @@
-_base_ = './align-detr_r50_8xb2-12e_coco.py'
-
-max_epochs = 24
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    _base_.param_scheduler[0],
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_epochs,
-        by_epoch=True,
-        milestones=[20],
-        gamma=0.1,
-    ),
+_base_ = [
+    '../_base_/models/align-detr_r50.py',
+    '../_base_/datasets/coco_detection_detr_cv2.py',
+    '../_base_/schedules/align-detr_24e.py',
+    '../_base_/default_runtime.py',
 ]
+
+# All processes draw the same noise, as by mmdet's default.
+randomness = dict(diff_rank_seed=False)

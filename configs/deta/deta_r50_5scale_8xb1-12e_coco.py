@@ -12,14 +12,7 @@ optim_wrapper = dict(
 max_iters = 180000
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-        milestones=[150000],
-        gamma=0.1,
-    )
+    dict(_base_.param_scheduler[0], end=max_iters, milestones=[150000])
 ]
 train_dataloader = dict(batch_size=1)
 auto_scale_lr = dict(base_batch_size=8)

@@ -1,13 +1,6 @@
-_base_ = './deta_r50_5scale_8xb2-12e_coco.py'
-max_epochs = 24
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_epochs,
-        by_epoch=True,
-        milestones=[20],
-        gamma=0.1,
-    )
+_base_ = [
+    '../_base_/models/deta_r50.py',
+    '../_base_/datasets/coco_detection_detr.py',
+    '../_base_/schedules/detr_24e.py',
+    '../_base_/detr_runtime.py',
 ]

@@ -1,13 +1,6 @@
-_base_ = './dn-deformable-detr_r50_8xb2-50e_coco.py'
-max_epochs = 12
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_epochs,
-        by_epoch=True,
-        milestones=[11],
-        gamma=0.1,
-    )
+_base_ = [
+    '../_base_/models/dn-deformable-detr_r50.py',
+    '../_base_/datasets/coco_detection_detr.py',
+    '../_base_/schedules/dino_12e.py',
+    '../_base_/detr_runtime.py',
 ]

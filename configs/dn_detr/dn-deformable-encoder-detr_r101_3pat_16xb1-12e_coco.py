@@ -1,10 +1,6 @@
-_base_ = './dn-deformable-encoder-detr_r50_3pat_16xb1-12e_coco.py'
-model = dict(
-    backbone=dict(
-        depth=101,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth',
-        ),
-    )
-)
+_base_ = [
+    './dn-deformable-encoder-detr_r50_3pat_16xb1-12e_coco.py',
+    '../_base_/models/resnet101.py',
+]
+
+model = dict(backbone=_base_.resnet101)

@@ -1,15 +1,9 @@
-_base_ = './dn-detr_r50-dc5_16xb1-50e_coco.py'
-model = dict(num_patterns=3)
-
-max_epochs = 12
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_epochs,
-        by_epoch=True,
-        milestones=[11],
-        gamma=0.1,
-    )
+_base_ = [
+    '../_base_/models/dn-detr_r50.py',
+    '../_base_/datasets/coco_detection_detr.py',
+    '../_base_/schedules/dino_12e.py',
+    '../_base_/detr_runtime.py',
 ]
+
+model = dict(num_patterns=3, backbone=dict(type='DC5ResNet'))
+train_dataloader = dict(batch_size=1)

@@ -5,8 +5,10 @@
 _base_ = [
     '../_base_/models/dn-detr_r50.py',
     '../_base_/datasets/coco_detection_detrex.py',
-    '../_base_/schedules/detr_375k.py',
+    '../_base_/schedules/detrex_375k.py',
+    '../_base_/detrex_runtime.py',
 ]
+
 drawn_biases = dict(init_cfg=dict(type='PyTorchInit', layer='Linear'))
 model = dict(
     decoder=dict(
@@ -16,12 +18,4 @@ model = dict(
     dn_cfg=dict(flip_to_no_object=True),
     backbone=dict(frozen_stages=0),
     bbox_head=dict(dn_loss_on_fillers=True, sync_dn_avg_factor=True),
-)
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-4),
-    paramwise_cfg=dict(
-        _delete_=True,
-        norm_decay_mult=0.0,
-        custom_keys={'backbone': dict(lr_mult=0.1)},
-    ),
 )

@@ -2,6 +2,5 @@ _base_ = [
     '../_base_/models/dn-detr_r50.py',
     '../_base_/datasets/coco_detection_detr.py',
     '../_base_/schedules/dino_50e.py',
-    '../_base_/default_runtime.py',
+    '../_base_/detr_runtime.py',
 ]
-randomness = dict(seed=42)  # of the first rank, each other one has its own

@@ -1,10 +1,6 @@
-_base_ = './h-detr_r50_8xb2-12e_coco.py'
-model = dict(
-    backbone=dict(
-        depth=101,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth',
-        ),
-    )
-)
+_base_ = [
+    '../_base_/models/h-detr_r101.py',
+    '../_base_/datasets/coco_detection_detr.py',
+    '../_base_/schedules/detr_12e.py',
+    '../_base_/detr_runtime.py',
+]

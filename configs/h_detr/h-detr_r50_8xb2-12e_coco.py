@@ -2,6 +2,5 @@ _base_ = [
     '../_base_/models/h-detr_r50.py',
     '../_base_/datasets/coco_detection_detr.py',
     '../_base_/schedules/detr_12e.py',
-    '../_base_/default_runtime.py',
+    '../_base_/detr_runtime.py',
 ]
-randomness = dict(seed=42)  # of the first rank, each other one has its own

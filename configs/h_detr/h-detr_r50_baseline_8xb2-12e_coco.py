@@ -1,3 +1,7 @@
 # Two-stage Deformable DETR, neither hybrid matching nor tricks.
-_base_ = './h-detr_r50_no-tricks_8xb2-12e_coco.py'
-model = dict(one2many=None)
+_base_ = [
+    './h-detr_r50_8xb2-12e_coco.py',
+    '../_base_/models/h-detr_no-tricks.py',
+]
+
+model = dict(_base_.no_tricks, one2many=None)

@@ -1,19 +1,7 @@
-# Hybrid matching alone: dropout 0.1, no mixed query selection, no look
-# forward twice.
-_base_ = './h-detr_r50_8xb2-12e_coco.py'
-model = dict(
-    mixed_selection=False,
-    encoder=dict(
-        layer_cfg=dict(
-            self_attn_cfg=dict(dropout=0.1), ffn_cfg=dict(ffn_drop=0.1)
-        )
-    ),
-    decoder=dict(
-        look_forward_twice=False,
-        layer_cfg=dict(
-            self_attn_cfg=dict(dropout=0.1),
-            cross_attn_cfg=dict(dropout=0.1),
-            ffn_cfg=dict(ffn_drop=0.1),
-        ),
-    ),
-)
+# Hybrid matching alone, without the three tricks.
+_base_ = [
+    './h-detr_r50_8xb2-12e_coco.py',
+    '../_base_/models/h-detr_no-tricks.py',
+]
+
+model = _base_.no_tricks

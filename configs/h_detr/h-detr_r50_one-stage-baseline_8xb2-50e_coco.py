@@ -1,14 +1,14 @@
-_base_ = './h-detr_r50_baseline_8xb2-12e_coco.py'
-max_epochs = 50
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_epochs,
-        by_epoch=True,
-        milestones=[40],
-        gamma=0.1,
-    )
+_base_ = [
+    '../_base_/models/h-detr_r50.py',
+    '../_base_/models/h-detr_no-tricks.py',
+    '../_base_/datasets/coco_detection_detr.py',
+    '../_base_/schedules/detr_50e.py',
+    '../_base_/detr_runtime.py',
 ]
-model = dict(as_two_stage=False, with_box_refine=False)
+
+model = dict(
+    _base_.no_tricks,
+    as_two_stage=False,
+    with_box_refine=False,
+    one2many=None,
+)

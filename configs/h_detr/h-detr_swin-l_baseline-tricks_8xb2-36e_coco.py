@@ -1,14 +1,3 @@
-_base_ = './h-detr_swin-l_baseline-tricks_8xb2-12e_coco.py'
-max_epochs = 36
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_epochs,
-        by_epoch=True,
-        milestones=[30],
-        gamma=0.1,
-    )
-]
-model = dict(backbone=dict(drop_path_rate=0.5))
+# Without the one-to-many group: Deformable DETR with the three tricks.
+_base_ = './h-detr_swin-l_8xb2-36e_coco.py'
+model = dict(one2many=None)

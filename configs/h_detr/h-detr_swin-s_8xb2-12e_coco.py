@@ -1,8 +1,6 @@
-_base_ = './h-detr_swin-t_8xb2-12e_coco.py'
-pretrained = 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_small_patch4_window7_224.pth'
-model = dict(
-    backbone=dict(
-        depths=[2, 2, 18, 2],
-        init_cfg=dict(type='Pretrained', checkpoint=pretrained),
-    )
-)
+_base_ = [
+    '../_base_/models/h-detr_swin-s.py',
+    '../_base_/datasets/coco_detection_detr.py',
+    '../_base_/schedules/detr_12e.py',
+    '../_base_/detr_runtime.py',
+]

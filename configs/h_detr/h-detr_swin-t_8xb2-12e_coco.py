@@ -1,18 +1,6 @@
-_base_ = './h-detr_r50_8xb2-12e_coco.py'
-pretrained = 'https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_tiny_patch4_window7_224.pth'
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='SwinTransformer',
-        embed_dims=96,
-        depths=[2, 2, 6, 2],
-        num_heads=[3, 6, 12, 24],
-        window_size=7,
-        drop_path_rate=0.2,
-        out_indices=(1, 2, 3),
-        with_cp=True,
-        convert_weights=True,
-        init_cfg=dict(type='Pretrained', checkpoint=pretrained),
-    ),
-    neck=dict(in_channels=[192, 384, 768]),
-)
+_base_ = [
+    '../_base_/models/h-detr_swin-t.py',
+    '../_base_/datasets/coco_detection_detr.py',
+    '../_base_/schedules/detr_12e.py',
+    '../_base_/detr_runtime.py',
+]

@@ -1,13 +1,7 @@
-_base_ = './h-detr_swin-t_baseline_8xb2-12e_coco.py'
-max_epochs = 36
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_epochs,
-        by_epoch=True,
-        milestones=[30],
-        gamma=0.1,
-    )
+# Two-stage Deformable DETR, neither hybrid matching nor tricks.
+_base_ = [
+    './h-detr_swin-t_8xb2-36e_coco.py',
+    '../_base_/models/h-detr_no-tricks.py',
 ]
+
+model = dict(_base_.no_tricks, one2many=None)

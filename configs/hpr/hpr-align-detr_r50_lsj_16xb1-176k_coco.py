@@ -2,8 +2,8 @@ _base_ = [
     '../_base_/models/hpr_align-detr_r50.py',
     '../_base_/datasets/coco_detection_re_aug_lsj.py',
     '../_base_/schedules/hpr_176k.py',
+    '../_base_/hpr_lsj_runtime.py',
 ]
 
 model = dict(encoder=dict(num_cp=6))  # saves memory
 train_dataloader = dict(batch_size=1)
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))  # all of them

@@ -3,7 +3,8 @@
 _base_ = [
     '../_base_/models/hpr_dino_r50.py',
     '../_base_/datasets/coco_detection_re_aug.py',
-    '../_base_/schedules/hpr_12e.py',
+    '../_base_/schedules/dino_12e.py',
+    '../_base_/hpr_runtime.py',
 ]
 
 model = dict(use_dn=False)

@@ -1,14 +1,8 @@
-_base_ = './rank-detr_swin-l_8xb2-12e_coco.py'
-max_iters = 270000
-train_cfg = dict(max_iters=max_iters)
-param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-        milestones=[225000],
-        gamma=0.1,
-    )
+_base_ = [
+    '../_base_/models/rank-detr_swin-l.py',
+    '../_base_/datasets/coco_detection_detrex.py',
+    '../_base_/schedules/detr_270k.py',
+    '../_base_/detrex_runtime.py',
 ]
+
 model = dict(backbone=dict(drop_path_rate=0.5))

@@ -41,7 +41,7 @@ def test_the_weak_augmentation_is_mmdets(mmdet_dino: Config) -> None:
 
 
 def test_the_optimiser_is_mmdets(mmdet_dino: Config) -> None:
-    own = Config.fromfile(BASE / 'schedules/hpr_12e.py')
+    own = Config.fromfile(BASE / 'schedules/dino_12e.py')
     assert own.optim_wrapper == mmdet_dino.optim_wrapper
     assert own.param_scheduler == mmdet_dino.param_scheduler
 

@@ -1,26 +1,8 @@
-_base_ = './hpr_r50.py'
+_base_ = ['./hpr_r50.py', './align.py']
 
 model = dict(
     type='HPRAlignDETR',
     use_dn=True,
-    backbone=dict(
-        frozen_stages=0, norm_cfg=dict(type='FrozenBN', requires_grad=False)
-    ),
-    neck=dict(bias=True),
-    positional_encoding=dict(offset=-0.5, temperature=10000),
-    bbox_head=dict(
-        type='HPRAlignDETRHead',
-        # Of the six decoder layers and of the encoder.
-        all_layers_num_gt_repeat=[2, 2, 2, 2, 2, 1, 2],
-        alpha=0.25,
-        gamma=2.0,
-        tau=1.5,
-        loss_cls=dict(
-            _delete_=True,
-            type='CrossEntropyLoss',
-            use_sigmoid=True,
-            loss_weight=1.0,
-        ),
-    ),
-    train_cfg=dict(assigner=dict(type='MixedHungarianAssigner')),
+    **_base_.align,
+    bbox_head=dict(type='HPRAlignDETRHead', **_base_.align_head),
 )

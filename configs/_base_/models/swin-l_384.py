@@ -15,3 +15,12 @@ swin_l = dict(
     init_cfg=dict(type='Pretrained', checkpoint=pretrained),
 )
 swin_l_channels = [192, 384, 768, 1536]
+
+# The levels have the strides 4, 8, 16 and 32, and HPR's RoI extractor takes
+# them for 8, 16, 32 and 64, so it looks at half the coordinates. The published
+# weights were trained with it. To train anew set [4, 8, 16, 32] in
+# model.decoder.bbox_roi_extractor.featmap_strides.
+hpr_swin_l = dict(
+    backbone=dict(_delete_=True, **swin_l),
+    neck=dict(in_channels=swin_l_channels, bias=True),
+)

@@ -4,12 +4,5 @@ _base_ = './detr_90k.py'
 max_iters = 375000
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-        milestones=[300000],
-        gamma=0.1,
-    )
+    dict(_base_.param_scheduler[0], end=max_iters, milestones=[300000])
 ]

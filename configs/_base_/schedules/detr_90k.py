@@ -1,6 +1,6 @@
 # Iterations of 16 images, 7,500 of which detrex calls an epoch. The 117,266
 # images with objects make 7,329, so "12 epochs" are 12.3.
-_base_ = ['./detr_12e.py', '../default_runtime.py']
+_base_ = './detr_12e.py'
 
 max_iters = 90000
 train_cfg = dict(
@@ -11,14 +11,9 @@ train_cfg = dict(
 )
 param_scheduler = [
     dict(
-        type='MultiStepLR',
-        begin=0,
+        _base_.param_scheduler[0],
         end=max_iters,
         by_epoch=False,
         milestones=[82500],
-        gamma=0.1,
     )
 ]
-
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000))
-log_processor = dict(by_epoch=False)

@@ -1,14 +1,7 @@
-_base_ = './hpr_12e.py'
+_base_ = './dino_12e.py'
 
 max_epochs = 24
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [
-    dict(
-        type='MultiStepLR',
-        begin=0,
-        end=max_epochs,
-        by_epoch=True,
-        milestones=[16, 22],
-        gamma=0.1,
-    )
+    dict(_base_.param_scheduler[0], end=max_epochs, milestones=[16, 22])
 ]

@@ -1,0 +1,3 @@
+_base_ = ['./h-detr_r50.py', './resnet101.py']
+
+model = dict(backbone=_base_.resnet101)

@@ -1,0 +1,8 @@
+_base_ = ['./rank-detr_r50.py', './swin-t.py']
+
+model = dict(
+    backbone=dict(_base_.swin_t, _delete_=True),
+    neck=dict(in_channels=_base_.swin_t_channels),
+    encoder=dict(num_cp=6),  # saves memory
+    decoder=dict(num_cp=6),
+)
