@@ -1,6 +1,9 @@
 # HPR-DINO for your own data: as h-detr_r50_8xb2-12e_custom.py. Boxes are
 # enough; the data re-augmentation is that of the published training.
-_base_ = '../hpr/hpr-dino_r50_8xb2-12e_coco.py'
+_base_ = [
+    '../hpr/hpr-dino_r50_8xb2-12e_coco.py',
+    '../_base_/datasets/custom.py',
+]
 
 data_root = 'data/custom/'
 
@@ -13,21 +16,8 @@ model = dict(
         )
     )
 )
-train_dataloader = dict(
-    dataset=dict(
-        data_root=data_root,
-        ann_file='annotations/train.json',
-        data_prefix=dict(img='train/'),
-    )
+train_dataloader = _base_.custom.train_dataloader
+val_dataloader = test_dataloader = _base_.custom.val_dataloader
+val_evaluator = test_evaluator = dict(
+    ann_file=data_root + 'annotations/val.json'
 )
-val_dataloader = dict(
-    dataset=dict(
-        data_root=data_root,
-        ann_file='annotations/val.json',
-        data_prefix=dict(img='val/'),
-    )
-)
-test_dataloader = val_dataloader
-
-val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
-test_evaluator = val_evaluator

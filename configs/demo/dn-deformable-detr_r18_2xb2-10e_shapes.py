@@ -1,15 +1,12 @@
 # The demo's size and schedule for a DN-Deformable-DETR. Together with
 # dn-deformable-detr_r18_no-dn_2xb2-10e_shapes.py it shows what denoising does.
 _base_ = './h-detr_r18_2xb2-10e_shapes.py'
-embed_dims = 128  # 256
-num_heads = 4  # 8
-num_levels = 3  # 4
 
 model = dict(
     _delete_=True,
     type='DNDeformableDETR',
     num_queries=60,  # 300
-    num_feature_levels=num_levels,
+    num_feature_levels=_base_.num_levels,
     dn_cfg=dict(
         label_noise_scale=0.2,
         box_noise_scale=0.4,
@@ -17,71 +14,19 @@ model = dict(
     ),
     uniform_anchors=True,
     inverse_sigmoid_eps=1e-3,
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=1,
-    ),
-    backbone=dict(
-        type='ResNet',
-        depth=18,
-        base_channels=32,  # 64
-        num_stages=4,
-        out_indices=(1, 2, 3),
-        norm_cfg=dict(type='GN', num_groups=16, requires_grad=True),
-        zero_init_residual=False,
-        style='pytorch',
-    ),
-    neck=dict(
-        type='ChannelMapper',
-        in_channels=[64, 128, 256],
-        kernel_size=1,
-        out_channels=embed_dims,
-        bias=True,
-        act_cfg=None,
-        norm_cfg=dict(type='GN', num_groups=32),
-        num_outs=num_levels,
-    ),
-    encoder=dict(
-        num_layers=1,  # 6
-        layer_cfg=dict(
-            self_attn_cfg=dict(
-                embed_dims=embed_dims,
-                num_heads=num_heads,
-                num_levels=num_levels,
-                dropout=0.0,
-            ),
-            ffn_cfg=dict(
-                embed_dims=embed_dims, feedforward_channels=256, ffn_drop=0.0
-            ),
-        ),
-    ),
+    data_preprocessor=_base_.model.data_preprocessor,
+    backbone=_base_.model.backbone,
+    neck=_base_.model.neck,
+    encoder=_base_.model.encoder,
     decoder=dict(
         num_layers=3,  # 6
-        layer_cfg=dict(
-            self_attn_cfg=dict(
-                embed_dims=embed_dims, num_heads=num_heads, dropout=0.0
-            ),
-            cross_attn_cfg=dict(
-                embed_dims=embed_dims,
-                num_heads=num_heads,
-                num_levels=num_levels,
-                dropout=0.0,
-            ),
-            ffn_cfg=dict(
-                embed_dims=embed_dims, feedforward_channels=256, ffn_drop=0.0
-            ),
-        ),
+        layer_cfg=_base_.model.decoder.layer_cfg,
     ),
-    positional_encoding=dict(
-        num_feats=embed_dims // 2, normalize=True, offset=-0.5
-    ),
+    positional_encoding=_base_.model.positional_encoding,
     bbox_head=dict(
         type='DenoisingHead',
         num_classes=7,
-        embed_dims=embed_dims,
+        embed_dims=_base_.embed_dims,
         sync_cls_avg_factor=True,
         loss_cls=dict(
             type='FocalLoss',

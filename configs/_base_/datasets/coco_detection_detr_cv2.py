@@ -7,46 +7,20 @@ dataset_type = 'CocoDataset'
 
 scales = _base_.scales
 resize = dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)
-train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='RandomChoice',
-        transforms=[
-            [resize],
-            [
-                dict(
-                    type='RandomChoiceResize',
-                    # The short side counts: no COCO image is 7 times as long.
-                    scales=[(400, 4200), (500, 4200), (600, 4200)],
-                    keep_ratio=True,
-                ),
-                dict(
-                    type='RandomCrop',
-                    crop_type='absolute_range',
-                    crop_size=(384, 600),
-                    allow_negative_crop=True,
-                ),
-                resize,
-            ],
-        ],
-    ),
-    dict(type='PackDetInputs'),
+train_pipeline = _base_.train_pipeline
+train_pipeline[3].transforms = [
+    [resize],
+    [
+        # The short side counts: no COCO image is 7 times as long.
+        dict(resize, scales=[(400, 4200), (500, 4200), (600, 4200)]),
+        train_pipeline[3].transforms[1][1],
+        resize,
+    ],
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
+    _base_.test_pipeline[0],
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=(
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-        ),
-    ),
+    _base_.test_pipeline[-1],
 ]
 
 train_dataloader = dict(

@@ -9,54 +9,18 @@ resize = dict(
     keep_ratio=True,
     backend=_base_.resize_backend,
 )
-train_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='RandomChoice',
-        transforms=[
-            [resize],
-            [
-                dict(
-                    type='RandomChoiceResize',
-                    # Only the short side counts, as in the base.
-                    scales=[(400, 60000), (500, 60000), (600, 60000)],
-                    keep_ratio=True,
-                    backend=_base_.resize_backend,
-                ),
-                dict(
-                    type='RandomCrop',
-                    crop_type='absolute_range',
-                    crop_size=(384, 600),
-                    allow_negative_crop=True,
-                ),
-                resize,
-            ],
-        ],
-    ),
-    dict(type='PackDetInputs'),
+train_pipeline = _base_.train_pipeline
+train_pipeline[3].transforms = [
+    [resize],
+    [
+        # Only the short side counts, as in the base.
+        dict(resize, scales=[(400, 60000), (500, 60000), (600, 60000)]),
+        train_pipeline[3].transforms[1][1],
+        resize,
+    ],
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
-    dict(
-        type='Resize',
-        scale=(1333, 800),
-        keep_ratio=True,
-        backend=_base_.resize_backend,
-    ),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=(
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-        ),
-    ),
-]
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].type = 'Resize'
 
 train_dataloader = dict(
     sampler=dict(type='InfiniteSampler'),

@@ -39,19 +39,10 @@ train_pipeline = [
     _base_.pack,
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
+    _base_.test_pipeline[0],
     dict(type='Resize', scale=image_size, keep_ratio=True),
     pad,
-    dict(
-        type='PackDetInputs',
-        meta_keys=(
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-        ),
-    ),
+    _base_.test_pipeline[-1],
 ]
 
 train_dataloader = dict(
