@@ -13,11 +13,11 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from project.models.losses import SetCriterion
-from project.models.task_modules import (
-    BatchHungarianAssigner,
-    TopKIoUAssigner,
-)
+from project.models.task_modules import TopKIoUAssigner
 from project.models.task_modules.set_prediction import (
+    AssignedByPriors,
+    PendingMatch,
+    Predictions,
     PredictionSet,
     SetTargets,
 )
@@ -54,6 +54,16 @@ class Case:
             img_metas=[dict(img_shape=(1, 1))],
         )
 
+    def assigned(self) -> PredictionSet:
+        """Predictions that stand at the boxes, and know nothing."""
+        boxes = self['boxes'].double()[None, None]
+        scores = boxes.new_zeros(*boxes.shape[:3], BACKGROUND)
+        predictions = Predictions(
+            scores.requires_grad_(), boxes, class_agnostic=self.stage == 1
+        )
+        pairing = AssignedByPriors(self.assigner(), self['boxes'][None])
+        return PredictionSet(predictions, pairing)
+
     def assigner(self) -> TopKIoUAssigner:
         """The assigner of the shipped config, with the recorded chance."""
         path = CONFIGS / 'deta' / 'deta_r50_5scale_8xb2-12e_coco.py'
@@ -89,7 +99,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def test_pairs(path: Path, meta: dict) -> None:
     case = Case(path, meta)
-    pairs = case.assigner().pairs(case['boxes'][None], case.targets)
+    (pairs,) = PendingMatch([case.assigned()], case.targets).result()
     assert pairs.query.equal(case['query'])
     assert pairs.target.equal(case['gt'])
     assert pairs.counts == [len(case['gt'])]
@@ -98,25 +108,10 @@ def test_pairs(path: Path, meta: dict) -> None:
 def test_classes(path: Path, meta: dict) -> None:
     """What each box learns to be: the gradient of the loss tells."""
     case = Case(path, meta)
-    boxes = case['boxes'].double()[None, None]
-    scores = boxes.new_zeros(*boxes.shape[:3], BACKGROUND)
-    scores.requires_grad_()
-    predictions = PredictionSet(
-        '',
-        scores,
-        boxes,
-        class_agnostic=case.stage == 1,
-        assigner=case.assigner(),
-        priors=case['boxes'][None],
-    )
-    criterion = SetCriterion(
-        BatchHungarianAssigner([dict(type='BBoxL1Cost')]),
-        FocalLoss(use_sigmoid=True),
-        L1Loss(),
-        GIoULoss(),
-    )
-    criterion([predictions], case.targets)['loss_cls'].backward()
-    positive = scores.grad[0, 0] < 0
+    assigned = case.assigned()
+    criterion = SetCriterion(FocalLoss(use_sigmoid=True), L1Loss(), GIoULoss())
+    criterion([assigned], case.targets)['loss_cls'].backward()
+    positive = assigned.predictions.cls_scores.grad[0, 0] < 0
     assert (positive.sum(1) <= 1).all()
     classes = torch.where(
         positive.any(1), positive.int().argmax(1), BACKGROUND

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from project.models.task_modules.set_prediction import PredictionSet
+from project.models.task_modules.set_prediction import Predictions
 from tests.helpers.golden_runs import recorded_matches, set_progress
 from tests.helpers.golden_systems import Match
 from tests.helpers.goldens import Golden
@@ -137,7 +137,7 @@ def check_matches(
 
 
 def _matched_rows(
-    predictions: PredictionSet, match: Match, queries: Tensor, gts: Tensor
+    predictions: Predictions, match: Match, queries: Tensor, gts: Tensor
 ) -> Tensor:
     """Target, box and best score of each pair, in an order of their own."""
     place = match.layer, match.image, queries

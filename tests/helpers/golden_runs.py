@@ -13,7 +13,7 @@ from project.models.detectors import BaseDeformableDETR
 from project.models.task_modules.set_prediction import (
     MatchedPairs,
     PendingMatch,
-    PredictionSet,
+    Predictions,
 )
 
 MAX_ITERS = 1_000_000
@@ -96,13 +96,14 @@ def _spied(owner: object, method: str) -> Iterator[list]:
 
 @contextmanager
 def recorded_matches() -> Iterator[dict[str, tuple]]:
-    """Collect the sets that are matched, and their pairs, by prefix."""
-    matches: dict[str, tuple[PredictionSet, MatchedPairs]] = {}
+    """Collect the predictions, and their pairs, by prefix."""
+    matches: dict[str, tuple[Predictions, MatchedPairs]] = {}
     original = PendingMatch.result
 
     def spy(self: PendingMatch) -> list[MatchedPairs]:
         pairs = original(self)
-        for predictions, matched in zip(self._sets, pairs, strict=True):
+        for each, matched in zip(self.sets, pairs, strict=True):
+            predictions = each.predictions
             matches[predictions.branch + predictions.prefix] = (
                 predictions,
                 matched,

@@ -105,8 +105,8 @@ def detect(
 
 def waiting_for(device: str) -> Callable[[], object]:
     """Give what waits until a device has done its work."""
-    if device.startswith('cuda'):
-        return partial(torch.cuda.synchronize, device)
+    if device != 'cpu':
+        return partial(torch.accelerator.synchronize, device)
     return lambda: None
 
 
@@ -135,10 +135,19 @@ class TimedCriterion:
 
     def __call__(self, sets: Sequence, targets: object) -> dict[str, Tensor]:
         """Compute the losses; the one returned has their gradients."""
-        outputs = [t for s in sets for t in (s.cls_scores, s.bbox_preds)]
+        outputs = [
+            tensor
+            for s in sets
+            for tensor in (s.predictions.cls_scores, s.predictions.bbox_preds)
+        ]
         leaves = [t.detach().requires_grad_() for t in outputs]
         cut = [
-            replace(s, cls_scores=scores, bbox_preds=boxes)
+            replace(
+                s,
+                predictions=replace(
+                    s.predictions, cls_scores=scores, bbox_preds=boxes
+                ),
+            )
             for s, scores, boxes in zip(
                 sets, leaves[::2], leaves[1::2], strict=True
             )

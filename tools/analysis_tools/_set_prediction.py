@@ -16,20 +16,11 @@ from reference.set_prediction import PlainSetPrediction
 from reference.set_prediction_batch import SetPredictionBatch
 
 from project.models.losses import SetCriterion
-from project.models.task_modules import BatchHungarianAssigner
 
 
 def build_criterion() -> SetCriterion:
-    """H-DETR's matching and losses, as its config has them."""
-    assigner = BatchHungarianAssigner(
-        [
-            dict(type='FocalLossCost', weight=2.0, eps=1e-8),
-            dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
-            dict(type='IoUCost', iou_mode='giou', weight=2.0),
-        ]
-    )
+    """H-DETR's losses, as its config has them."""
     return SetCriterion(
-        assigner,
         FocalLoss(use_sigmoid=True, loss_weight=2.0),
         L1Loss(loss_weight=5.0),
         GIoULoss(loss_weight=2.0),
@@ -67,7 +58,7 @@ def time_step(
     total = step()
     total.backward()
     if device != 'cpu':
-        torch.cuda.synchronize(device)
+        torch.accelerator.synchronize(device)
     return perf_counter() - start, total.item()
 
 

@@ -1,16 +1,20 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mmdet.registry import MODELS
-from torch import Tensor
 
 from project.utils.errors import UserError
 
 from ..layers.denoising_queries import DenoisingQueries
-from ..losses.align_loss import AlignLoss
-from ..task_modules.set_prediction import PredictionSet
+from ..layers.transformer.query_groups import QueryGroups
+from ..task_modules.set_prediction import (
+    HungarianMatching,
+    Predictions,
+    PredictionSet,
+    Scoring,
+)
 from .hpr_detr_head import HPRDETRHead
 
 
@@ -61,13 +65,12 @@ class AlignDETRHead(HPRDETRHead):
                 "be 'CrossEntropyLoss' with use_sigmoid=True"
             )
         self.num_gt_repeat = list(all_layers_num_gt_repeat)
-        loss_weight = loss_cls.get('loss_weight', 1.0)
         loss_cls = dict(
             type='AlignLoss',
             alpha=alpha,
             gamma=gamma,
             tau=tau,
-            loss_weight=loss_weight,
+            loss_weight=loss_cls.get('loss_weight', 1.0),
         )
         super().__init__(*args, loss_cls=loss_cls, **kwargs)
         if len(self.num_gt_repeat) != self.num_pred_layer:
@@ -76,45 +79,44 @@ class AlignDETRHead(HPRDETRHead):
                 f'{self.num_gt_repeat} should have {self.num_pred_layer} '
                 'numbers, one for each decoder layer and one for the encoder'
             )
-        # Each denoising query has its object for itself.
-        self.dn_loss_cls = AlignLoss(
-            alpha=alpha, gamma=gamma, tau=math.inf, loss_weight=loss_weight
-        )
 
-    def prediction_sets(
-        self, cls_scores: Tensor, bbox_preds: Tensor, **kwargs: Any
-    ) -> list[PredictionSet]:
-        """Match targets to several queries each.
+    def decoder_set(
+        self, predictions: Predictions, query_groups: QueryGroups | None
+    ) -> PredictionSet:
+        """Match targets to several queries of each decoder layer.
 
         Args:
-            cls_scores (Tensor): As in :class:`HPRDETRHead`.
-            bbox_preds (Tensor): As in :class:`HPRDETRHead`.
-            **kwargs: As in :class:`HPRDETRHead`.
+            predictions (Predictions): Those of the matched queries.
+            query_groups (QueryGroups, optional): Groups of the queries.
 
         Returns:
-            list[PredictionSet]: The sets to match and to take losses of.
+            PredictionSet: How they learn.
         """
-        sets = super().prediction_sets(cls_scores, bbox_preds, **kwargs)
-        *of_decoder, of_first_stage = self.num_gt_repeat
-        for predictions in sets:
-            if predictions.pairs is None:
-                predictions.normalizer = 'objects'
-                is_first_stage = predictions.prefix == 'enc_'
-                predictions.num_copies = (
-                    of_first_stage if is_first_stage else of_decoder
-                )
-        return sets
+        return PredictionSet(
+            predictions,
+            HungarianMatching(self.assigner, self.num_gt_repeat[:-1]),
+            Scoring(normalizer='objects'),
+        )
 
-    def _denoising_set(
-        self,
-        cls_scores: Tensor,
-        bbox_preds: Tensor,
-        denoising: DenoisingQueries,
-    ) -> PredictionSet:
-        """Pair each denoising query with its ground truth."""
-        predictions = super()._denoising_set(cls_scores, bbox_preds, denoising)
-        predictions.loss_cls = self.dn_loss_cls
-        return predictions
+    def first_stage_set(self, predictions: Predictions) -> PredictionSet:
+        """Match targets to several proposals.
+
+        Args:
+            predictions (Predictions): The proposals.
+
+        Returns:
+            PredictionSet: How they learn.
+        """
+        return PredictionSet(
+            predictions,
+            HungarianMatching(self.assigner, self.num_gt_repeat[-1]),
+            Scoring(loss_cls=self.enc_loss_cls, normalizer='objects'),
+        )
+
+    def denoising_scoring(self, denoising: DenoisingQueries) -> Scoring:
+        """Tell how the denoising queries are scored, without ranks."""
+        scoring = super().denoising_scoring(denoising)
+        return replace(scoring, loss_cls=self.loss_cls.without_ranks())
 
 
 @MODELS.register_module()

@@ -6,7 +6,13 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from ..layers.denoising_queries import DenoisingQueries
-from ..task_modules.set_prediction import MatchedPairs, PredictionSet
+from ..task_modules.set_prediction import (
+    GivenPairs,
+    MatchedPairs,
+    Predictions,
+    PredictionSet,
+    Scoring,
+)
 from .set_prediction_head import SetPredictionHead
 
 
@@ -69,43 +75,39 @@ class DenoisingHead(SetPredictionHead):
         sets = super().prediction_sets(
             cls_scores[:, :, end:], bbox_preds[:, :, end:], **kwargs
         )
-        noised = self._denoising_set(
-            cls_scores[:, :, :end], bbox_preds[:, :, :end], denoising
+        noised_scores = cls_scores[:, :, :end]
+        if not self.dn_loss_on_fillers:
+            # Surely background: no loss, no gradient.
+            noised_scores = noised_scores.masked_fill(
+                denoising.is_filler[..., None], -torch.inf
+            )
+        noised = PredictionSet(
+            Predictions(noised_scores, bbox_preds[:, :, :end], prefix='dn_'),
+            _own_pairs(denoising, len(cls_scores)),
+            self.denoising_scoring(denoising),
         )
         return [*sets, noised]
 
-    def _denoising_set(
-        self,
-        cls_scores: Tensor,
-        bbox_preds: Tensor,
-        denoising: DenoisingQueries,
-    ) -> PredictionSet:
-        """Pair each denoising query with its ground truth."""
-        if not self.dn_loss_on_fillers:
-            # Surely background: no loss, no gradient.
-            cls_scores = cls_scores.masked_fill(
-                denoising.is_filler[..., None], -torch.inf
-            )
-        predictions = PredictionSet(
-            'dn_',
-            cls_scores,
-            bbox_preds,
-            pairs=_own_pairs(denoising, len(cls_scores)),
-        )
+    def denoising_scoring(self, denoising: DenoisingQueries) -> Scoring:
+        """Tell how the denoising queries are scored.
+
+        Args:
+            denoising (DenoisingQueries): The queries.
+
+        Returns:
+            Scoring: In one of the two published forms.
+        """
         if self.sync_dn_avg_factor:
-            predictions.normalizer = 'targets'
-            predictions.loss_weight = 1 / max(denoising.num_groups, 1)
-        else:
-            predictions.normalizer = 'pairs'
-            predictions.sync_normalizer = False
-        return predictions
+            share = 1 / max(denoising.num_groups, 1)
+            return Scoring(normalizer='targets', loss_weight=share)
+        return Scoring(normalizer='pairs', sync_normalizer=False)
 
 
-def _own_pairs(denoising: DenoisingQueries, num_layers: int) -> MatchedPairs:
-    """Repeat the pairs of denoising queries and targets for each layer."""
+def _own_pairs(denoising: DenoisingQueries, num_layers: int) -> GivenPairs:
+    """Pair each denoising query with its ground truth, in each layer."""
     num_pairs = len(denoising.target)
     layer = torch.arange(num_layers, device=denoising.target.device)
-    return MatchedPairs(
+    pairs = MatchedPairs(
         layer.repeat_interleave(num_pairs),
         *(
             column.repeat(num_layers)
@@ -113,3 +115,4 @@ def _own_pairs(denoising: DenoisingQueries, num_layers: int) -> MatchedPairs:
         ),
         [num_pairs] * num_layers,
     )
+    return GivenPairs(pairs)

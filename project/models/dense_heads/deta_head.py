@@ -1,13 +1,19 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-from dataclasses import replace
-from typing import Any
-
 from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor
 
 from project.utils.errors import UserError
 
-from ..task_modules.set_prediction import PredictionSet
+from ..layers.transformer.query_groups import QueryGroups
+from ..task_modules.set_prediction import (
+    AssignedByPriors,
+    HungarianMatching,
+    Pairing,
+    Predictions,
+    PredictionSet,
+    PriorAssigner,
+    Scoring,
+)
 from ..utils.nms import kept_in_groups
 from .set_prediction_head import SetPredictionHead
 
@@ -80,19 +86,24 @@ class DETAHead(SetPredictionHead):
         self,
         cls_scores: Tensor,
         bbox_preds: Tensor,
-        *args,
+        query_groups: QueryGroups | None = None,
+        *,
         proposals: Tensor,
+        enc_outputs_class: Tensor | None = None,
+        enc_outputs_coord: Tensor | None = None,
         enc_outputs_anchors: Tensor | None = None,
-        **kwargs,
     ) -> list[PredictionSet]:
         """Let each stage be assigned by its boxes.
 
         Args:
             cls_scores (Tensor): As in :class:`SetPredictionHead`.
-            bbox_preds (Tensor): As there.
-            *args, **kwargs: As there.
+            bbox_preds (Tensor): Likewise.
+            query_groups (QueryGroups, optional): Unused.
             proposals (Tensor): Boxes (cx, cy, w, h) in [0, 1] that the
                 decoder began with, has shape (bs, num_queries, 4).
+            enc_outputs_class (Tensor, optional): As in
+                :class:`SetPredictionHead`.
+            enc_outputs_coord (Tensor, optional): Likewise.
             enc_outputs_anchors (Tensor, optional): Anchors of the first
                 stage, has shape (bs, num_feat_points, 4).
 
@@ -100,21 +111,26 @@ class DETAHead(SetPredictionHead):
             list[PredictionSet]: The decoder's set and, in training, that of
             the first stage.
         """
-        second, *first = super().prediction_sets(
-            cls_scores, bbox_preds, *args, **kwargs
+        decoder = PredictionSet(
+            Predictions(cls_scores, bbox_preds),
+            self._pairing(self.second_stage_assigner, proposals),
         )
-        second = replace(
-            second, assigner=self.second_stage_assigner, priors=proposals
+        if enc_outputs_class is None:
+            return [decoder]
+        first_stage = PredictionSet(
+            self.first_stage_predictions(enc_outputs_class, enc_outputs_coord),
+            self._pairing(self.first_stage_assigner, enc_outputs_anchors),
+            Scoring(loss_cls=self.enc_loss_cls),
         )
-        first = [
-            replace(
-                predictions,
-                assigner=self.first_stage_assigner,
-                priors=enc_outputs_anchors,
-            )
-            for predictions in first
-        ]
-        return [second, *first]
+        return [decoder, first_stage]
+
+    def _pairing(
+        self, assigner: PriorAssigner | None, priors: Tensor
+    ) -> Pairing:
+        """Assign by priors, or match where a stage has no assigner."""
+        if assigner is None:
+            return HungarianMatching(self.assigner)
+        return AssignedByPriors(assigner, priors)
 
     def select_detections(
         self, cls_scores: Tensor, bbox_preds: Tensor
@@ -180,13 +196,13 @@ def _check_suppression(test_cfg: dict) -> None:
         )
 
 
-def _build_assigner(train_cfg: dict, key: str) -> Any:
+def _build_assigner(train_cfg: dict, key: str) -> PriorAssigner | None:
     """Build an assigner that needs boxes alone; None if there is none."""
     config = train_cfg.get(key)
     if config is None:
         return None
     assigner = TASK_UTILS.build(config)
-    if not hasattr(assigner, 'pairs'):
+    if not isinstance(assigner, PriorAssigner):
         raise UserError(
             f'train_cfg.{key}.type={config["type"]!r} gives no pairs of a '
             "query and a ground truth; use 'TopKIoUAssigner'"

@@ -3,7 +3,12 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from ..layers.transformer.query_groups import QueryGroups
-from ..task_modules.set_prediction import PredictionSet
+from ..task_modules.set_prediction import (
+    HungarianMatching,
+    Predictions,
+    PredictionSet,
+    Scoring,
+)
 from .set_prediction_head import SetPredictionHead
 
 
@@ -58,9 +63,14 @@ class HDETRHead(SetPredictionHead):
             cls_scores[:, :, one2one], bbox_preds[:, :, one2one], **enc_outputs
         )
         second_group = PredictionSet(
-            'one2many_',
-            cls_scores[:, :, one2many],
-            bbox_preds[:, :, one2many],
-            **self.one2many,
+            Predictions(
+                cls_scores[:, :, one2many],
+                bbox_preds[:, :, one2many],
+                prefix='one2many_',
+            ),
+            HungarianMatching(
+                self.assigner, self.one2many.get('num_copies', 1)
+            ),
+            Scoring(loss_weight=self.one2many.get('loss_weight', 1.0)),
         )
         return [*sets, second_group]

@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,14 +14,19 @@ from torch import Tensor, nn
 from ..layers.transformer.ddq_decoder import DistinctQueryGroups
 from ..losses.dense_quality_loss import DenseQualityLoss
 from ..task_modules.mixed_hungarian_assigner import MixedHungarianAssigner
-from ..task_modules.set_prediction import PredictionSet
+from ..task_modules.set_prediction import (
+    HungarianMatching,
+    Predictions,
+    PredictionSet,
+    Scoring,
+)
 from ..utils.box_ops import refine_reference
 from ..utils.precision import apply_in_full_precision
 from .hpr_detr_head import HPRDETRHead
 
 
-@dataclass
-class DensePredictionSet(PredictionSet):
+@dataclass(frozen=True)
+class DensePredictions(Predictions):
     """Predictions of dense queries, under mmdet's names of their losses."""
 
     def loss_name(self, layer: int, term: str) -> str | None:
@@ -58,14 +63,15 @@ class HPRDDQDETRHead(HPRDETRHead):
             dict(type='BBoxL1Cost', weight=5.0),
             dict(type='IoUCost', iou_mode='giou', weight=2.0),
         ]
-        self.dense_recipe = dict(
-            num_copies=aux_num_pos,
-            normalizer='weights',
+        self.dense_pairing = HungarianMatching(
+            MixedHungarianAssigner(costs), num_copies=aux_num_pos
+        )
+        self.dense_scoring = Scoring(
             loss_cls=DenseQualityLoss(),
             loss_iou=GIoULoss(loss_weight=2.0),
+            normalizer='weights',
             per_image=True,
             skip_empty=True,
-            matcher=MixedHungarianAssigner(costs),
         )
 
     def _init_layers(self) -> None:
@@ -237,31 +243,61 @@ class HPRDDQDETRHead(HPRDETRHead):
         sets = super().prediction_sets(
             cls_scores[:, :, : place.stop],
             bbox_preds[:, :, : place.stop],
+            query_groups=query_groups,
             **kwargs,
         )
-        for predictions in sets:
-            if predictions.prefix == '' and query_groups.history:
-                alive = query_groups.history
-                everyone = torch.ones_like(alive[0])
-                predictions.valid = torch.stack([everyone, *alive])
         sets.append(
-            DensePredictionSet(
-                'dense_',
-                cls_scores[:, :, dense],
-                bbox_preds[:, :, dense],
-                **self.dense_recipe,
+            self.dense_set(
+                cls_scores[:, :, dense], bbox_preds[:, :, dense], 'dense_'
             )
         )
         if dense_enc_outputs_class is not None:
+            first_stage = dense_enc_outputs_class, dense_enc_outputs_coord
             sets.append(
-                DensePredictionSet(
-                    'enc_dense_',
-                    dense_enc_outputs_class[None],
-                    dense_enc_outputs_coord[None],
-                    **self.dense_recipe,
-                )
+                self.dense_set(*(x[None] for x in first_stage), 'enc_dense_')
             )
         return sets
+
+    def decoder_set(
+        self, predictions: Predictions, query_groups: DistinctQueryGroups
+    ) -> PredictionSet:
+        """Match in each layer those that are still alive one-to-one.
+
+        Args:
+            predictions (Predictions): Those of the distinct queries.
+            query_groups (DistinctQueryGroups): Tells who was alive.
+
+        Returns:
+            PredictionSet: How they learn.
+        """
+        if query_groups.history:
+            alive = query_groups.history
+            everyone = torch.ones_like(alive[0])
+            valid = torch.stack([everyone, *alive])
+            predictions = replace(predictions, valid=valid)
+        return super().decoder_set(predictions, query_groups)
+
+    def dense_set(
+        self, cls_scores: Tensor, bbox_preds: Tensor, prefix: str
+    ) -> PredictionSet:
+        """Match several dense queries to each target.
+
+        Args:
+            cls_scores (Tensor): Logits, has shape
+                (num_layers, bs, num_dense, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+                (num_layers, bs, num_dense, 4).
+            prefix (str): ``'dense_'``, or ``'enc_dense_'`` for those of the
+                first stage.
+
+        Returns:
+            PredictionSet: How they learn.
+        """
+        return PredictionSet(
+            DensePredictions(cls_scores, bbox_preds, prefix),
+            self.dense_pairing,
+            self.dense_scoring,
+        )
 
     def detectable_queries(
         self, query_groups: DistinctQueryGroups, **kwargs: Any

@@ -1,11 +1,11 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from dataclasses import replace
 from typing import Any
 
 from mmdet.registry import MODELS
-from torch import Tensor
 
 from ..layers.denoising_queries import DenoisingQueries
-from ..task_modules.set_prediction import PredictionSet
+from ..task_modules.set_prediction import Scoring
 from .denoising_head import DenoisingHead
 
 
@@ -45,13 +45,7 @@ class HPRDETRHead(DenoisingHead):
             **kwargs,
         )
 
-    def _denoising_set(
-        self,
-        cls_scores: Tensor,
-        bbox_preds: Tensor,
-        denoising: DenoisingQueries,
-    ) -> PredictionSet:
-        """Pair each denoising query with its ground truth."""
-        predictions = super()._denoising_set(cls_scores, bbox_preds, denoising)
-        predictions.sync_normalizer = True
-        return predictions
+    def denoising_scoring(self, denoising: DenoisingQueries) -> Scoring:
+        """Tell how the denoising queries are scored, over all ranks."""
+        scoring = super().denoising_scoring(denoising)
+        return replace(scoring, sync_normalizer=True)

@@ -9,12 +9,24 @@ from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
 from torch import Tensor
 
-from project.utils.errors import check_number, check_takes, check_weights
+from project.utils.errors import (
+    UserError,
+    check_number,
+    check_takes,
+    check_weights,
+)
 
 from ..layers.auxiliary_branch import AuxiliaryBranch
 from ..layers.transformer.query_groups import QueryGroups
-from ..losses.set_criterion import SetCriterion, set_classification_loss
-from ..task_modules.set_prediction import PredictionSet, SetTargets
+from ..losses.set_criterion import SetCriterion, classification_loss
+from ..task_modules.set_prediction import (
+    BatchHungarianAssigner,
+    HungarianMatching,
+    Predictions,
+    PredictionSet,
+    Scoring,
+    SetTargets,
+)
 from ..utils.box_ops import refine_reference
 from ..utils.own_weights import OwnWeightsMixin
 from ..utils.precision import apply_in_full_precision
@@ -63,12 +75,12 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
             check_weights(f'model.bbox_head.{name}', getattr(self, name))
         self.enc_loss_cls = None
         if enc_loss_cls is not None:
-            enc_loss = MODELS.build(enc_loss_cls)
-            check_weights('model.bbox_head.enc_loss_cls', enc_loss)
-            self.enc_loss_cls = set_classification_loss(enc_loss)
+            self.enc_loss_cls = MODELS.build(enc_loss_cls)
+            check_weights('model.bbox_head.enc_loss_cls', self.enc_loss_cls)
+            classification_loss(self.enc_loss_cls)
         if self.train_cfg:
+            _check_assigner(self.assigner)
             self.criterion = SetCriterion(
-                self.assigner,
                 self.loss_cls,
                 self.loss_bbox,
                 self.loss_iou,
@@ -254,12 +266,10 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
             all_layers_cls_scores, all_layers_bbox_preds, **kwargs
         )
         for branch, *outputs in auxiliary:
-            for predictions in branch.head.prediction_sets(
-                *outputs, **of_decoder
-            ):
-                predictions.branch = branch.prefix
-                predictions.loss_weight *= branch.loss_weight
-                sets.append(predictions)
+            sets += [
+                each.of_branch(branch.prefix, branch.loss_weight)
+                for each in self.prediction_sets(*outputs, **of_decoder)
+            ]
         targets = SetTargets.from_instances(
             batch_gt_instances,
             batch_img_metas,
@@ -293,14 +303,71 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         Returns:
             list[PredictionSet]: The sets to match and to take losses of.
         """
-        sets = [PredictionSet('', cls_scores, bbox_preds)]
+        decoder = Predictions(cls_scores, bbox_preds)
+        sets = [self.decoder_set(decoder, query_groups)]
         if enc_outputs_class is not None:
-            first_stage = PredictionSet(
-                'enc_',
-                enc_outputs_class[None],
-                enc_outputs_coord[None],
-                class_agnostic=self.first_stage_is_class_agnostic,
-                loss_cls=self.enc_loss_cls,
+            first_stage = self.first_stage_predictions(
+                enc_outputs_class, enc_outputs_coord
             )
-            sets.append(first_stage)
+            sets.append(self.first_stage_set(first_stage))
         return sets
+
+    def first_stage_predictions(
+        self, cls_scores: Tensor, bbox_preds: Tensor
+    ) -> Predictions:
+        """Name the predictions of the first stage.
+
+        Args:
+            cls_scores (Tensor): Logits, has shape
+                (bs, num_feat_points, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+                (bs, num_feat_points, 4).
+
+        Returns:
+            Predictions: Those of one layer.
+        """
+        return Predictions(
+            cls_scores[None],
+            bbox_preds[None],
+            prefix='enc_',
+            class_agnostic=self.first_stage_is_class_agnostic,
+        )
+
+    def decoder_set(
+        self, predictions: Predictions, query_groups: QueryGroups | None
+    ) -> PredictionSet:
+        """Match each decoder layer one-to-one.
+
+        Args:
+            predictions (Predictions): Those of the matched queries.
+            query_groups (QueryGroups, optional): Groups of the queries.
+
+        Returns:
+            PredictionSet: How they learn.
+        """
+        return PredictionSet(predictions, HungarianMatching(self.assigner))
+
+    def first_stage_set(self, predictions: Predictions) -> PredictionSet:
+        """Match the first stage one-to-one.
+
+        Args:
+            predictions (Predictions): Its proposals.
+
+        Returns:
+            PredictionSet: How they learn.
+        """
+        return PredictionSet(
+            predictions,
+            HungarianMatching(self.assigner),
+            Scoring(loss_cls=self.enc_loss_cls),
+        )
+
+
+def _check_assigner(assigner: object) -> None:
+    """Refuse an assigner that matches one layer at a time."""
+    if not isinstance(assigner, BatchHungarianAssigner):
+        raise UserError(
+            f'train_cfg.assigner.type={type(assigner).__name__!r} matches '
+            "one layer at a time; use 'BatchHungarianAssigner', which "
+            'takes the same match_costs'
+        )

@@ -1,5 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import math
+from copy import copy
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +9,10 @@ from torch import Tensor, nn
 
 from project.utils.errors import check_number
 
-from ..task_modules.set_prediction import PairContext
+from ..task_modules.set_prediction import PairContext, PairTerms
 from ..utils.box_ops import box_iou
 from ..utils.precision import full_precision
-from .sparse_focal_loss import SparseFocalLoss, focal_term
+from .sparse_focal_loss import focal_sum, focal_term
 
 
 @MODELS.register_module()
@@ -65,43 +66,30 @@ class AlignLoss(nn.Module):
         self.gamma = gamma
         self.tau = tau
         self.loss_weight = loss_weight
-        self._background = SparseFocalLoss(0.0, gamma, loss_weight)
 
     @full_precision
     def negative(self, scores: Tensor) -> Tensor:
-        """Loss if no query has an object, see :class:`SparseFocalLoss`."""
-        return self._background.negative(scores)
+        """Loss if no query has an object, see ``ClassificationLoss``."""
+        return self.loss_weight * focal_sum(scores, self.gamma)
 
     @full_precision
-    def correction(self, scores: Tensor, context: PairContext) -> Tensor:
-        """What matched queries add to :meth:`negative`.
-
-        Args:
-            scores (Tensor): Logits of the matched queries at the classes of
-                their targets, has shape (num_pairs, ).
-            context (PairContext): The pairs and their boxes.
-
-        Returns:
-            Tensor: Of each pair, has shape (num_pairs, ).
-        """
+    def pair_terms(self, scores: Tensor, context: PairContext) -> PairTerms:
+        """What matched queries add, see ``ClassificationLoss``."""
         quality = self._quality(scores, context)
-        target = quality * self._rank_weights(quality, context)
+        weights = self._rank_weights(quality, context)
+        target = quality * weights
         positive = F.softplus(scores) - target * scores  # BCE(p, t)
         negative = focal_term(scores, self.gamma)
-        return (positive - negative) * self.loss_weight
+        return PairTerms((positive - negative) * self.loss_weight, weights)
 
-    @full_precision
-    def pair_weights(self, scores: Tensor, context: PairContext) -> Tensor:
-        """Weights of the box losses.
+    def without_ranks(self) -> 'AlignLoss':
+        """The loss in which all queries of an object count in full.
 
-        Args:
-            scores (Tensor): As in :meth:`correction`.
-            context (PairContext): As in :meth:`correction`.
-
-        Returns:
-            Tensor: Of each pair, has shape (num_pairs, ).
+        For queries that have their object for themselves, in denoising.
         """
-        return self._rank_weights(self._quality(scores, context), context)
+        loss = copy(self)
+        loss.tau = math.inf
+        return loss
 
     @torch.no_grad()
     def _quality(self, scores: Tensor, context: PairContext) -> Tensor:

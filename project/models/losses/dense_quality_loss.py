@@ -2,10 +2,10 @@
 import torch
 from torch import Tensor
 
-from ..task_modules.set_prediction import PairContext
+from ..task_modules.set_prediction import PairContext, PairTerms
 from ..utils.box_ops import box_iou
 from ..utils.precision import full_precision
-from .sparse_focal_loss import SparseFocalLoss, focal_term, quality_focal_term
+from .sparse_focal_loss import focal_sum, focal_term, quality_focal_term
 
 
 class DenseQualityLoss:
@@ -40,42 +40,23 @@ class DenseQualityLoss:
         self.power = power
         self.beta = beta
         self.loss_weight = loss_weight
-        self._background = SparseFocalLoss(0.0, beta, loss_weight)
 
     @full_precision
     def negative(self, scores: Tensor) -> Tensor:
-        """Loss if no query has an object, see :class:`SparseFocalLoss`."""
-        return self._background.negative(scores)
+        """Loss if no query has an object, see ``ClassificationLoss``."""
+        return self.loss_weight * focal_sum(scores, self.beta)
 
     @full_precision
-    def correction(self, scores: Tensor, context: PairContext) -> Tensor:
-        """What matched queries add to :meth:`negative`.
-
-        Args:
-            scores (Tensor): Logits of the matched queries at the classes of
-                their targets, has shape (num_pairs, ).
-            context (PairContext): The pairs and their boxes.
-
-        Returns:
-            Tensor: Of each pair, has shape (num_pairs, ).
-        """
-        target = self.pair_weights(scores, context)
+    def pair_terms(self, scores: Tensor, context: PairContext) -> PairTerms:
+        """What matched queries add, see ``ClassificationLoss``."""
+        target = self._quality(scores, context)
         positive = quality_focal_term(scores, target, self.beta)
         negative = focal_term(scores, self.beta)
-        return (positive - negative) * self.loss_weight
+        return PairTerms((positive - negative) * self.loss_weight, target)
 
     @torch.no_grad()
-    @full_precision
-    def pair_weights(self, scores: Tensor, context: PairContext) -> Tensor:
-        """Quality m of each pair, the weight of its box loss.
-
-        Args:
-            scores (Tensor): As in :meth:`correction`.
-            context (PairContext): As in :meth:`correction`.
-
-        Returns:
-            Tensor: In [0, 1], has shape (num_pairs, ).
-        """
+    def _quality(self, scores: Tensor, context: PairContext) -> Tensor:
+        """The target m of each pair."""
         iou = box_iou(*context.pixels(), eps=1e-6, add_eps=False)
         prob = scores.sigmoid()
         quality = prob**self.alpha * iou**self.power

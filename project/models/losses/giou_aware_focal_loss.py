@@ -3,10 +3,10 @@ from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from ..task_modules.set_prediction import PairContext
+from ..task_modules.set_prediction import PairContext, PairTerms
 from ..utils.box_ops import generalized_box_iou
 from ..utils.precision import full_precision
-from .sparse_focal_loss import SparseFocalLoss, focal_term, quality_focal_term
+from .sparse_focal_loss import focal_sum, focal_term, quality_focal_term
 
 
 @MODELS.register_module()
@@ -54,7 +54,6 @@ class GIoUAwareFocalLoss(nn.Module):
         self.eps = eps
         self.reduction = reduction
         self.loss_weight = loss_weight
-        self._unmatched = SparseFocalLoss(alpha, gamma, loss_weight)
 
     @full_precision
     def forward(
@@ -92,26 +91,19 @@ class GIoUAwareFocalLoss(nn.Module):
 
     @full_precision
     def negative(self, scores: Tensor) -> Tensor:
-        """Loss if no query has an object, see :class:`SparseFocalLoss`."""
-        return self._unmatched.negative(scores)
+        """Loss if no query has an object, see ``ClassificationLoss``."""
+        weight = (1 - self.alpha) * self.loss_weight
+        return weight * focal_sum(scores, self.gamma)
 
     @full_precision
-    def correction(self, scores: Tensor, context: PairContext) -> Tensor:
-        """What matched queries add to :meth:`negative`.
-
-        Args:
-            scores (Tensor): Logits of the matched queries at the classes of
-                their targets, has shape (num_pairs, ).
-            context (PairContext): The pairs and their boxes.
-
-        Returns:
-            Tensor: Of each pair, has shape (num_pairs, ).
-        """
+    def pair_terms(self, scores: Tensor, context: PairContext) -> PairTerms:
+        """What matched queries add, see ``ClassificationLoss``."""
         giou = generalized_box_iou(
             context.bboxes, context.gt_bboxes, self.eps, add_eps=True
         )
         quality = (giou + 1) / 2
-        return self._difference(scores, quality) * self.loss_weight
+        difference = self._difference(scores, quality)
+        return PairTerms(difference * self.loss_weight)
 
     def _difference(self, scores: Tensor, quality: Tensor) -> Tensor:
         """Loss of matched queries, less what it is without an object."""

@@ -1,7 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
 
 import torch
 from mmdet.models.losses import FocalLoss, GIoULoss
@@ -12,14 +11,16 @@ from torch import Tensor, nn
 from project.utils.errors import UserError
 
 from ..task_modules.set_prediction import (
-    BatchHungarianAssigner,
+    ClassificationLoss,
     MatchedPairs,
     PairContext,
+    PendingMatch,
     PredictionSet,
     SetTargets,
 )
 from ..utils.box_ops import generalized_box_iou
 from ..utils.compiling import not_compiled
+from ..utils.host_copy import send
 from ..utils.precision import full_precision
 from .sparse_focal_loss import SparseFocalLoss
 
@@ -27,7 +28,7 @@ _NORMALIZERS = ('targets', 'objects', 'pairs', 'weights')
 
 
 class SetCriterion:
-    """Matching and losses of all layers, query groups and images at once.
+    """Losses of all layers, query groups and images at once.
 
     The losses and their names are those of mmdet's ``DETRHead`` (DETR,
     section 3.1), but nothing is done layer by layer: the classification loss
@@ -36,10 +37,8 @@ class SetCriterion:
     device once.
 
     Args:
-        assigner (BatchHungarianAssigner): Matches the sets that bring
-            neither their pairs nor an assigner of their own.
-        loss_cls (nn.Module): mmdet's ``FocalLoss`` with sigmoid, or a module
-            with the methods of :class:`SparseFocalLoss`.
+        loss_cls (nn.Module): mmdet's ``FocalLoss`` with sigmoid, or a
+            ``ClassificationLoss``.
         loss_bbox (nn.Module): Loss of boxes (cx, cy, w, h) in [0, 1].
         loss_iou (nn.Module): Loss of boxes (x1, y1, x2, y2) in pixels, or in
             [0, 1] if it has a true attribute ``normalized_boxes``.
@@ -53,13 +52,11 @@ class SetCriterion:
             ``'targets'``.
 
     Raises:
-        UserError: If ``assigner``, ``loss_cls`` or ``normalizer`` is
-            something else.
+        UserError: If ``loss_cls`` or ``normalizer`` is something else.
     """
 
     def __init__(
         self,
-        assigner: BatchHungarianAssigner,
         loss_cls: nn.Module,
         loss_bbox: nn.Module,
         loss_iou: nn.Module,
@@ -72,14 +69,8 @@ class SetCriterion:
                 f'normalizer={normalizer!r} should be one of '
                 f'{", ".join(map(repr, _NORMALIZERS))}'
             )
-        if not isinstance(assigner, BatchHungarianAssigner):
-            raise UserError(
-                f'train_cfg.assigner.type={type(assigner).__name__!r} matches '
-                "one layer at a time; use 'BatchHungarianAssigner', which "
-                'takes the same match_costs'
-            )
-        self.assigner = assigner
-        self.loss_cls = set_classification_loss(loss_cls)
+        classification_loss(loss_cls)
+        self.loss_cls = loss_cls
         self.loss_bbox = loss_bbox
         self.loss_iou = loss_iou
         self.sync_cls_avg_factor = sync_cls_avg_factor
@@ -89,79 +80,75 @@ class SetCriterion:
     @full_precision
     def __call__(
         self, sets: Sequence[PredictionSet], targets: SetTargets
-    ) -> dict[str, Tensor]:
-        """Match the sets and compute their losses, in float32 at least.
+    ) -> dict[str, Tensor | list[Tensor]]:
+        """Pair the sets and compute their losses, in float32 at least.
 
-        Not compiled: the assignments are found on the host.
+        Not compiled: the pairs are found on the host.
 
         Args:
-            sets (Sequence[PredictionSet]): Predictions.
+            sets (Sequence[PredictionSet]): Predictions, how they are paired
+                and how they are scored.
             targets (SetTargets): Ground truth.
 
         Returns:
-            dict[str, Tensor]: Weighted losses ``loss_cls``, ``loss_bbox``,
-            ``loss_iou`` of each layer, named as in mmdet, with the prefix of
-            the set.
+            dict[str, Tensor | list[Tensor]]: Weighted losses ``loss_cls``,
+            ``loss_bbox``, ``loss_iou`` of each layer, named as in mmdet, with
+            the prefix of the set; lists where they are of each image.
         """
-        sets = [predictions.assigned(targets) for predictions in sets]
-        pending = self.assigner.start(sets, targets)
-        negatives = [
-            self._negative(predictions, targets) for predictions in sets
-        ]
+        pending = PendingMatch(sets, targets)
+        negatives = [self._negative(each, targets) for each in sets]
         matched = pending.result()
-        terms = [
-            self._pair_losses(predictions, pairs, targets)
-            for predictions, pairs in zip(sets, matched, strict=True)
+        pair_sums = [
+            self._pair_sums(each, pairs, targets)
+            for each, pairs in zip(sets, matched, strict=True)
         ]
-        weights = [of_set.pop('weights') for of_set in terms]
+        sums, weights = zip(*pair_sums, strict=True)
         local, synced = self._normalizers(sets, matched, targets, weights)
         losses = {}
-        for index, predictions in enumerate(sets):
-            of_set = terms[index]
-            of_set['loss_cls'] = of_set['loss_cls'] + negatives[index]
-            for name, values in of_set.items():
-                is_synced = predictions.sync_normalizer and (
-                    name != 'loss_cls' or self.sync_cls_avg_factor
+        for index, each in enumerate(sets):
+            sums[index]['loss_cls'] = (
+                sums[index]['loss_cls'] + negatives[index]
+            )
+            for term, values in sums[index].items():
+                is_synced = each.scoring.sync_normalizer and (
+                    term != 'loss_cls' or self.sync_cls_avg_factor
                 )
                 divisor = (synced if is_synced else local)[index]
-                values = values / divisor[:, None] * predictions.loss_weight
-                losses.update(_named(predictions, name, values))
+                values = values / divisor[:, None] * each.scoring.loss_weight
+                losses.update(_named(each, term, values))
         return losses
 
-    def _negative(
-        self, predictions: PredictionSet, targets: SetTargets
-    ) -> Tensor:
+    def _negative(self, each: PredictionSet, targets: SetTargets) -> Tensor:
         """Classification loss if no query has an object.
 
         Returns:
             Tensor: Has shape (num_layers, num_images), where all images
             count as one unless the losses are of each image.
         """
+        predictions, scoring = each.predictions, each.scoring
         scores = predictions.cls_scores
         if predictions.valid is not None:  # surely background: no loss
             is_out = ~predictions.valid[..., None]
             scores = scores.masked_fill(is_out, -torch.inf)
-        if predictions.per_image:
+        if scoring.per_image:
             scores = scores.flatten(0, 1)[:, None]
-        sums = self._loss_cls(predictions).negative(scores)
+        sums = self._loss_cls(each).negative(scores)
         sums = sums.view(predictions.num_layers, -1)
-        if predictions.skip_empty:
+        if scoring.skip_empty:
             has_targets = torch.tensor(targets.counts).clamp(max=1)
-            sums = sums * has_targets.to(sums.device, non_blocking=True)
+            sums = sums * send(has_targets, sums.device)
         return sums
 
-    def _loss_cls(self, predictions: PredictionSet) -> Any:
+    def _loss_cls(self, each: PredictionSet) -> ClassificationLoss:
         """Classification loss of a set."""
-        if predictions.loss_cls is not None:
-            return predictions.loss_cls
-        return self.loss_cls
+        return classification_loss(each.scoring.loss_cls or self.loss_cls)
 
     def _normalizers(
         self,
         sets: Sequence[PredictionSet],
-        matched: list[MatchedPairs],
+        matched: Sequence[MatchedPairs],
         targets: SetTargets,
-        weights: list[Tensor],
+        weights: Sequence[Tensor],
     ) -> tuple[list[Tensor], list[Tensor]]:
         """What the sums of each set are divided by.
 
@@ -169,18 +156,14 @@ class SetCriterion:
             tuple[list[Tensor], list[Tensor]]: For each set one number for
             each layer, at least 1: of this rank, and the mean over ranks.
         """
-        kinds = [
-            predictions.normalizer or self.normalizer for predictions in sets
-        ]
+        kinds = [each.scoring.normalizer or self.normalizer for each in sets]
         counts = [
-            _count(kind, predictions, pairs, targets)
-            for kind, predictions, pairs in zip(
-                kinds, sets, matched, strict=True
-            )
+            _count(kind, each, pairs, targets)
+            for kind, each, pairs in zip(kinds, sets, matched, strict=True)
         ]
         sizes = targets.image_sizes
         local = torch.tensor(list(chain(*counts)), dtype=sizes.dtype)
-        local = local.to(sizes.device, non_blocking=True)
+        local = send(local, sizes.device)
         lengths = [len(numbers) for numbers in counts]
         if 'weights' in kinds:
             local = torch.cat(
@@ -196,48 +179,42 @@ class SetCriterion:
             for numbers in (local, reduce_mean(local))
         )
 
-    def _pair_losses(
-        self,
-        predictions: PredictionSet,
-        pairs: MatchedPairs,
-        targets: SetTargets,
-    ) -> dict[str, Tensor]:
+    def _pair_sums(
+        self, each: PredictionSet, pairs: MatchedPairs, targets: SetTargets
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Sum over the matched pairs of each layer.
 
         Returns:
-            dict[str, Tensor]: ``loss_cls`` (what the pairs change of it),
-            ``loss_bbox`` and ``loss_iou``, each has shape
+            tuple[dict[str, Tensor], Tensor]: ``loss_cls`` (what the pairs
+            change of it), ``loss_bbox`` and ``loss_iou``, each has shape
             (num_layers, num_images), where all images count as one unless
-            the losses are of each image; and ``weights``, the sum of the
-            pairs' weights, has shape (num_layers, ).
+            the losses are of each image; and the sum of the pairs' weights,
+            has shape (num_layers, ).
         """
-        boxes = predictions.bbox_preds.to(targets.image_sizes.dtype)
+        boxes = each.predictions.bbox_preds.to(targets.image_sizes.dtype)
         num_layers, num_images = boxes.shape[:2]
-        if not predictions.per_image:
+        if not each.scoring.per_image:
             num_images = 1
         names = ('loss_cls', 'loss_bbox', 'loss_iou')
         if not len(pairs):  # zero, but part of the graph for DDP
             zeros = boxes.flatten(1).sum(1, keepdim=True) * 0
             zeros = zeros.expand(-1, num_images)
-            terms = dict.fromkeys(names, zeros)
-            return {**terms, 'weights': zeros[:, 0].detach()}
-        per_pair, weights = self._losses_of_pairs(
-            predictions, boxes, pairs, targets
-        )
+            return dict.fromkeys(names, zeros), zeros[:, 0].detach()
+        per_pair, weights = self._losses_of_pairs(each, boxes, pairs, targets)
         place = pairs.layer * num_images
-        if predictions.per_image:
+        if each.scoring.per_image:
             place = place + pairs.image
         zeros = boxes.new_zeros(num_layers * num_images)
-        terms = {
+        sums = {
             name: zeros.index_add(0, place, values).view(num_layers, -1)
             for name, values in zip(names, per_pair, strict=True)
         }
-        sums = boxes.new_zeros(num_layers).index_add(0, pairs.layer, weights)
-        return {**terms, 'weights': sums}
+        zeros = boxes.new_zeros(num_layers)
+        return sums, zeros.index_add(0, pairs.layer, weights)
 
     def _losses_of_pairs(
         self,
-        predictions: PredictionSet,
+        each: PredictionSet,
         boxes: Tensor,
         pairs: MatchedPairs,
         targets: SetTargets,
@@ -256,54 +233,31 @@ class SetCriterion:
         context = PairContext(
             pairs, corners[0].detach(), corners[1], sizes, len(targets)
         )
-        cells = self._cells(predictions, rows, targets.labels[pairs.target])
-        scores = predictions.cls_scores.flatten().index_select(0, cells)
-        loss_bbox = self._l1_loss(preds, gts)
-        loss_iou = self._iou_loss(predictions, *corners, sizes)
-        loss_cls = self._loss_cls(predictions)
-        if hasattr(loss_cls, 'pair_weights'):
-            weights = loss_cls.pair_weights(scores, context)
-            loss_bbox, loss_iou = loss_bbox * weights, loss_iou * weights
-        else:
-            weights = torch.ones_like(loss_bbox).detach()
-        change = loss_cls.correction(scores, context)
-        if predictions.pairs is not None or predictions.assigner is not None:
-            num_rows = boxes.shape[:3].numel()
-            change = change * _decides_class(rows, pairs, num_rows)
-        return (change, loss_bbox, loss_iou), weights
-
-    @staticmethod
-    def _cells(
-        predictions: PredictionSet, rows: Tensor, labels: Tensor
-    ) -> Tensor:
-        """Where the logits of matched queries at their targets' classes lie.
-
-        Args:
-            predictions (PredictionSet): Predictions.
-            rows (Tensor): Matched queries among those of all layers and
-                images, has shape (num_pairs, ).
-            labels (Tensor): Classes of their targets, likewise.
-
-        Returns:
-            Tensor: Indices into all logits, has shape (num_pairs, ).
-        """
-        if predictions.class_agnostic:
+        labels = targets.labels[pairs.target]
+        if each.predictions.class_agnostic:
             labels = torch.zeros_like(labels)
-        return rows * predictions.cls_scores.shape[-1] + labels
+        logits = each.predictions.cls_scores
+        cells = rows * logits.shape[-1] + labels
+        scores = logits.flatten().index_select(0, cells)
+        change, weights = self._loss_cls(each).pair_terms(scores, context)
+        change = change * _decides_class(rows, pairs, boxes[..., 0].numel())
+        loss_bbox = self._l1_loss(preds, gts)
+        loss_iou = self._iou_loss(each, *corners, sizes)
+        if weights is None:
+            weights = torch.ones_like(loss_bbox).detach()
+        else:
+            loss_bbox, loss_iou = loss_bbox * weights, loss_iou * weights
+        return (change, loss_bbox, loss_iou), weights
 
     def _l1_loss(self, preds: Tensor, gts: Tensor) -> Tensor:
         """Box loss of matched boxes, has shape (num_pairs, )."""
         return self.loss_bbox(preds, gts, reduction_override='none').sum(-1)
 
     def _iou_loss(
-        self,
-        predictions: PredictionSet,
-        preds: Tensor,
-        gts: Tensor,
-        sizes: Tensor,
+        self, each: PredictionSet, preds: Tensor, gts: Tensor, sizes: Tensor
     ) -> Tensor:
         """IoU loss of boxes (x1, y1, x2, y2) in [0, 1], for each pair."""
-        loss_iou = predictions.loss_iou or self.loss_iou
+        loss_iou = each.scoring.loss_iou or self.loss_iou
         if getattr(loss_iou, 'normalized_boxes', False):
             return loss_iou(preds, gts, reduction_override='none')
         preds, gts = preds * sizes, gts * sizes
@@ -314,49 +268,50 @@ class SetCriterion:
 
 
 def _count(
-    kind: str,
-    predictions: PredictionSet,
-    pairs: MatchedPairs,
-    targets: SetTargets,
+    kind: str, each: PredictionSet, pairs: MatchedPairs, targets: SetTargets
 ) -> list[int]:
     """What the losses of each layer are divided by; weights come later."""
     if kind == 'pairs':
         return pairs.counts
+    num_layers = each.predictions.num_layers
     if kind == 'targets':
-        return [len(targets) * copies for copies in predictions.copies]
-    return [len(targets)] * predictions.num_layers
+        copies = each.pairing.copies(num_layers)
+        return [len(targets) * number for number in copies]
+    return [len(targets)] * num_layers
 
 
 def _named(
-    predictions: PredictionSet, term: str, values: Tensor
+    each: PredictionSet, term: str, values: Tensor
 ) -> dict[str, Tensor | list[Tensor]]:
-    """Name the values of shape (num_layers, num_images)."""
+    """Give names to losses of shape (num_layers, num_images)."""
     losses = {}
     for layer, of_layer in enumerate(values.unbind()):
-        name = predictions.loss_name(layer, term)
+        name = each.predictions.loss_name(layer, term)
         if name is not None:
             of_images = list(of_layer.unbind())
-            is_list = predictions.per_image
+            is_list = each.scoring.per_image
             losses[name] = of_images if is_list else of_images[0]
     return losses
 
 
-def set_classification_loss(loss_cls: nn.Module) -> Any:
+def classification_loss(loss_cls: nn.Module) -> ClassificationLoss:
     """Bring a classification loss into the form that sets are trained with.
 
+    Its weight stays that of the module, also if that is changed later.
+
     Args:
-        loss_cls (nn.Module): mmdet's ``FocalLoss`` with sigmoid, or a module
-            with the methods of :class:`SparseFocalLoss`.
+        loss_cls (nn.Module): mmdet's ``FocalLoss`` with sigmoid, or a
+            ``ClassificationLoss``.
 
     Returns:
-        SparseFocalLoss | nn.Module: A loss with these methods.
+        ClassificationLoss: The loss.
 
     Raises:
         UserError: If it is something else.
     """
     if type(loss_cls) is FocalLoss:
-        return SparseFocalLoss.from_mmdet(loss_cls)
-    if not hasattr(loss_cls, 'correction'):
+        return SparseFocalLoss(loss_cls)
+    if not isinstance(loss_cls, ClassificationLoss):
         raise UserError(
             f'bbox_head.loss_cls.type={type(loss_cls).__name__!r} cannot '
             "be used in set prediction; use 'FocalLoss'"

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmdet.models.losses import FocalLoss
 from torch import Tensor
 
-from ..task_modules.set_prediction import PairContext
+from ..task_modules.set_prediction import PairContext, PairTerms
 from ..utils.precision import full_precision
 
 
@@ -18,54 +18,40 @@ class SparseFocalLoss:
     while the matching is on its way, and by how much the positive targets
     change it. No one-hot targets are built.
 
-    A module with these two methods can stand in its place.
-
     Args:
-        alpha (float): Weight of positive targets; 1 - alpha of the others.
-        gamma (float): How much well classified targets are played down.
-        loss_weight (float): Weight of the loss.
+        loss (FocalLoss): mmdet's module, which has the settings.
     """
 
-    def __init__(self, alpha: float, gamma: float, loss_weight: float) -> None:
-        self.alpha = alpha
-        self.gamma = gamma
-        self.loss_weight = loss_weight
-
-    @classmethod
-    def from_mmdet(cls, loss: FocalLoss) -> 'SparseFocalLoss':
-        """Take the settings of mmdet's module."""
-        return cls(loss.alpha, loss.gamma, loss.loss_weight)
+    def __init__(self, loss: FocalLoss) -> None:
+        self.loss = loss
 
     @full_precision
     def negative(self, scores: Tensor) -> Tensor:
-        """Loss if no query has an object.
-
-        Args:
-            scores (Tensor): Logits, has shape
-                (num_layers, bs, num_queries, num_classes).
-
-        Returns:
-            Tensor: Sum for each layer, has shape (num_layers, ).
-        """
-        weight = (1 - self.alpha) * self.loss_weight
-        return weight * _FocalTermSum.apply(scores, self.gamma)
+        """Loss if no query has an object, see ``ClassificationLoss``."""
+        weight = (1 - self.loss.alpha) * self.loss.loss_weight
+        return weight * focal_sum(scores, self.loss.gamma)
 
     @full_precision
-    def correction(self, scores: Tensor, context: PairContext) -> Tensor:
-        """What positive targets add to :meth:`negative`.
+    def pair_terms(self, scores: Tensor, context: PairContext) -> PairTerms:
+        """What positive targets add, see ``ClassificationLoss``."""
+        alpha, gamma = self.loss.alpha, self.loss.gamma
+        positive = alpha * focal_term(-scores, gamma)
+        negative = (1 - alpha) * focal_term(scores, gamma)
+        return PairTerms((positive - negative) * self.loss.loss_weight)
 
-        Args:
-            scores (Tensor): Logits of the matched queries at the classes of
-                their targets, has shape (num_pairs, ).
-            context (PairContext): The pairs and their boxes, for losses
-                whose targets depend on how well a box fits; unused here.
 
-        Returns:
-            Tensor: Of each pair, has shape (num_pairs, ).
-        """
-        positive = self.alpha * focal_term(-scores, self.gamma)
-        negative = (1 - self.alpha) * focal_term(scores, self.gamma)
-        return (positive - negative) * self.loss_weight
+def focal_sum(logits: Tensor, gamma: float) -> Tensor:
+    """Sum of :func:`focal_term` over all but the first axis.
+
+    Args:
+        logits (Tensor): Has shape
+            (num_layers, bs, num_queries, num_classes).
+        gamma (float): As in :func:`focal_term`.
+
+    Returns:
+        Tensor: Has shape (num_layers, ).
+    """
+    return _FocalTermSum.apply(logits, gamma)
 
 
 def focal_term(logits: Tensor, gamma: float) -> Tensor:
@@ -101,7 +87,7 @@ def quality_focal_term(
 
 
 class _FocalTermSum(torch.autograd.Function):
-    """Sum of :func:`focal_term` over all but the first axis.
+    """See :func:`focal_sum`.
 
     The gradient comes out of the same exponentials as the value, so that one
     tensor is kept in place of five.

@@ -1,7 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from collections.abc import Sequence
+
 from mmdet.registry import TASK_UTILS
 
-from .set_prediction import BatchHungarianAssigner, PredictionSet
+from .set_prediction import BatchHungarianAssigner
 
 
 @TASK_UTILS.register_module()
@@ -9,25 +11,25 @@ class MixedHungarianAssigner(BatchHungarianAssigner):
     """Hungarian matching of each target to several queries, if there are.
 
     Source: `Align-DETR <https://arxiv.org/abs/2304.07527>`_, section 3.3
-    (mixed matching). The set of predictions says to how many in each layer;
-    where an image has too few queries for this, its targets get fewer, one
-    at least.
+    (mixed matching). The pairing says to how many in each layer; where an
+    image has too few queries for this, its targets get fewer, one at least.
 
     Args:
         *args, **kwargs: As in :class:`BatchHungarianAssigner`.
     """
 
     def num_copies(
-        self, predictions: PredictionSet, num_gts: int
+        self, copies: Sequence[int], num_queries: int, num_gts: int
     ) -> list[int]:
-        """How often each target is matched in each layer.
+        """How often each target of an image is matched in each layer.
 
         Args:
-            predictions (PredictionSet): Predictions.
-            num_gts (int): Targets of the image, at least one.
+            copies (Sequence[int]): How often it is to be matched.
+            num_queries (int): Queries of the image.
+            num_gts (int): Its targets, at least one.
 
         Returns:
-            list[int]: As the set has it, but as the queries allow.
+            list[int]: As it is to be, but as the queries allow.
         """
-        share = max(predictions.num_queries // num_gts, 1)
-        return [min(copies, share) for copies in predictions.copies]
+        share = max(num_queries // num_gts, 1)
+        return [min(number, share) for number in copies]

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from ..utils.box_ops import generalized_box_iou
 from ..utils.precision import full_precision
-from .set_prediction.pairwise_cost import CostInputs, normalized_corners
+from .set_prediction.pairwise_cost import normalized_corners
+from .set_prediction.structures import CostInputs
 
 
 @TASK_UTILS.register_module()

@@ -7,7 +7,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..utils.precision import full_precision
-from .set_prediction.pairwise_cost import CostInputs, pairwise_cost
+from .set_prediction.pairwise_cost import pairwise_cost
+from .set_prediction.structures import CostInputs
 
 
 @TASK_UTILS.register_module()

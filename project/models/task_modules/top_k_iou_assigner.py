@@ -9,10 +9,9 @@ from torch import Tensor
 from project.utils.errors import UserError
 
 from ..utils.box_ops import box_iou
-from ..utils.host_copy import HostCopy
 from ..utils.precision import full_precision
-from .set_prediction import MatchedPairs, SetTargets
-from .set_prediction.structures import pairs_of_choice
+from .set_prediction import SetTargets
+from .set_prediction.protocols import PositiveSampler
 
 
 @TASK_UTILS.register_module()
@@ -75,7 +74,7 @@ class TopKIoUAssigner(BaseAssigner):
         self.pos_iou_thr = pos_iou_thr
         self.num_per_gt = num_per_gt
         self.sampler = None if sampler is None else TASK_UTILS.build(sampler)
-        if sampler and not hasattr(self.sampler, 'keep_positives'):
+        if sampler and not isinstance(self.sampler, PositiveSampler):
             raise UserError(
                 f'TopKIoUAssigner: sampler.type={sampler["type"]!r} cannot '
                 "keep some of the positives; use 'CappedRandomSampler'"
@@ -126,30 +125,6 @@ class TopKIoUAssigner(BaseAssigner):
                 gt_inds > 0, labels[gt_inds - 1], assigned_labels
             )
         return AssignResult(len(gts), gt_inds, overlaps, assigned_labels)
-
-    def pairs(
-        self, priors: Tensor, targets: SetTargets, num_layers: int = 1
-    ) -> MatchedPairs:
-        """Assign the boxes of a batch.
-
-        The set-prediction core, which waits for the device anyway, takes
-        :meth:`choose` instead; this waits once.
-
-        Args:
-            priors (Tensor): As in :meth:`choose`.
-            targets (SetTargets): Ground truth.
-            num_layers (int): Layers that learn the same pairs. Defaults
-                to 1.
-
-        Returns:
-            MatchedPairs: Pairs of all the layers, in each by ground truth,
-            then by falling IoU.
-        """
-        choice = HostCopy(self.choose(priors, targets)).wait()
-        rows = pairs_of_choice(choice, targets.counts, num_layers)
-        on_device = torch.from_numpy(rows).to(priors.device, non_blocking=True)
-        num_pairs = rows.shape[1] // num_layers
-        return MatchedPairs(*on_device.unbind(), [num_pairs] * num_layers)
 
     @torch.no_grad()
     @full_precision

@@ -90,7 +90,9 @@ def widened(value: Any) -> Any:
         for field in fields(value):
             given = getattr(value, field.name)
             wide = widened(given)
-            if wide is not given and isinstance(given, Tensor):
+            if wide is not given and (
+                isinstance(given, Tensor) or is_dataclass(given)
+            ):
                 changes[field.name] = wide
         return replace(value, **changes) if changes else value
     return value

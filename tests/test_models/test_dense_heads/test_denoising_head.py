@@ -111,8 +111,9 @@ def test_denoising_losses(
     head = build_head(dn_loss_on_fillers=on_fillers, sync_dn_avg_factor=synced)
     targets, denoising, scores, boxes = predictions(num_gts)
     sets = head.prediction_sets(scores, boxes, denoising)
-    assert [s.prefix for s in sets] == ['', 'dn_']
-    assert sets[0].num_queries == 4
+    matched, noised = (each.predictions for each in sets)
+    assert (matched.prefix, noised.prefix) == ('', 'dn_')
+    assert matched.num_queries == 4
     with mock.patch.object(
         set_criterion, 'reduce_mean', lambda numbers: numbers / 2
     ):
@@ -125,8 +126,8 @@ def test_denoising_losses(
         )
         for name, value in expected.items():
             torch.testing.assert_close(losses[f'{stage}dn_{name}'], value)
-    noised = [value for name, value in losses.items() if 'dn_' in name]
-    (gradient,) = torch.autograd.grad(sum(noised), scores)
+    of_noised = [value for name, value in losses.items() if 'dn_' in name]
+    (gradient,) = torch.autograd.grad(sum(of_noised), scores)
     assert gradient.isfinite().all()
     touched = (gradient != 0).any(-1)[0]
     assert not touched[:, -4:].any()
@@ -166,4 +167,4 @@ def test_evaluation_has_no_denoising() -> None:
     head = build_head()
     _, _, scores, boxes = predictions((2,))
     (only,) = head.prediction_sets(scores, boxes)
-    assert only.num_queries == scores.shape[2]
+    assert only.predictions.num_queries == scores.shape[2]

@@ -98,6 +98,23 @@ def loss_inputs() -> dict:
     )
 
 
+def test_an_assigner_that_matches_layer_by_layer() -> None:
+    with pytest.raises(UserError, match="use 'BatchHungarianAssigner'"):
+        SetPredictionHead(**head_settings('mmdet.HungarianAssigner'))
+
+
+@pytest.mark.parametrize('name', ['loss_cls', 'loss_bbox', 'loss_iou'])
+def test_a_weight_may_change_after_construction(
+    heads: tuple[nn.Module, nn.Module], name: str
+) -> None:
+    _, head = heads
+    before = head.loss(**loss_inputs())
+    getattr(head, name).loss_weight *= 3
+    for key, value in head.loss(**loss_inputs()).items():
+        factor = 3 if key.endswith(name) else 1
+        torch.testing.assert_close(value, before[key] * factor, msg=key)
+
+
 class MmdetStyleHead(SetPredictionHead):
     """A user's, with the signature of mmdet's ``DeformableDETRHead``."""
 

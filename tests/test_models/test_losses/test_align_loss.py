@@ -17,16 +17,16 @@ from project.models.losses import AlignLoss, SetCriterion
 from project.models.losses.align_loss import ranks_within
 from project.models.task_modules import MixedHungarianAssigner
 from project.models.task_modules.set_prediction import (
+    HungarianMatching,
+    Predictions,
     PredictionSet,
     SetTargets,
 )
-from tools.analysis_tools.reference.set_prediction_batch import make_batch
+from tools.analysis_tools.reference.set_prediction_batch import (
+    COSTS,
+    make_batch,
+)
 
-COSTS = [
-    dict(type='FocalLossCost', weight=2.0),
-    dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
-    dict(type='IoUCost', iou_mode='giou', weight=2.0),
-]
 REPEATS = [2, 1]
 
 
@@ -92,20 +92,20 @@ def plain_layer(
 def test_losses_equal_a_loop_over_ground_truths(num_gts) -> None:
     """Also with more objects than half the queries, and with none."""
     batch = make_batch(num_gts, num_layers=2, num_queries=(40, 1))
-    targets, (first, *_) = batch.targets(), batch.sets()
+    targets, (first, *_) = batch.targets(), batch.predictions()
     scores, boxes = (
         x.detach().requires_grad_()
         for x in (first.cls_scores, first.bbox_preds)
     )
     criterion = SetCriterion(
-        MixedHungarianAssigner(COSTS),
         AlignLoss(),
         L1Loss(loss_weight=5.0),
         GIoULoss(loss_weight=2.0),
         normalizer='objects',
     )
+    matching = HungarianMatching(MixedHungarianAssigner(COSTS), REPEATS)
     ours = criterion(
-        [PredictionSet('', scores, boxes, num_copies=REPEATS)], targets
+        [PredictionSet(Predictions(scores, boxes), matching)], targets
     )
     expected = {}
     for layer, repeats in enumerate(REPEATS):
@@ -132,18 +132,20 @@ def test_losses_equal_a_loop_over_ground_truths(num_gts) -> None:
 
 def test_equal_weights_without_tau() -> None:
     batch = make_batch((3, 2), num_layers=1)
-    (first, *_), targets = batch.sets(), batch.targets()
-    first.num_copies = 2
-    losses = {}
-    for tau in (math.inf, 1e9):
-        criterion = SetCriterion(
-            MixedHungarianAssigner(COSTS),
-            AlignLoss(tau=tau),
-            L1Loss(),
-            GIoULoss(),
+    each = PredictionSet(
+        batch.predictions()[0],
+        HungarianMatching(MixedHungarianAssigner(COSTS), 2),
+    )
+    equal, almost, ranked = (
+        SetCriterion(loss, L1Loss(), GIoULoss())([each], batch.targets())
+        for loss in (
+            AlignLoss().without_ranks(),
+            AlignLoss(tau=1e9),
+            AlignLoss(),
         )
-        losses[tau] = criterion([first], targets)
-    torch.testing.assert_close(losses[math.inf], losses[1e9])
+    )
+    torch.testing.assert_close(equal, almost)
+    assert ranked['loss_bbox'] < equal['loss_bbox']
 
 
 def test_ranks() -> None:

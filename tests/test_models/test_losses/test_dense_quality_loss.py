@@ -6,10 +6,15 @@ from mmdet.models.losses import DDQAuxLoss, FocalLoss, GIoULoss, L1Loss
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.registry import DefaultScope
 
-from project.models.dense_heads.hpr_ddq_detr_head import DensePredictionSet
+from project.models.dense_heads.hpr_ddq_detr_head import DensePredictions
 from project.models.losses import SetCriterion
 from project.models.losses.dense_quality_loss import DenseQualityLoss
 from project.models.task_modules import MixedHungarianAssigner
+from project.models.task_modules.set_prediction import (
+    HungarianMatching,
+    PredictionSet,
+    Scoring,
+)
 from tools.analysis_tools.reference.set_prediction_batch import make_batch
 
 COSTS = [
@@ -25,27 +30,23 @@ def test_losses_are_those_of_mmdet(num_gts: tuple[int, int]) -> None:
     batch = make_batch(
         num_gts, num_layers=2, num_queries=(40, 1), dtype=torch.float32
     )
-    targets, (first, *_) = batch.targets(), batch.sets()
+    targets, (first, *_) = batch.targets(), batch.predictions()
     scores, boxes = (
         x.detach().requires_grad_()
         for x in (first.cls_scores, first.bbox_preds)
     )
-    predictions = DensePredictionSet(
-        'dense_',
-        scores,
-        boxes,
-        num_copies=4,
-        normalizer='weights',
-        loss_cls=DenseQualityLoss(),
-        loss_iou=GIoULoss(loss_weight=2.0),
-        per_image=True,
-        skip_empty=True,
-        matcher=MixedHungarianAssigner(COSTS),
+    dense = PredictionSet(
+        DensePredictions(scores, boxes, 'dense_'),
+        HungarianMatching(MixedHungarianAssigner(COSTS), num_copies=4),
+        Scoring(
+            loss_cls=DenseQualityLoss(),
+            loss_iou=GIoULoss(loss_weight=2.0),
+            normalizer='weights',
+            per_image=True,
+            skip_empty=True,
+        ),
     )
-    criterion = SetCriterion(
-        MixedHungarianAssigner(COSTS), FocalLoss(), L1Loss(), GIoULoss()
-    )
-    ours = criterion([predictions], targets)
+    ours = SetCriterion(FocalLoss(), L1Loss(), GIoULoss())([dense], targets)
     with DefaultScope.overwrite_default_scope('mmdet'):
         theirs = DDQAuxLoss(
             train_cfg=dict(

@@ -9,7 +9,6 @@ from project.models.losses import (
     SetCriterion,
     SparseFocalLoss,
 )
-from project.models.task_modules import BatchHungarianAssigner
 from project.models.task_modules.set_prediction import PairContext
 from project.models.utils.box_ops import generalized_box_iou
 from tools.analysis_tools.reference.set_prediction_batch import make_batch
@@ -51,7 +50,7 @@ def test_both_forms_are_the_formula(scores, gamma):
     sparse = loss.negative(scores[None, None]).sum()
     matched = scores[[1, 2, 4], labels[[1, 2, 4]]]
     context = PairContext(None, BOXES, TRUTH)
-    sparse = sparse + loss.correction(matched, context).sum()
+    sparse = sparse + loss.pair_terms(matched, context).correction.sum()
     dense = loss(scores, (labels, quality), reduction_override='sum')
 
     gradient = torch.autograd.grad(expected, scores)
@@ -68,10 +67,11 @@ def test_both_forms_are_the_formula(scores, gamma):
 def test_a_perfect_box_is_asked_for_as_by_the_focal_loss(scores):
     context = PairContext(None, TRUTH, TRUTH)
     matched = scores[:3, 0]
-    focal = SparseFocalLoss(0.25, 2.0, 2.0)
+    focal = SparseFocalLoss(FocalLoss(loss_weight=2.0))
     ours = GIoUAwareFocalLoss(eps=0.0, loss_weight=2.0)
     torch.testing.assert_close(
-        ours.correction(matched, context), focal.correction(matched, context)
+        ours.pair_terms(matched, context).correction,
+        focal.pair_terms(matched, context).correction,
     )
 
 
@@ -100,12 +100,7 @@ def test_takes_the_settings_of_the_focal_loss():
 def test_quality_is_a_constant_to_the_boxes():
     """The classification loss trains scores alone."""
     batch = make_batch((3, 4))
-    criterion = SetCriterion(
-        BatchHungarianAssigner([dict(type='HighOrderIoUCost')]),
-        GIoUAwareFocalLoss(),
-        L1Loss(),
-        GIoULoss(),
-    )
+    criterion = SetCriterion(GIoUAwareFocalLoss(), L1Loss(), GIoULoss())
     losses = criterion(batch.sets(), batch.targets())
     classification = sum(v for k, v in losses.items() if 'loss_cls' in k)
     gradients = torch.autograd.grad(

@@ -21,9 +21,9 @@ def test_equals_mmdet(gamma: float) -> None:
             for layer in range(2)
         ]
     )
-    ours = SparseFocalLoss.from_mmdet(theirs)
+    ours = SparseFocalLoss(theirs)
     result = ours.negative(scores)
-    correction = ours.correction(
+    correction, _ = ours.pair_terms(
         torch.stack(
             [scores[0, 0, 3, 2], scores[0, 0, 7, 4], scores[1, 0, 0, 0]]
         ),
@@ -42,7 +42,7 @@ def test_equals_mmdet(gamma: float) -> None:
 
 def test_extreme_logits_stay_finite() -> None:
     scores = torch.tensor([[[[-1e4, 1e4, 0.0]]]], requires_grad=True)
-    loss = SparseFocalLoss(0.25, 2.0, 1.0).negative(scores)
+    loss = SparseFocalLoss(FocalLoss()).negative(scores)
     loss.sum().backward()
     assert loss.isfinite().all()
     assert scores.grad.isfinite().all()
@@ -57,14 +57,9 @@ def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
     for is_on in (False, True):
         given = scores.detach().clone().requires_grad_()
         with torch.autocast('cpu', dtype=dtype, enabled=is_on):
-            loss = SparseFocalLoss(0.25, 2.0, 1.0).negative(given)
-            matched = given.flatten()[:7]
-            loss = (
-                loss
-                + SparseFocalLoss(0.25, 2.0, 1.0)
-                .correction(matched, context=None)
-                .sum()
-            )
+            focal = SparseFocalLoss(FocalLoss())
+            terms = focal.pair_terms(given.flatten()[:7], context=None)
+            loss = focal.negative(given) + terms.correction.sum()
         assert loss.dtype == torch.float32
         assert loss > 65504
         results.append((loss, *torch.autograd.grad(loss.sum(), given)))

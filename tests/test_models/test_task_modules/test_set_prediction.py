@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,42 +12,43 @@ from mmdet.models.task_modules import HungarianAssigner
 from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost
 from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
+from torch import Tensor
 
-from project.models.losses import SetCriterion, SparseFocalLoss
+from project.models.losses import SetCriterion
 from project.models.task_modules import BatchHungarianAssigner
 from project.models.task_modules.set_prediction import (
+    AssignedByPriors,
+    GivenPairs,
+    HungarianMatching,
     MatchedPairs,
     PairContext,
+    PairTerms,
+    PendingMatch,
+    Predictions,
     PredictionSet,
+    Scoring,
     SetTargets,
-)
-from project.models.task_modules.set_prediction import (
-    batch_hungarian_assigner as assigner_module,
+    hungarian_assignment,
+    pairing,
 )
 from project.models.task_modules.set_prediction.pairwise_cost import (
-    CostInputs,
     pairwise_cost,
 )
+from project.models.task_modules.set_prediction.structures import CostInputs
 from project.models.utils.broken_matches import broken_come_first
 from project.models.utils.host_copy import HostCopy
 from project.utils.errors import UserError
 from tests.helpers.waiting_ops import WaitingOps
 from tools.analysis_tools.reference.set_prediction import PlainSetPrediction
 from tools.analysis_tools.reference.set_prediction_batch import (
+    COSTS,
     SetPredictionBatch,
     make_batch,
 )
 
-COSTS = [
-    dict(type='FocalLossCost', weight=2.0, eps=1e-8),
-    dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
-    dict(type='IoUCost', iou_mode='giou', weight=2.0),
-]
-
 
 def make_criterion(**settings) -> SetCriterion:
     return SetCriterion(
-        BatchHungarianAssigner(COSTS),
         FocalLoss(use_sigmoid=True, loss_weight=2.0),
         L1Loss(loss_weight=5.0),
         GIoULoss(loss_weight=2.0),
@@ -77,7 +80,7 @@ def gradients(batch: SetPredictionBatch, losses: dict) -> list:
 def test_agrees_with_the_plain_formulation(
     num_gts: tuple, prune_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assigner_module, '_MANY_QUERIES', prune_from)
+    monkeypatch.setattr(hungarian_assignment, '_MANY_QUERIES', prune_from)
     batch = make_batch(num_gts)
     expected, expected_pairs = plain_results(batch)
     criterion = make_criterion()
@@ -94,7 +97,7 @@ def test_agrees_with_the_plain_formulation(
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
     targets = batch.targets()
-    matched = criterion.assigner.start(batch.sets(), targets).result()
+    matched = PendingMatch(batch.sets(), targets).result()
     for pairs, layers in zip(matched, expected_pairs, strict=True):
         assert as_set(pairs) == plain_as_set(layers, num_gts, targets.offsets)
 
@@ -103,6 +106,13 @@ def as_set(pairs: MatchedPairs) -> Counter:
     columns = (pairs.layer, pairs.image, pairs.query, pairs.target)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return Counter(rows)
+
+
+def matched_by(
+    assigner: BatchHungarianAssigner, batch: SetPredictionBatch
+) -> list[Counter]:
+    pending = PendingMatch(batch.sets(assigner), batch.targets())
+    return [as_set(pairs) for pairs in pending.result()]
 
 
 def plain_as_set(layers: list, num_gts: tuple, offsets: list) -> Counter:
@@ -186,7 +196,7 @@ def test_every_cost_is_the_one_of_its_class(cost: dict) -> None:
     (gts,), (meta,) = batch.instances()
     targets = batch.targets()
     assigner = BatchHungarianAssigner([cost])
-    predictions = batch.sets()[0]
+    predictions = batch.predictions()[0]
     boxes = predictions.bbox_preds[:, 0]
     size = targets.image_sizes[0]
     found = pairwise_cost(
@@ -245,14 +255,12 @@ def test_costs_change_late_in_the_training(
     assigner = BatchHungarianAssigner(COSTS, late_match_costs=late)
     batch = make_batch((6, 9))
     early, changed = (
-        [as_set(p) for p in a.start(batch.sets(), batch.targets()).result()]
-        for a in (BatchHungarianAssigner(COSTS), BatchHungarianAssigner(late))
+        matched_by(BatchHungarianAssigner(costs), batch)
+        for costs in (COSTS, late)
     )
     assert early != changed
 
-    def matched() -> list[Counter]:
-        pending = assigner.start(batch.sets(), batch.targets())
-        return [as_set(pairs) for pairs in pending.result()]
+    matched = partial(matched_by, assigner, batch)
 
     assert matched() == early  # without a Runner
     progress(iter=0, max_iters=90000)
@@ -276,7 +284,10 @@ def test_a_set_may_have_a_classification_loss_of_its_own() -> None:
     batch = make_batch((3, 4))
     sets = batch.sets()
     expected = make_criterion()(sets, batch.targets())
-    sets[2].loss_cls = SparseFocalLoss(0.25, 2.0, loss_weight=6.0)
+    own_loss = FocalLoss(use_sigmoid=True, loss_weight=6.0)
+    sets[2] = replace(
+        sets[2], scoring=replace(sets[2].scoring, loss_cls=own_loss)
+    )
     losses = make_criterion()(sets, batch.targets())
     own = [name for name in losses if 'one2many_loss_cls' in name]
     assert own
@@ -287,13 +298,11 @@ def test_a_set_may_have_a_classification_loss_of_its_own() -> None:
 
 def test_copies_may_differ_from_layer_to_layer() -> None:
     batch = make_batch((4, 3))
-    predictions = batch.sets()[2]
-    predictions.num_copies = [1, 2, 3]
-    (pairs,) = (
-        BatchHungarianAssigner(COSTS)
-        .start([predictions], batch.targets())
-        .result()
+    each = PredictionSet(
+        batch.predictions()[2],
+        HungarianMatching(BatchHungarianAssigner(COSTS), [1, 2, 3]),
     )
+    (pairs,) = PendingMatch([each], batch.targets()).result()
     assert pairs.counts == [7, 14, 21]
     per_target = Counter(
         zip(pairs.layer.tolist(), pairs.target.tolist(), strict=True)
@@ -310,8 +319,9 @@ def test_given_pairs_are_not_matched() -> None:
     targets.labels[:] = 1
     zeros = torch.zeros(2, dtype=torch.long)
     pairs = MatchedPairs(zeros, zeros, zeros, torch.tensor([0, 1]), [2])
-    predictions = PredictionSet('', scores, boxes, pairs=pairs)
-    losses = make_criterion()([predictions], targets)
+    predictions = Predictions(scores, boxes)
+    given = PredictionSet(predictions, GivenPairs(pairs))
+    losses = make_criterion()([given], targets)
     # Two targets of one class on query 0: one positive logit, two boxes.
     entropy = torch.log(torch.tensor(2.0, dtype=torch.float64)) / 4
     expected = 2 * (0.25 + 11 * 0.75) * entropy / 2
@@ -334,8 +344,9 @@ def test_the_last_target_of_a_query_decides_its_class(
     # Query 1 has targets 0 and 1, query 3 has target 2.
     query, target = torch.tensor([[1, 0], [1, 1], [3, 2]])[order].T
     pairs = MatchedPairs(zeros, zeros, query, target, [3])
-    predictions = PredictionSet('', scores, boxes, pairs=pairs)
-    losses = make_criterion()([predictions], targets)
+    predictions = Predictions(scores, boxes)
+    given = PredictionSet(predictions, GivenPairs(pairs))
+    losses = make_criterion()([given], targets)
     losses['loss_cls'].backward()
     positive = (scores.grad < 0).nonzero()[:, 2:].tolist()
     assert positive == [[1, 0], [3, 1]]
@@ -348,25 +359,30 @@ def test_a_set_may_have_its_own_assigner() -> None:
     targets = make_batch((2, 1), num_classes=3).targets()
     scores = torch.zeros(2, 2, 4, 3, dtype=torch.float64)
     boxes = torch.full((2, 2, 4, 4), 0.5, dtype=torch.float64)
-    one = torch.tensor([0, 1])
-    given = MatchedPairs(one, one, one, one, [1, 1])
+    given = MatchedPairs(
+        torch.tensor([0, 0, 0, 1, 1, 1]),
+        torch.tensor([0, 1, 1] * 2),
+        torch.tensor([1, 3, 0] * 2),
+        torch.tensor([1, 2, 2] * 2),
+        [3, 3],
+    )
     asked = []
 
     class Assigner:
-        def pairs(self, *args) -> MatchedPairs:
+        def choose(self, *args) -> Tensor:
             asked.append(args)
-            return given
+            return torch.tensor([[-1, -1], [1, -1], [3, 0]])
 
-    predictions = PredictionSet(
-        '', scores, boxes, assigner=Assigner(), priors=boxes[0]
-    )
-    losses = make_criterion()([predictions], targets)
-    ((priors, seen, num_layers),) = asked
-    assert priors is predictions.priors
+    predictions = Predictions(scores, boxes)
+    pairing = AssignedByPriors(Assigner(), boxes[0])
+    losses = make_criterion()([PredictionSet(predictions, pairing)], targets)
+    ((priors, seen),) = asked
+    assert priors is pairing.priors
     assert seen is targets
-    assert num_layers == 2
-    predictions = PredictionSet('', scores, boxes, pairs=given)
-    assert losses == make_criterion()([predictions], targets)
+    expected = make_criterion()(
+        [PredictionSet(predictions, GivenPairs(given))], targets
+    )
+    assert losses == expected
 
 
 def test_given_pairs_may_be_none_at_all() -> None:
@@ -374,12 +390,10 @@ def test_given_pairs_may_be_none_at_all() -> None:
     batch = make_batch((2,))
     none = torch.zeros(0, dtype=torch.long)
     pairs = MatchedPairs(none, none, none, none, [0, 0, 0])
-    predictions = batch.sets()[0]
-    predictions.pairs = pairs
-    assigner = BatchHungarianAssigner(COSTS)
-    (result,) = assigner.start([predictions], batch.targets()).result()
+    given = PredictionSet(batch.predictions()[0], GivenPairs(pairs))
+    (result,) = PendingMatch([given], batch.targets()).result()
     assert result is pairs
-    losses = make_criterion()([predictions], batch.targets())
+    losses = make_criterion()([given], batch.targets())
     assert losses['loss_cls'] > 0
     assert losses['loss_bbox'] == 0
 
@@ -390,22 +404,21 @@ class _Spy(FocalLoss):
     def negative(self, scores: torch.Tensor) -> torch.Tensor:
         return scores.flatten(1).sum(1) * 0
 
-    def correction(
+    def pair_terms(
         self, scores: torch.Tensor, context: PairContext
-    ) -> torch.Tensor:
+    ) -> PairTerms:
         self.context = context
-        return scores
+        return PairTerms(scores)
 
 
 def test_a_classification_loss_knows_its_pairs() -> None:
     batch = make_batch((3, 2))
     spy = _Spy(use_sigmoid=True)
-    criterion = SetCriterion(
-        BatchHungarianAssigner(COSTS), spy, L1Loss(), GIoULoss()
-    )
+    criterion = SetCriterion(spy, L1Loss(), GIoULoss())
     targets = batch.targets()
-    predictions = batch.sets()[0]
-    losses = criterion([predictions], targets)
+    each = batch.sets()[0]
+    predictions = each.predictions
+    losses = criterion([each], targets)
     pairs = spy.context.pairs
     labels = targets.labels[pairs.target]
     picked = predictions.cls_scores[
@@ -442,8 +455,12 @@ def test_a_set_may_have_its_own_normalizer(
     reduce_mean = 'project.models.losses.set_criterion.reduce_mean'
     monkeypatch.setattr(reduce_mean, lambda x: x / 3)
     batch = make_batch((9,), num_queries=(5, 8), num_copies=1)
-    (shared, *_), (own, *_) = batch.sets(), batch.sets()
-    own.prefix, own.normalizer, own.sync_normalizer = 'own_', 'pairs', False
+    shared, *_ = batch.sets()
+    own = PredictionSet(
+        replace(shared.predictions, prefix='own_'),
+        shared.pairing,
+        Scoring(normalizer='pairs', sync_normalizer=False),
+    )
     losses = make_criterion()([shared, own], batch.targets())
     for name in ('loss_cls', 'loss_bbox', 'loss_iou'):
         torch.testing.assert_close(
@@ -460,13 +477,13 @@ def test_the_host_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
             copies.append(self)
             return super().wait()
 
-    monkeypatch.setattr(assigner_module, 'HostCopy', CountedCopy)
+    monkeypatch.setattr(pairing, 'HostCopy', CountedCopy)
     batch = make_batch((7, 0, 4))
     instances = batch.instances()
     sets = batch.sets()
     with WaitingOps() as ops:
         targets = SetTargets.from_instances(
-            *instances, like=sets[0].bbox_preds
+            *instances, like=batch.groups[0]['scores']
         )
         losses = make_criterion()(sets, targets)
         sum(losses.values()).backward()
@@ -510,26 +527,24 @@ def test_unknown_normalizer() -> None:
         make_criterion(normalizer='queries')
 
 
-def test_assigner_of_mmdet() -> None:
-    with pytest.raises(UserError, match="use 'BatchHungarianAssigner'"):
-        SetCriterion(
-            HungarianAssigner(COSTS), FocalLoss(), L1Loss(), GIoULoss()
-        )
-
-
 def test_unsupported_classification_loss() -> None:
     with pytest.raises(UserError, match="'L1Loss' cannot be used"):
-        SetCriterion(
-            BatchHungarianAssigner(COSTS), L1Loss(), L1Loss(), GIoULoss()
-        )
+        SetCriterion(L1Loss(), L1Loss(), GIoULoss())
 
 
 def test_half_precision_is_matched_in_float32() -> None:
     batch = make_batch((5, 3), dtype=torch.float32)
-    sets = batch.sets()
-    for predictions in sets:
-        predictions.cls_scores = predictions.cls_scores.bfloat16()
-        predictions.bbox_preds = predictions.bbox_preds.bfloat16()
+    sets = [
+        replace(
+            each,
+            predictions=replace(
+                each.predictions,
+                cls_scores=each.predictions.cls_scores.bfloat16(),
+                bbox_preds=each.predictions.bbox_preds.bfloat16(),
+            ),
+        )
+        for each in batch.sets()
+    ]
     losses = make_criterion()(sets, batch.targets())
     for value in losses.values():
         assert value.dtype == torch.float32

@@ -7,7 +7,14 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from project.models.task_modules import TopKIoUAssigner
-from project.models.task_modules.set_prediction import SetTargets
+from project.models.task_modules.set_prediction import (
+    AssignedByPriors,
+    MatchedPairs,
+    PendingMatch,
+    Predictions,
+    PredictionSet,
+    SetTargets,
+)
 from project.utils.errors import UserError
 from tests.helpers.waiting_ops import WaitingOps, on_device
 
@@ -38,8 +45,23 @@ def column(left: int, width: int = 10) -> list[int]:
     return [left, 0, left + width, 100]
 
 
+def pairs_of(
+    assigner: TopKIoUAssigner,
+    priors: Tensor,
+    targets: SetTargets,
+    num_layers: int = 1,
+) -> MatchedPairs:
+    """Pairs of predictions that the priors stand for."""
+    boxes = priors.expand(num_layers, -1, -1, -1)
+    each = PredictionSet(
+        Predictions(boxes, boxes), AssignedByPriors(assigner, priors)
+    )
+    (pairs,) = PendingMatch([each], targets).result()
+    return pairs
+
+
 def found(assigner: TopKIoUAssigner, priors: Tensor, *gts: list) -> list:
-    pairs = assigner.pairs(priors, targets_of(*gts))
+    pairs = pairs_of(assigner, priors, targets_of(*gts))
     rows = (pairs.image, pairs.query, pairs.target)
     return list(zip(*(row.tolist() for row in rows), strict=True))
 
@@ -116,8 +138,8 @@ def test_pairs_are_repeated_for_each_layer() -> None:
     priors = columns(20, 22, 25, 29)
     targets = targets_of([column(20), column(25)])
     assigner = TopKIoUAssigner(pos_iou_thr=0.4)
-    one = assigner.pairs(priors, targets)
-    three = assigner.pairs(priors, targets, num_layers=3)
+    one = pairs_of(assigner, priors, targets)
+    three = pairs_of(assigner, priors, targets, num_layers=3)
     assert three.counts == [4, 4, 4]
     assert three.layer.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     for name in ('image', 'query', 'target'):
@@ -139,7 +161,7 @@ def test_boxes_without_area() -> None:
     assert found(assigner, priors, [column(20)]) == [(0, 0, 0)]
     pairs = found(assigner, priors, [column(20), flat])
     assert (0, 0, 0) in pairs
-    assert assigner.pairs(priors, targets_of([flat])).counts == [2]
+    assert pairs_of(assigner, priors, targets_of([flat])).counts == [2]
 
 
 def test_too_many_positives_are_sampled() -> None:
@@ -189,7 +211,7 @@ def test_the_host_waits_once() -> None:
     priors = columns(20, 40, 60).expand(3, -1, -1)
     assigner = TopKIoUAssigner(0.5, sampler=SAMPLER)
     with WaitingOps() as ops:
-        assigner.pairs(on_device(priors), targets, num_layers=6)
+        pairs_of(assigner, on_device(priors), targets, num_layers=6)
     assert ops.found == ['cpu']
 
 
@@ -200,7 +222,7 @@ def test_the_choice_waits_for_nothing() -> None:
     with WaitingOps() as ops:
         choice = TopKIoUAssigner(0.5).choose(on_device(priors), targets)
     assert ops.found == []
-    pairs = TopKIoUAssigner(0.5).pairs(priors, targets)
+    pairs = pairs_of(TopKIoUAssigner(0.5), priors, targets)
     assert choice[choice >= 0].tolist() == pairs.query.tolist()
 
 

@@ -10,9 +10,20 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from project.models.task_modules.set_prediction import (
+    BatchHungarianAssigner,
+    HungarianMatching,
+    Predictions,
     PredictionSet,
+    Scoring,
     SetTargets,
 )
+
+COSTS = [
+    dict(type='FocalLossCost', weight=2.0, eps=1e-8),
+    dict(type='BBoxL1Cost', weight=5.0, box_format='xywh'),
+    dict(type='IoUCost', iou_mode='giou', weight=2.0),
+]
+"""H-DETR's, as its config has them."""
 
 
 @dataclass
@@ -41,15 +52,34 @@ class SetPredictionBatch:
         """Boxes of a group, (cx, cy, w, h), normalised."""
         return group['unact'].sigmoid()
 
-    def sets(self) -> list[PredictionSet]:
-        """The groups as a head gives them."""
+    def predictions(self) -> list[Predictions]:
+        """What a head predicts for the groups."""
         return [
-            PredictionSet(
-                cls_scores=group['scores'],
-                bbox_preds=self.boxes(group),
-                **group['settings'],
+            Predictions(
+                group['scores'],
+                self.boxes(group),
+                group['settings']['prefix'],
+                class_agnostic='class_agnostic' in group['settings'],
             )
             for group in self.groups
+        ]
+
+    def sets(
+        self, assigner: BatchHungarianAssigner | None = None
+    ) -> list[PredictionSet]:
+        """The groups, matched by :data:`COSTS` unless told otherwise."""
+        assigner = assigner or BatchHungarianAssigner(COSTS)
+        return [
+            PredictionSet(
+                predictions,
+                HungarianMatching(
+                    assigner, group['settings'].get('num_copies', 1)
+                ),
+                Scoring(loss_weight=group['settings'].get('loss_weight', 1.0)),
+            )
+            for predictions, group in zip(
+                self.predictions(), self.groups, strict=True
+            )
         ]
 
     def instances(self) -> tuple[list[InstanceData], list[dict]]:

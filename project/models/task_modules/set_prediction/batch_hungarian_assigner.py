@@ -1,8 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from mmdet.models.task_modules import AssignResult, HungarianAssigner
 from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost
@@ -10,24 +8,15 @@ from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from project.utils.errors import UserError, check_weights
 
 from ...utils.broken_matches import matchable
-from ...utils.host_copy import HostCopy
 from ...utils.precision import full_precision
-from .pairwise_cost import CostInputs, pairwise_cost
-from .structures import (
-    MatchedPairs,
-    PredictionSet,
-    SetTargets,
-    pairs_of_choice,
-)
-
-# From this many queries on only those that a match can use go to the host.
-_MANY_QUERIES = 4096
+from .hungarian_assignment import CostBlock, PendingAssignment
+from .pairwise_cost import pairwise_cost
+from .structures import CostInputs, Predictions, SetTargets
 
 
 @TASK_UTILS.register_module()
@@ -37,9 +26,9 @@ class BatchHungarianAssigner(HungarianAssigner):
     It takes mmdet's ``match_costs`` and finds the assignments that mmdet's
     ``HungarianAssigner`` finds when called for each layer and image (DETR,
     section 3.1). But a cost is computed once for all layers, over the
-    image's own ground truth and whatever the number of copies; and all the
-    costs of a training step travel to the host in one transfer, which runs
-    while the device goes on.
+    image's own ground truth and whatever the number of copies; and
+    :class:`PendingMatch` sends all the costs of a training step to the host
+    in one transfer.
 
     Args:
         match_costs (list[dict] | dict): Configs of mmdet's match costs.
@@ -126,14 +115,16 @@ class BatchHungarianAssigner(HungarianAssigner):
             num_classes=pred_instances.scores.shape[1],
         )
         boxes = pred_instances.bboxes / targets.image_sizes
-        predictions = PredictionSet(
-            prefix='',
-            cls_scores=pred_instances.scores[None, None],
-            bbox_preds=bbox_xyxy_to_cxcywh(boxes)[None, None],
+        predictions = Predictions(
+            pred_instances.scores[None, None],
+            bbox_xyxy_to_cxcywh(boxes)[None, None],
         )
-        (pairs,) = self.start([predictions], targets).result()
-        gt_inds[pairs.query] = pairs.target + 1
-        assigned_labels[pairs.query] = labels[pairs.target]
+        pending = self.start(predictions, targets, [1])
+        tensors = [tensor.cpu().numpy() for tensor in pending.tensors]
+        rows = torch.from_numpy(pending.solve(tensors)).to(gt_inds.device)
+        _, _, query, target = rows
+        gt_inds[query] = target + 1
+        assigned_labels[query] = labels[target]
         return AssignResult(
             num_gts, gt_inds, max_overlaps=None, labels=assigned_labels
         )
@@ -141,59 +132,57 @@ class BatchHungarianAssigner(HungarianAssigner):
     @torch.no_grad()
     @full_precision
     def start(
-        self, sets: Sequence[PredictionSet], targets: SetTargets
-    ) -> 'PendingMatch':
-        """Compute the costs and send them on their way to the host.
-
-        With them travels what the assigners of sets choose that have one.
+        self,
+        predictions: Predictions,
+        targets: SetTargets,
+        copies: Sequence[int],
+    ) -> PendingAssignment:
+        """Compute the costs, without waiting for the device.
 
         Args:
-            sets (Sequence[PredictionSet]): Predictions. Those that have
-                their pairs already are left alone.
+            predictions (Predictions): Predictions.
             targets (SetTargets): Ground truth.
+            copies (Sequence[int]): How often each target is to be matched
+                in each layer.
 
         Returns:
-            PendingMatch: Whose ``result()`` solves the assignments.
+            PendingAssignment: What the host finds the assignments from.
         """
+        if not predictions.num_queries:
+            return PendingAssignment([])
         blocks = [
-            (predictions.matcher or self)._cost_block(
-                predictions, targets, index, image
-            )
-            for index, predictions in enumerate(sets)
-            if predictions.pairs is None and predictions.assigner is None
-            if predictions.num_queries
+            CostBlock(
+                image,
+                targets.offsets[image],
+                self.num_copies(copies, predictions.num_queries, num_gts),
+                self._cost(predictions, targets, image),
+                has_out=predictions.valid is not None,
+            ).pruned()
             for image, num_gts in enumerate(targets.counts)
             if num_gts
         ]
-        choices = {
-            index: predictions.assigner.choose(predictions.priors, targets)
-            for index, predictions in enumerate(sets)
-            if predictions.pairs is None and predictions.assigner is not None
-        }
-        return PendingMatch(sets, targets, blocks, choices)
+        return PendingAssignment(blocks)
 
     def num_copies(
-        self, predictions: PredictionSet, num_gts: int
+        self, copies: Sequence[int], num_queries: int, num_gts: int
     ) -> list[int]:
-        """How often each target is matched in each layer.
+        """How often each target of an image is matched in each layer.
 
         Args:
-            predictions (PredictionSet): Predictions.
-            num_gts (int): Targets of the image.
+            copies (Sequence[int]): How often it is to be matched.
+            num_queries (int): Queries of the image.
+            num_gts (int): Its targets, at least one.
 
         Returns:
-            list[int]: As the set has it.
+            list[int]: As it is to be; where queries are too few, some copies
+            go without.
         """
-        return predictions.copies
+        return list(copies)
 
-    def _cost_block(
-        self,
-        predictions: PredictionSet,
-        targets: SetTargets,
-        index: int,
-        image: int,
-    ) -> '_CostBlock':
-        """Cost of one set in one image, for all its layers."""
+    def _cost(
+        self, predictions: Predictions, targets: SetTargets, image: int
+    ) -> Tensor:
+        """Costs of an image: (num_layers, num_gts, num_queries)."""
         of_image = targets.of_image(image)
         scores = predictions.cls_scores[:, image]
         labels = targets.labels[of_image]
@@ -210,211 +199,9 @@ class BatchHungarianAssigner(HungarianAssigner):
             image_size=targets.image_sizes[image],
             img_meta=targets.img_metas[image],
         )
-        costs = self.current_costs()
-        cost = sum(pairwise_cost(cost, inputs) for cost in costs)
+        cost = sum(pairwise_cost(c, inputs) for c in self.current_costs())
         cost = matchable(cost.unflatten(0, (predictions.num_layers, -1)).mT)
         if predictions.valid is not None:
             is_out = ~predictions.valid[:, image, None]
             cost = cost.masked_fill(is_out, torch.inf)
-        copies = self.num_copies(predictions, len(labels))
-        block = _CostBlock(index, image, copies, cost)
-        block.has_out = predictions.valid is not None
-        return block.pruned() if cost.shape[-1] >= _MANY_QUERIES else block
-
-
-@dataclass
-class _CostBlock:
-    """Costs of one set in one image.
-
-    Args:
-        set_index (int): Which set.
-        image (int): Which image.
-        copies (list[int]): Copies of each target, for each layer.
-        cost (Tensor): Has shape (num_layers, num_gts, num_columns).
-        queries (Tensor, optional): Query of each column, may repeat, has
-            shape (num_layers, num_columns). By default columns are queries.
-        has_out (bool): Whether some queries take no part, whose cost is
-            infinite. Defaults to False.
-    """
-
-    set_index: int
-    image: int
-    copies: list[int]
-    cost: Tensor
-    queries: Tensor | None = None
-    has_out: bool = False
-
-    def pruned(self) -> '_CostBlock':
-        """Keep the queries that an optimal assignment can use.
-
-        Each target needs at most its ``num_gts * copies`` cheapest queries:
-        were it matched to another, one of these would be free and cheaper.
-        """
-        _, num_gts, num_queries = self.cost.shape
-        num_useful = num_gts * max(self.copies)
-        if num_gts * num_useful >= num_queries:
-            return self
-        cheapest = self.cost.topk(num_useful, largest=False, sorted=False)
-        queries = cheapest.indices.flatten(1)
-        index = queries[:, None].expand(-1, num_gts, -1)
-        return _CostBlock(
-            self.set_index,
-            self.image,
-            self.copies,
-            self.cost.gather(2, index),
-            queries,
-            self.has_out,
-        )
-
-    def tensors(self) -> list[Tensor]:
-        """What has to travel; a float32 holds indices up to 2**24."""
-        if self.queries is None:
-            return [self.cost]
-        return [self.cost, self.queries.to(self.cost.dtype)]
-
-    def solve(
-        self, cost: np.ndarray, queries: np.ndarray | None = None
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Match each layer, given :meth:`tensors` on the host.
-
-        Yields:
-            tuple[int, ndarray, ndarray]: Layer, and queries and targets of
-            its pairs.
-        """
-        for layer, num_copies in enumerate(self.copies):
-            columns, layer_cost = None, cost[layer]
-            if queries is not None:
-                columns, first = np.unique(queries[layer], return_index=True)
-                layer_cost = layer_cost[:, first]
-            if self.has_out:
-                takes_part = ~np.isposinf(layer_cost).all(0)
-                layer_cost = layer_cost[:, takes_part]
-                if columns is None:
-                    columns = np.arange(len(takes_part))
-                columns = columns[takes_part]
-            query, target = _solve(layer_cost, num_copies)
-            if columns is not None:
-                query = columns[query].astype(np.int64)
-            yield layer, query, target
-
-
-def _solve(cost: np.ndarray, num_copies: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cheapest assignment of queries to targets, each repeated.
-
-    Args:
-        cost (ndarray): Has shape (num_gts, num_queries).
-        num_copies (int): How often each target is to be matched.
-
-    Returns:
-        tuple[ndarray, ndarray]: Queries and targets, each has shape
-        (num_pairs, ), sorted by query.
-
-    Raises:
-        UserError: If a cost is not a number.
-    """
-    try:
-        rows, query = linear_sum_assignment(np.tile(cost, (num_copies, 1)))
-    except ValueError as error:
-        raise UserError(
-            'The matching cost holds NaN or infinity: the predictions have '
-            'diverged, or a ground-truth box or label is not a number; lower '
-            'the learning rate or check the annotations'
-        ) from error
-    order = query.argsort()
-    return query[order], rows[order] % len(cost)
-
-
-class PendingMatch:
-    """Costs, and choices of assigners, on their way to the host.
-
-    Args:
-        sets (Sequence[PredictionSet]): The sets to match.
-        targets (SetTargets): Ground truth.
-        blocks (list[_CostBlock]): Costs of each set and image.
-        choices (dict[int, Tensor]): Of sets that have an assigner, by their
-            index, the queries of each target, see ``TopKIoUAssigner``.
-    """
-
-    def __init__(
-        self,
-        sets: Sequence[PredictionSet],
-        targets: SetTargets,
-        blocks: list[_CostBlock],
-        choices: dict[int, Tensor],
-    ) -> None:
-        self._sets = sets
-        self._targets = targets
-        self._blocks = blocks
-        self._choices = choices
-        dtype = targets.bboxes_normalized.dtype
-        tensors = [t for block in blocks for t in block.tensors()]
-        # Indices of queries, as those of blocks, see _CostBlock.tensors.
-        tensors += [choice.to(dtype) for choice in choices.values()]
-        self._sizes = [t.numel() for t in tensors]
-        self._shapes = [t.shape for t in tensors]
-        if tensors:
-            self._copy = HostCopy(torch.cat([t.flatten() for t in tensors]))
-
-    def result(self) -> list[MatchedPairs]:
-        """Wait for the costs and solve all the assignments.
-
-        Returns:
-            list[MatchedPairs]: Pairs of each set.
-
-        Raises:
-            UserError: If a label is no class, or a cost not a number.
-        """
-        columns: list[list[np.ndarray]] = [[] for _ in self._sets]
-        arrays = self._arrays()
-        self._targets.check_labels()
-        for block in self._blocks:
-            offset = self._targets.offsets[block.image]
-            parts = [next(arrays) for _ in block.tensors()]
-            for layer, query, target in block.solve(*parts):
-                pairs = np.empty((4, len(query)), dtype=np.int64)
-                pairs[0], pairs[1] = layer, block.image
-                pairs[2], pairs[3] = query, target + offset
-                columns[block.set_index].append(pairs)
-        for index, choice in zip(self._choices, arrays, strict=True):
-            num_layers = self._sets[index].num_layers
-            columns[index].append(
-                pairs_of_choice(choice, self._targets.counts, num_layers)
-            )
-        return self._to_device(columns)
-
-    def _arrays(self) -> Iterator[np.ndarray]:
-        """The tensors that travelled, as arrays of their own shape."""
-        if not self._shapes:
-            return iter(())
-        pieces = np.split(self._copy.wait(), np.cumsum(self._sizes)[:-1])
-        return iter(
-            [
-                piece.reshape(shape)
-                for piece, shape in zip(pieces, self._shapes, strict=True)
-            ]
-        )
-
-    def _to_device(
-        self, columns: list[list[np.ndarray]]
-    ) -> list[MatchedPairs]:
-        """Send the pairs of all sets to the device, in one transfer."""
-        empty = np.empty((4, 0), dtype=np.int64)
-        tables = [np.concatenate([empty, *c], axis=1) for c in columns]
-        merged = torch.from_numpy(np.concatenate(tables, axis=1))
-        device = self._targets.labels.device
-        if device.type == 'cuda':
-            merged = merged.pin_memory().to(device, non_blocking=True)
-        split = merged.split([t.shape[1] for t in tables], dim=1)
-        return [
-            predictions.pairs
-            if predictions.pairs is not None
-            else MatchedPairs(
-                *rows.unbind(),
-                np.bincount(
-                    table[0], minlength=predictions.num_layers
-                ).tolist(),
-            )
-            for predictions, rows, table in zip(
-                self._sets, split, tables, strict=True
-            )
-        ]
+        return cost

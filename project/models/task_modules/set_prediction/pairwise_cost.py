@@ -2,55 +2,17 @@
 """mmdet's match costs, for all layers of an image at once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from mmdet.models.task_modules import BBoxL1Cost, FocalLossCost, IoUCost
 from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost
-from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...utils.box_ops import generalized_box_iou
 from ...utils.precision import full_precision
-
-
-@dataclass
-class CostInputs:
-    """Predictions of one set, and ground truth, of one image.
-
-    Args:
-        prefix (str): Name of the set of predictions.
-        num_layers (int): Layers of the set; predictions lie layer by layer.
-        scores (Tensor): Logits, has shape (num_preds, num_classes).
-        boxes (Tensor): Predicted boxes (cx, cy, w, h) in [0, 1], has shape
-            (num_preds, 4).
-        labels (Tensor): Has shape (num_gts, ).
-        gt_boxes (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
-            (num_gts, 4).
-        image_size (Tensor): (w, h, w, h) in pixels, has shape (4, ).
-        img_meta (dict): Meta information of the image.
-    """
-
-    prefix: str
-    num_layers: int
-    scores: Tensor
-    boxes: Tensor
-    labels: Tensor
-    gt_boxes: Tensor
-    image_size: Tensor
-    img_meta: dict
-
-    def corners(self) -> tuple[Tensor, Tensor]:
-        """Predicted and true boxes (x1, y1, x2, y2) in [0, 1]."""
-        return (
-            bbox_cxcywh_to_xyxy(self.boxes),
-            bbox_cxcywh_to_xyxy(self.gt_boxes),
-        )
-
-    def pixels(self) -> list[Tensor]:
-        """Predicted and true boxes (x1, y1, x2, y2) in pixels."""
-        return [corners * self.image_size for corners in self.corners()]
+from .protocols import BatchedCost
+from .structures import CostInputs
 
 
 def normalized_corners(
@@ -94,7 +56,7 @@ def pairwise_cost(match_cost: BaseMatchCost, inputs: CostInputs) -> Tensor:
     function = _FUNCTIONS.get(type(match_cost))
     if function is not None:
         return function(match_cost, inputs)
-    if hasattr(match_cost, 'batched_cost'):
+    if isinstance(match_cost, BatchedCost):
         return match_cost.batched_cost(inputs)
     preds, gts = inputs.pixels()
     return match_cost(

@@ -1,12 +1,13 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What set prediction works on: predictions, targets, pairs of both."""
+"""What set prediction works on: targets, predictions, pairs of both."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import InstanceList
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from ...utils.box_ops import normalize_boxes
 from ...utils.labels import gather_labels
 
 
-@dataclass
+@dataclass(frozen=True)
 class SetTargets:
     """Ground truth of a batch, all images one after another.
 
@@ -38,8 +39,10 @@ class SetTargets:
     img_metas: list[dict]
     check_labels: Callable[[], None] = lambda: None
 
-    def __post_init__(self) -> None:
-        self.offsets = [0, *accumulate(self.counts)]
+    @cached_property
+    def offsets(self) -> list[int]:
+        """list[int]: Where each image's ground truths begin, and the end."""
+        return [0, *accumulate(self.counts)]
 
     @classmethod
     def from_instances(
@@ -88,7 +91,53 @@ class SetTargets:
         return slice(self.offsets[image], self.offsets[image + 1])
 
 
-@dataclass
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of one group of queries, in all its layers.
+
+    Args:
+        cls_scores (Tensor): Logits, has shape
+            (num_layers, bs, num_queries, num_classes).
+        bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+            (num_layers, bs, num_queries, 4).
+        prefix (str): Put before the names of the group's losses, such as
+            ``'enc_'``. Defaults to nothing.
+        branch (str): Put before their whole names, layer included, such as
+            ``'aux_0_'`` of an auxiliary head. Defaults to nothing.
+        class_agnostic (bool): Whether all targets count as class 0, as in
+            Deformable DETR's first stage. Defaults to False.
+        valid (Tensor, optional): Which queries take part; the others are
+            neither matched nor background. Has shape
+            (num_layers, bs, num_queries). By default all do.
+    """
+
+    cls_scores: Tensor
+    bbox_preds: Tensor
+    prefix: str = ''
+    branch: str = ''
+    class_agnostic: bool = False
+    valid: Tensor | None = None
+
+    @property
+    def num_layers(self) -> int:
+        """int: Number of layers."""
+        return self.cls_scores.shape[0]
+
+    @property
+    def num_queries(self) -> int:
+        """int: Number of queries."""
+        return self.cls_scores.shape[2]
+
+    def loss_name(self, layer: int, term: str) -> str | None:
+        """mmdet's name of a loss: the last layer has no layer prefix.
+
+        None drops the loss.
+        """
+        stage = '' if layer == self.num_layers - 1 else f'd{layer}.'
+        return f'{self.branch}{stage}{self.prefix}{term}'
+
+
+@dataclass(frozen=True)
 class MatchedPairs:
     """Which prediction learns which target.
 
@@ -124,30 +173,7 @@ class MatchedPairs:
         return image * num_queries + self.query
 
 
-def pairs_of_choice(
-    choice: np.ndarray, counts: Sequence[int], num_layers: int
-) -> np.ndarray:
-    """Pairs that all layers share, of what an assigner chose, on the host.
-
-    Args:
-        choice (ndarray): Queries of each target, -1 for none, has shape
-            (num_gts, max_per_gt).
-        counts (Sequence[int]): Targets of each image.
-        num_layers (int): Layers that learn the same pairs.
-
-    Returns:
-        ndarray: Rows of layer, image, query and target, in each layer by
-        target, has shape (4, num_pairs).
-    """
-    target, place = np.nonzero(choice >= 0)
-    image = np.repeat(np.arange(len(counts)), counts)[target]
-    of_layer = np.stack([image, choice[target, place], target])
-    layer = np.repeat(np.arange(num_layers), len(target))
-    pairs = np.vstack([layer, np.tile(of_layer, num_layers)])
-    return pairs.astype(np.int64)
-
-
-@dataclass
+@dataclass(frozen=True)
 class PairContext:
     """What a classification loss may know of matched pairs.
 
@@ -183,100 +209,53 @@ class PairContext:
         return self.pairs.layer * self.num_targets + self.pairs.target
 
 
-@dataclass
-class PredictionSet:
-    """Predictions of one group of queries, and how they are to learn.
+class PairTerms(NamedTuple):
+    """What matched pairs add to the losses.
 
     Args:
-        prefix (str): Put before the names of its losses, such as ``'enc_'``.
-        cls_scores (Tensor): Logits, has shape
-            (num_layers, bs, num_queries, num_classes).
-        bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
-            (num_layers, bs, num_queries, 4).
-        num_copies (int | Sequence[int]): How many predictions each target
-            is matched to; one number, or one for each layer. Defaults to 1.
-        class_agnostic (bool): Whether all targets count as class 0, as in
-            Deformable DETR's first stage. Defaults to False.
-        loss_weight (float): Multiplies all the losses. Defaults to 1.
-        normalizer (str, optional): What the losses are divided by,
-            one of those of ``SetCriterion``. By default as the criterion
-            has it.
-        sync_normalizer (bool): Whether that is the mean over all ranks.
-            Defaults to True.
-        loss_cls (optional): Classification loss of this set, with the
-            methods of ``SparseFocalLoss``. By default that of the criterion.
-        loss_iou (nn.Module, optional): IoU loss of this set. By default that
-            of the criterion.
-        valid (Tensor, optional): Which queries take part; the others are
-            neither matched nor background. Has shape
-            (num_layers, bs, num_queries). By default all do.
-        per_image (bool): Whether there is a loss for each image, the values
-            of which are a list, instead of their sum. Defaults to False.
-        skip_empty (bool): Whether images without targets have no loss; needs
-            ``per_image``. Defaults to False.
-        matcher (optional): A ``BatchHungarianAssigner`` with other costs,
-            for this set. By default that of the criterion.
-        pairs (MatchedPairs, optional): Pairs known beforehand, as in
-            denoising. By default they are matched.
-        assigner (optional): Finds the pairs by ``priors`` alone, in the
-            place of matching, with a method ``pairs(priors, targets,
-            num_layers)``, and, if its choice can wait for that of the
-            others, ``choose(priors, targets)``, as ``TopKIoUAssigner`` has
-            them.
-        priors (Tensor, optional): Boxes (cx, cy, w, h) in [0, 1] that stand
-            for the queries there, has shape (bs, num_queries, 4).
-        branch (str): Put before the whole names of its losses, layer
-            included, such as ``'aux_0_'`` of an auxiliary head. Defaults
-            to nothing.
+        correction (Tensor): By how much each changes the classification
+            loss, has shape (num_pairs, ).
+        weights (Tensor, optional): What its box losses are multiplied by,
+            has shape (num_pairs, ). By default all count alike.
+    """
+
+    correction: Tensor
+    weights: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class CostInputs:
+    """Predictions of one set, and ground truth, of one image.
+
+    Args:
+        prefix (str): Name of the set of predictions.
+        num_layers (int): Layers of the set; predictions lie layer by layer.
+        scores (Tensor): Logits, has shape (num_preds, num_classes).
+        boxes (Tensor): Predicted boxes (cx, cy, w, h) in [0, 1], has shape
+            (num_preds, 4).
+        labels (Tensor): Has shape (num_gts, ).
+        gt_boxes (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+            (num_gts, 4).
+        image_size (Tensor): (w, h, w, h) in pixels, has shape (4, ).
+        img_meta (dict): Meta information of the image.
     """
 
     prefix: str
-    cls_scores: Tensor
-    bbox_preds: Tensor
-    num_copies: int | Sequence[int] = 1
-    class_agnostic: bool = False
-    loss_weight: float = 1.0
-    normalizer: str | None = None
-    sync_normalizer: bool = True
-    loss_cls: Any = None
-    loss_iou: Any = None
-    valid: Tensor | None = None
-    per_image: bool = False
-    skip_empty: bool = False
-    matcher: Any = None
-    pairs: MatchedPairs | None = None
-    assigner: Any = None
-    priors: Tensor | None = None
-    branch: str = ''
+    num_layers: int
+    scores: Tensor
+    boxes: Tensor
+    labels: Tensor
+    gt_boxes: Tensor
+    image_size: Tensor
+    img_meta: dict
 
-    def assigned(self, targets: SetTargets) -> 'PredictionSet':
-        """The set with its pairs, if its assigner gives nothing else."""
-        if self.assigner is None or hasattr(self.assigner, 'choose'):
-            return self
-        pairs = self.assigner.pairs(self.priors, targets, self.num_layers)
-        return replace(self, pairs=pairs)
+    def corners(self) -> tuple[Tensor, Tensor]:
+        """Predicted and true boxes (x1, y1, x2, y2) in [0, 1]."""
+        return (
+            bbox_cxcywh_to_xyxy(self.boxes),
+            bbox_cxcywh_to_xyxy(self.gt_boxes),
+        )
 
-    @property
-    def num_layers(self) -> int:
-        """int: Number of layers."""
-        return self.cls_scores.shape[0]
-
-    @property
-    def num_queries(self) -> int:
-        """int: Number of queries."""
-        return self.cls_scores.shape[2]
-
-    @property
-    def copies(self) -> list[int]:
-        """list[int]: Copies of each target in each layer."""
-        if isinstance(self.num_copies, int):
-            return [self.num_copies] * self.num_layers
-        return list(self.num_copies)
-
-    def loss_name(self, layer: int, term: str) -> str | None:
-        """mmdet's name of a loss: the last layer has no layer prefix.
-
-        None drops the loss.
-        """
-        stage = '' if layer == self.num_layers - 1 else f'd{layer}.'
-        return f'{self.branch}{stage}{self.prefix}{term}'
+    def pixels(self) -> list[Tensor]:
+        """Predicted and true boxes (x1, y1, x2, y2) in pixels."""
+        return [corners * self.image_size for corners in self.corners()]
