@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import torch
 
@@ -46,7 +47,7 @@ def core_step(
     batch: SetPredictionBatch, criterion: SetCriterion
 ) -> torch.Tensor:
     """Total loss by the set-prediction core."""
-    losses = criterion(batch.sets(), batch.targets())
+    losses: dict[str, Any] = criterion(batch.sets(), batch.targets())
     return sum(losses.values(), torch.zeros(()))
 
 
