@@ -6,8 +6,8 @@ take a ``mmengine.Config`` as it was read. ``data_root`` and ``classes`` have
 to hold in it by then, or they would build another model than was trained and
 read other data. This module is the one place of the package that reaches into
 mmengine's ``Config``, and does so for configs of this package alone: those
-with ``runner_type = 'DETRRunner'``, or without a ``runner_type`` and with
-``project`` among their ``custom_imports``. All others pass through untouched.
+with ``project`` among their ``custom_imports``, whatever runner they name, and
+those with ``runner_type = 'DETRRunner'``. All others pass through untouched.
 """
 
 import functools
@@ -51,15 +51,15 @@ def is_ours(content: Any) -> bool:
         content (Config | dict): A config.
 
     Returns:
-        bool: Whether it names this package's runner or one derived from it,
-        or imports the package and names no runner.
+        bool: Whether it imports the package, or names its runner or one
+        derived from it.
     """
+    imports = (content.get('custom_imports') or {}).get('imports') or ()
+    if isinstance(imports, str):
+        imports = [imports]
+    if any(str(name).partition('.')[0] == 'project' for name in imports):
+        return True
     runner = content.get('runner_type')
-    if runner is None:
-        imports = (content.get('custom_imports') or {}).get('imports') or ()
-        return 'project' in (
-            [imports] if isinstance(imports, str) else imports
-        )
     if isinstance(runner, str):
         name = runner.rpartition('.')[-1]
         if name == _RUNNER:

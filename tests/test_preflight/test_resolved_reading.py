@@ -21,7 +21,7 @@ from mmengine.runner import FlexibleRunner, Runner
 
 import project  # noqa: F401  what is tested
 from project.preflight.config_tree import leaf_datasets
-from project.preflight.resolved_reading import resolve_when_read
+from project.preflight.resolved_reading import is_ours, resolve_when_read
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
 from tests.helpers.training import TOY_CONFIG, tool_env
@@ -246,10 +246,33 @@ def test_imported_without_a_runner(tmp_path: Path) -> None:
     check_resolved(Config.fromfile(write(tmp_path, text)))
 
 
-@pytest.mark.parametrize('extra', ["runner_type = 'Runner'", None])
+@pytest.mark.parametrize('runner', ['Runner', 'FlexibleRunner'])
+def test_another_runner_reads_the_same(tmp_path: Path, runner: str) -> None:
+    """It turns the checks off, and must not bring COCO's paths back."""
+    text = f'{three_lines(tmp_path)}\nrunner_type = {runner!r}'
+    cfg = Config.fromfile(write(tmp_path, text))
+    check_resolved(cfg)
+    cfg.merge_from_dict(dict(data_root='yours/'))
+    check_resolved(cfg, 'yours/')
+
+
+@pytest.mark.parametrize(
+    'imports', ['project', ['mine', 'project.models'], ('project',)]
+)
+def test_what_counts_as_an_import(imports: Any) -> None:
+    content = dict(custom_imports=dict(imports=imports), runner_type='Runner')
+    assert is_ours(content)
+
+
+@pytest.mark.parametrize('imports', [None, [], 'projects', ['my.project']])
+def test_what_counts_as_none(imports: Any) -> None:
+    assert not is_ours(dict(custom_imports=dict(imports=imports)))
+
+
+@pytest.mark.parametrize('extra', ["runner_type = 'Runner'", ''])
 def test_other_configs_do_not_change(tmp_path: Path, extra: str) -> None:
-    base = CUSTOM if extra else 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
-    text = f'_base_ = {str(base)!r}\n{extra or ""}\n'
+    base = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
+    text = f'_base_ = {base!r}\n{extra}\n'
     before = Config.fromfile(write(tmp_path, text)).to_dict()
     values = dict(data_root='mine/', classes=list(CLASSES), max_epochs=1)
     cfg = Config.fromfile(write(tmp_path, text))
@@ -278,13 +301,22 @@ def test_wrapping_twice_is_wrapping_once() -> None:
     assert Config.__init__ is before
 
 
-@pytest.fixture(scope='module')
-def own_data(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(
+    scope='module',
+    params=['', "runner_type = 'Runner'"],
+    ids=['DETRRunner', 'Runner'],
+)
+def own_data(
+    request: pytest.FixtureRequest,
+    toy_data: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """Data, a config of three lines on a tiny model, and its weights."""
     folder = tmp_path_factory.mktemp('own')
     shutil.copytree(toy_data, folder / 'shapes')
     text = three_lines(folder, TOY_CONFIG, f'{folder}/shapes')
-    path = write(folder, text.replace(repr(CLASSES), repr(all_classes())))
+    text = text.replace(repr(CLASSES), repr(all_classes())) + request.param
+    path = write(folder, text)
     init_default_scope('mmdet')
     model = MODELS.build(Config.fromfile(path).model)
     model.init_weights()
