@@ -2,6 +2,7 @@
 #
 #   make PYTHON=python3.12 setup     another Python, 3.11 to 3.13
 #   make test ARGS="-k h_detr -x"    more arguments for pytest or the demo
+#   make test ARGS=--cov             with the lines that no test reaches
 #   make test JOBS=8                 more tests at a time, up to 6 GB each
 #   make test STACK=onedl            with the maintained forks of mmcv, mmdet
 #                                    and mmengine, set up in .venv-onedl
@@ -38,7 +39,8 @@ format: setup  ## lay the code out as lint wants it
 	@$(RUN) -m ruff format .
 
 clean:  ## remove what builds and tests left; keeps .venv, data, work_dirs
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache \
+		.coverage*
 	@find . -path './.venv*' -prune -o -path ./work_dirs -prune \
 		-o -path ./data -prune -o -name __pycache__ -type d -prune \
 		-exec rm -rf {} +

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Puts configs and tools into the wheel; setup.cfg says everything else."""
+"""Puts configs and tools into the wheel, beside what setup.cfg lists."""
 
 import shutil
 from pathlib import Path

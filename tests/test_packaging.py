@@ -28,9 +28,11 @@ SOURCES = (
     'configs',
     'tools',
     'LICENSE',
+    'MANIFEST.in',
     'README.md',
     'model-index.yml',
     'pyproject.toml',
+    'requirements.txt',
     'setup.cfg',
     'setup.py',
 )
@@ -170,6 +172,7 @@ def test_wheel_holds_the_configs_and_tools(wheel):
     there = {str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py')}
     assert shipped == there
     assert 'project/.mim/model-index.yml' in names
+    assert 'project/py.typed' in names
     assert 'project/.mim/tools/train.py' in names
     assert any(name.endswith('licenses/LICENSE') for name in names)
 
@@ -182,6 +185,21 @@ def test_wheel_holds_nothing_of_the_checkout_alone(wheel):
     }
     unwanted = re.compile(r'__pycache__|\.pyc|tools/setup|benchmark_|demo\.py')
     assert not [name for name in names if unwanted.search(name)]
+
+
+def test_the_sdist_makes_the_same_wheel(wheel, tmp_path):
+    code = 'import sys; from setuptools.build_meta import build_sdist as build'
+    subprocess.run(
+        [sys.executable, '-c', f'{code}; build(sys.argv[1])', str(tmp_path)],
+        cwd=wheel.parent / 'source',
+        check=True,
+        capture_output=True,
+    )
+    (archive,) = tmp_path.glob('mmdetr-*.tar.gz')
+    options = ('--no-build-isolation', '--no-deps', '--wheel-dir', tmp_path)
+    pip('wheel', *options, archive)
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert set(zipfile.ZipFile(tmp_path / wheel.name).namelist()) == names
 
 
 def test_works_without_the_checkout(run_installed):
@@ -245,7 +263,7 @@ def test_import_costs_little_beside_mmdet():
     assert not [name for name in added if registered.match(name)]
 
 
-def test_ranges_of_setup_cfg_hold_the_tested_versions(wheel):
+def test_the_ranges_hold_the_tested_versions(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith('/METADATA'))
         text = archive.read(name).decode()

@@ -3,7 +3,7 @@
 
 The other known fault, ``pkg_resources`` missing from setuptools 82, cannot be
 repaired from here: configs with ``mmdet::`` bases fail before anything is
-imported. ``setup.cfg`` therefore asks for an older setuptools and
+imported. ``pyproject.toml`` therefore asks for an older setuptools and
 ``python -m project.env`` says so where it is too new.
 """
 

@@ -5,6 +5,7 @@ Nothing but the standard library is imported at the top: this module explains
 installations in which even ``import torch`` fails.
 """
 
+import ast
 import importlib
 import os
 import platform
@@ -30,7 +31,7 @@ STACKS = {
 }
 """OpenMMLab's releases and the maintained forks of them, in the same order:
 both fill the folders ``mmengine``, ``mmcv`` and ``mmdet``. Kept out of
-setup.cfg, where pip would put the one over the other."""
+pyproject.toml, where pip would put the one over the other."""
 
 _MISSING = 'missing'
 _OPENCVS = ('opencv-python', 'opencv-python-headless')
@@ -226,16 +227,15 @@ def _is_in_range(version: str, requirement: str) -> bool:
 
 
 def _requirements() -> list[str]:
-    """The ranges of setup.cfg, as installed or from the checkout."""
+    """The ranges of pyproject.toml, as installed or from the checkout."""
     if _version(DISTRIBUTION) != _MISSING:
         lines = metadata.requires(DISTRIBUTION) or []
         return [line for line in lines if 'extra ==' not in line]
-    import configparser
-
-    parser = configparser.ConfigParser()
-    parser.read(Path(__file__).resolve().parents[2] / 'setup.cfg')
-    ranges = parser.get('options', 'install_requires', fallback='')
-    return ranges.split()
+    path = Path(__file__).resolve().parents[2] / 'pyproject.toml'
+    text = path.read_text() if path.is_file() else ''
+    # Python 3.10 reads no TOML; of strings, its lists are Python's.
+    found = re.search(r'^dependencies = (\[.*?^\])', text, re.M | re.S)
+    return ast.literal_eval(found[1]) if found else []
 
 
 def _first_failing_import() -> Finding | None:
