@@ -4,6 +4,8 @@
 import dataclasses
 import importlib.util
 import json
+import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -27,6 +29,7 @@ def load(name: str, path: Path) -> ModuleType:
 
 # In the order in which they import each other.
 commands = load('commands', FOLDER / 'commands.py')
+joined_sources = load('joined_sources', FOLDER / 'joined_sources.py')
 mmcv_wheel = load('mmcv_wheel', FOLDER / 'mmcv_wheel.py')
 setup = load('setup_main', FOLDER / '__main__.py')
 
@@ -179,33 +182,51 @@ class Machine:
     """A machine on which compiling mmcv takes no time.
 
     Attributes:
+        build: What its torch says of itself.
         installed: What the environment's mmcv says of itself.
+        joined: What compiling joined files gives, an error or a wheel.
         events: What was done, in order.
     """
 
-    def __init__(self, cache: Path) -> None:
-        self.folder = cache / 'mmdetr' / 'wheels' / CPU.key
+    def __init__(self, folder: Path) -> None:
+        self.target = mmcv_wheel.Target(
+            Path(sys.executable), folder / 'log', {}
+        )
+        self.build = CPU
         self.installed = 'ModuleNotFoundError'
-        self.working = {b'good'}
-        self.compiled = b'good'
+        self.joined: bytes | Exception = b'2.1.0 cpu'
+        self.one_by_one = b'2.1.0 cpu'
         self.events: list[str] = []
 
-    def compile(self, *args: object) -> Path:
-        self.events.append('compile')
-        self.cache(self.compiled)
-        return self.folder / WHEEL
+    def compile(
+        self,
+        target: object,
+        source: Path,
+        build: mmcv_wheel.TorchBuild,
+        name: str,
+    ) -> Path:
+        is_joined = source.name == 'source'
+        self.events.append('compile' if is_joined else 'one by one')
+        content = self.joined if is_joined else self.one_by_one
+        if isinstance(content, Exception):
+            raise content
+        return self.keep(content, build)
 
     def install(self, target: object, wheel: Path) -> None:
         self.events.append('install')
-        is_working = wheel.read_bytes() in self.working
-        self.installed = '2.1.0 cpu' if is_working else 'undefined symbol'
+        self.installed = wheel.read_bytes().decode()
 
-    def cache(self, content: bytes) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / WHEEL).write_bytes(content)
+    def keep(self, content: bytes, build: mmcv_wheel.TorchBuild = CPU) -> Path:
+        folder = mmcv_wheel.cache_folder() / build.key
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / WHEEL).write_bytes(content)
+        return folder / WHEEL
+
+    def kept(self) -> bytes:
+        return (mmcv_wheel.cache_folder() / CPU.key / WHEEL).read_bytes()
 
     def ensure(self) -> list[str]:
-        mmcv_wheel.ensure_mmcv(target(), '2.1.0')
+        mmcv_wheel.ensure_mmcv(self.target, '2.1.0')
         return self.events
 
 
@@ -214,9 +235,11 @@ def machine(monkeypatch, tmp_path) -> Machine:
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     machine = Machine(tmp_path)
     for name, stand_in in {
-        '_probe_torch': lambda *args: CPU,
+        '_probe_torch': lambda *args: machine.build,
         '_probe_ops': lambda *args: machine.installed,
         '_check_compilers': lambda *args: machine.events.append('check'),
+        '_download': lambda *args: tmp_path / 'mmcv-2.1.0.tar.gz',
+        '_joined': lambda archive: archive.parent / 'source',
         '_compile': machine.compile,
         '_install': machine.install,
     }.items():
@@ -231,7 +254,7 @@ def test_leaves_an_mmcv_that_works(machine):
 
 def test_compiles_once_and_keeps_the_wheel(machine):
     assert machine.ensure() == ['check', 'compile', 'install']
-    assert (machine.folder / WHEEL).read_bytes() == b'good'
+    assert machine.kept() == b'2.1.0 cpu'
 
     machine.installed = 'ModuleNotFoundError'
     machine.events.clear()
@@ -241,20 +264,50 @@ def test_compiles_once_and_keeps_the_wheel(machine):
 @pytest.mark.parametrize('installed', ['2.1.0 cuda', '2.0.1 cpu'])
 def test_replaces_another_mmcv(machine, installed):
     machine.installed = installed
-    machine.cache(b'good')
+    machine.keep(b'2.1.0 cpu')
     assert machine.ensure() == ['install']
 
 
 def test_a_kept_wheel_that_does_not_work_is_compiled_anew(machine):
-    machine.cache(b'made for another torch')
+    machine.keep(b'made for another torch')
     assert machine.ensure() == ['install', 'check', 'compile', 'install']
-    assert (machine.folder / WHEEL).read_bytes() == b'good'
+    assert machine.kept() == b'2.1.0 cpu'
+
+
+@pytest.mark.parametrize(
+    ('outcome', 'events'),
+    [
+        (commands.SetupError('error: redefinition'), ['compile']),
+        (b'undefined symbol', ['compile', 'install']),
+    ],
+)
+def test_joined_files_that_fail_are_compiled_one_by_one(
+    machine, capsys, outcome, events
+):
+    machine.joined = outcome
+    assert machine.ensure() == ['check', *events, 'one by one', 'install']
+    assert machine.kept() == b'2.1.0 cpu'
+    assert 'compiling one by one' in capsys.readouterr().out
 
 
 def test_says_that_fresh_ops_do_not_work(machine):
-    machine.compiled = b'bad'
+    machine.joined = machine.one_by_one = b'undefined symbol'
     with pytest.raises(commands.SetupError, match='undefined symbol'):
         machine.ensure()
+
+
+def test_a_gpu_without_nvcc_gets_the_ops_of_the_cpu(machine, capsys):
+    machine.build = dataclasses.replace(CUDA, has_nvcc=False)
+    assert machine.ensure() == ['check', 'compile', 'install']
+    assert 'There is a GPU, but no nvcc' in capsys.readouterr().out
+    assert machine.ensure() == ['check', 'compile', 'install']
+
+
+def test_a_gpu_without_nvcc_takes_a_kept_wheel_for_it(machine):
+    machine.build = dataclasses.replace(CUDA, has_nvcc=False)
+    machine.keep(b'2.1.0 cuda', CUDA)
+    assert machine.ensure() == ['install']
+    assert machine.ensure() == ['install'], 'what works was replaced'
 
 
 def test_keeps_what_pip_built(monkeypatch, tmp_path):
@@ -263,28 +316,86 @@ def test_keeps_what_pip_built(monkeypatch, tmp_path):
     seen = {}
 
     def build(command, log, *, env, **kwargs):
-        seen.update(env)
-        write_wheel(Path(command[-1]), *members)
+        seen.update(env, source=command[-1])
+        write_wheel(Path(command[-2]), *members)
 
     monkeypatch.setattr(mmcv_wheel, 'run_logged', build)
-    folder = tmp_path / 'kept'
+    source = tmp_path / 'mmcv-2.1.0.tar.gz'
     members = ['mmcv/_ext.cpython-311-x86_64-linux-gnu.so']
-    kept = mmcv_wheel._compile(target(MAX_JOBS='7'), '2.1.0', CPU, folder)
-    assert kept == folder / WHEEL
+    kept = mmcv_wheel._compile(target(MAX_JOBS='7'), source, CPU)
+    assert kept == mmcv_wheel.cache_folder() / CPU.key / WHEEL
     assert mmcv_wheel.has_ops(kept)
     assert (seen['MAX_JOBS'], seen['MMCV_WITH_OPS']) == ('7', '1')
+    assert seen['source'] == str(source)
+    # mmcv's setup.py would otherwise ask for nvcc where it sees a GPU.
+    assert (seen['CUDA_VISIBLE_DEVICES'], seen['FORCE_CUDA']) == ('', '0')
 
     members = ['mmcv/__init__.py']
+    kept.unlink()
     with pytest.raises(commands.SetupError, match='without its compiled ops'):
-        mmcv_wheel._compile(target(), '2.1.0', CPU, tmp_path / 'other')
-    assert not (tmp_path / 'other').exists()
+        mmcv_wheel._compile(target(), source, CPU)
+    assert not kept.exists()
+
+
+def mmcv_source(folder: Path, *names: str) -> Path:
+    """An mmcv whose every file says which one it is."""
+    for name in names:
+        file = folder / 'mmcv' / 'ops' / 'csrc' / 'pytorch' / f'{name}.cpp'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        function = name.replace('/', '_')
+        file.write_text(
+            f'int {function}() {{ return 0; }}\n'
+            'template <class T> struct PreCalc {};\n'
+            if 'roi_align' in name
+            else f'#define min(a, b) a\nint {function}() {{ return 0; }}\n'
+        )
+    return folder
+
+
+MMCV_FILES = [
+    *('nms', 'roi_align', 'pybind', 'cpu/nms', 'cpu/psamask'),
+    *('cpu/roi_align', 'cpu/roi_align_rotated', 'cpu/rotated_feature_align'),
+]
+
+
+@pytest.mark.parametrize('jobs', [1, 2, 3, 64])
+def test_joined_files_hold_every_file_once(tmp_path, jobs):
+    source = mmcv_source(tmp_path, *MMCV_FILES)
+    count = joined_sources.join_sources(source, jobs)
+    files = list(source.rglob('*.cpp'))
+    assert len(files) == count
+    included = [
+        line.split('"')[1].removesuffix('.cpp.inc')
+        for file in files
+        for line in file.read_text().splitlines()
+        if line.startswith('#include')
+    ]
+    assert sorted(included) == sorted(MMCV_FILES)
+
+
+@pytest.mark.skipif(not shutil.which('c++'), reason='needs a C++ compiler')
+def test_joined_files_compile(tmp_path):
+    """Macros do not reach the next file; clashing files stay apart."""
+    source = mmcv_source(tmp_path, *MMCV_FILES)
+    joined_sources.join_sources(source, 2)
+    for file in source.rglob('*.cpp'):
+        subprocess.run(
+            ['c++', '-fsyntax-only', '-Werror', str(file)], check=True
+        )
+
+
+def test_a_source_of_another_layout_is_left_alone(tmp_path):
+    source = mmcv_source(tmp_path, *MMCV_FILES[:-1])
+    before = sorted(source.rglob('*'))
+    assert joined_sources.join_sources(source, 2) == 0
+    assert sorted(source.rglob('*')) == before
 
 
 def test_looks_for_compilers_before_it_compiles():
     check = mmcv_wheel._check_compilers
     with pytest.raises(commands.SetupError, match=r'no C\+\+ .*apt install'):
         check(target(CXX='no-such-compiler'), CPU)
-    with pytest.raises(commands.SetupError, match=r'no nvcc .*toolkit 13\.0'):
+    with pytest.raises(commands.SetupError, match=r'no nvcc.*toolkit 13\.0'):
         check(target(), dataclasses.replace(CUDA, has_nvcc=False))
 
 
@@ -372,11 +483,11 @@ def test_an_unknown_stack_is_told(monkeypatch, capsys):
     assert "STACK is 'none'; expected onedl" in capsys.readouterr().err
 
 
-def test_a_kept_wheel_of_the_fork_is_installed(machine, monkeypatch):
-    machine.cache(b'of the other stack')
-    wheel = machine.folder / WHEEL.replace('mmcv-2.1.0', 'onedl_mmcv-2.1.0')
-    wheel.write_bytes(b'good')
-    mmcv_wheel.ensure_mmcv(target(), '2.1.0', 'onedl-mmcv')
+def test_a_kept_wheel_of_the_fork_is_installed(machine):
+    wheel = machine.keep(b'of the other stack')
+    fork = wheel.with_name(WHEEL.replace('mmcv-2.1.0', 'onedl_mmcv-2.1.0'))
+    fork.write_bytes(b'2.1.0 cpu')
+    mmcv_wheel.ensure_mmcv(machine.target, '2.1.0', 'onedl-mmcv')
     assert machine.events == ['install']
     assert machine.installed == '2.1.0 cpu'
 

@@ -15,10 +15,11 @@ import subprocess
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commands import SetupError, run_logged
+from joined_sources import join_sources
 
 _PROBE_TORCH = """
 import json, os, sys, torch
@@ -44,7 +45,7 @@ _TRY_COMPILER = '#include <Python.h>\n#include <vector>\n'
 # Instead of the flags that Python was built with: their -g doubles the time,
 # and makes an extension of a few MB one of 80.
 _CFLAGS = '-O2 -g0 -DNDEBUG -fwrapv'
-_GIB_PER_JOB = 2  # torch's headers take a compiler to about 1.5 GiB
+_GIB_PER_JOB = 3  # what the largest of the joined files takes
 
 
 @dataclass(frozen=True)
@@ -115,20 +116,61 @@ def ensure_mmcv(target: Target, version: str, name: str = 'mmcv') -> None:
     Raises:
         SetupError: If it cannot be compiled, or its ops cannot be imported.
     """
-    build = _probe_torch(target)
-    wanted = f'{version} {build.device}'
-    if _probe_ops(target) == wanted:
+    builds = _suitable_builds(_probe_torch(target), target.environ)
+    wanted = {f'{version} {build.device}' for build in builds}
+    if _probe_ops(target) in wanted:
         return
-    folder = cache_folder() / build.key
-    for wheel in sorted(folder.glob(f'{_stem(name)}-{version}-*.whl')):
-        _install(target, wheel)
-        if _probe_ops(target) == wanted:
-            return
-        wheel.unlink()
-    _check_compilers(target, build)
-    _install(target, _compile(target, version, build, folder, name))
+    for build in builds:
+        folder = cache_folder() / build.key
+        for wheel in sorted(folder.glob(f'{_stem(name)}-{version}-*.whl')):
+            _install(target, wheel)
+            if _probe_ops(target) in wanted:
+                return
+            wheel.unlink()
+    if len(builds) > 1:
+        print(
+            "  There is a GPU, but no nvcc: mmcv's ops are compiled for the "
+            'CPU alone. With the\n  CUDA toolkit installed and CUDA_HOME set '
+            'they will be compiled for the GPU, too.'
+        )
+    _check_compilers(target, builds[-1])
+    _compile_and_install(target, f'{name}=={version}', builds[-1])
+
+
+def _suitable_builds(
+    build: TorchBuild, environ: Mapping[str, str]
+) -> list[TorchBuild]:
+    """Builds whose wheels will do, the last of which can be compiled."""
+    is_forced = environ.get('FORCE_CUDA') == '1'
+    if not build.cuda or build.has_nvcc or is_forced:
+        return [build]
+    return [build, replace(build, cuda='', archs='')]
+
+
+def _compile_and_install(
+    target: Target, requirement: str, build: TorchBuild
+) -> None:
+    """Compile joined files; where they do not work, file by file."""
+    name, version = requirement.split('==')
+    duration = 'half an hour or more' if build.cuda else 'some minutes'
+    print(
+        f'  The ops of mmcv have to be compiled once for torch {build.torch}: '
+        f'{duration}\n  on two cores. The wheel is kept in {cache_folder()}.'
+    )
+    with tempfile.TemporaryDirectory(prefix='mmcv-wheel-') as scratch:
+        archive = _download(target, requirement, Path(scratch))
+        try:
+            source = _joined(archive)
+            _install(target, _compile(target, source, build, name))
+            if _probe_ops(target) == f'{version} {build.device}':
+                return
+        except (SetupError, OSError, ValueError) as error:
+            with target.log.open('a') as log:
+                print(error, file=log)
+        print('  Joined files do not compile here; compiling one by one.')
+        _install(target, _compile(target, archive, build, name))
     found = _probe_ops(target)
-    if found != wanted:
+    if found != f'{version} {build.device}':
         raise SetupError(
             f'mmcv {version} was compiled, but its ops are not those of '
             f'torch {build.torch} for {build.device}: {found}'
@@ -176,9 +218,9 @@ def _check_compilers(target: Target, build: TorchBuild) -> None:
     """Find out in a second what would end the build after minutes."""
     if build.cuda and not build.has_nvcc:
         raise SetupError(
-            f'There is a GPU, but no nvcc to compile mmcv for it: install the '
-            f'CUDA toolkit {build.cuda} and set CUDA_HOME, or hide the GPU '
-            'with CUDA_VISIBLE_DEVICES= (nothing).'
+            'FORCE_CUDA=1 asks for ops of the GPU, but there is no nvcc to '
+            f'compile them: install the CUDA toolkit {build.cuda} and set '
+            'CUDA_HOME.'
         )
     compiler = target.environ.get('CXX', 'c++')
     if shutil.which(compiler, path=target.environ.get('PATH')) is None:
@@ -211,27 +253,47 @@ def _stem(name: str) -> str:
     return name.replace('-', '_')
 
 
-def _compile(
-    target: Target,
-    version: str,
-    build: TorchBuild,
-    folder: Path,
-    name: str = 'mmcv',
-) -> Path:
-    """Build the wheel into its place in the cache."""
-    duration = 'half an hour or more' if build.cuda else 'about ten minutes'
-    print(
-        f'  The ops of mmcv have to be compiled once for torch {build.torch}: '
-        f'{duration}\n  on two cores. The wheel is kept in {cache_folder()}.'
+def _download(target: Target, requirement: str, scratch: Path) -> Path:
+    """Get the archive of mmcv's source."""
+    command = [str(target.python), '-m', 'pip', 'download', '--no-deps']
+    command += ['--no-build-isolation', '--no-binary', ':all:']
+    run_logged(
+        [*command, requirement, '--dest', str(scratch)],
+        target.log,
+        title=f'downloading {requirement}',
+        describe=lambda line: None,
+        env=target.environ,
     )
+    return next(scratch.glob('*.tar.gz'))
+
+
+def _joined(archive: Path) -> Path:
+    """Unpack the source and join its files.
+
+    Raises:
+        SetupError: If they are not where they used to be.
+    """
+    folder = archive.parent / 'source'
+    shutil.unpack_archive(archive, folder)
+    (source,) = folder.iterdir()
+    if not join_sources(source, _num_jobs()):
+        raise SetupError(f'{archive.name} is laid out in another way.')
+    return source
+
+
+def _compile(
+    target: Target, source: Path, build: TorchBuild, name: str = 'mmcv'
+) -> Path:
+    """Build the wheel, of a folder or an archive, into the cache."""
     command = [str(target.python), '-m', 'pip', 'wheel', '-v', '--no-deps']
-    command += ['--no-build-isolation', '--no-cache-dir']
-    command += ['--no-binary', name, f'{name}=={version}', '--wheel-dir']
+    command += ['--no-build-isolation', '--no-cache-dir', '--wheel-dir']
     environ = {'MAX_JOBS': str(_num_jobs()), 'CFLAGS': _CFLAGS}
     environ |= {**target.environ, 'MMCV_WITH_OPS': '1'}
+    if not build.cuda:  # or mmcv would ask for nvcc where it sees a GPU
+        environ |= {'CUDA_VISIBLE_DEVICES': '', 'FORCE_CUDA': '0'}
     with tempfile.TemporaryDirectory(prefix='mmcv-wheel-') as scratch:
         run_logged(
-            [*command, scratch],
+            [*command, scratch, str(source)],
             target.log,
             title='compiling mmcv',
             describe=describe_ninja,
@@ -243,7 +305,7 @@ def _compile(
                 'mmcv was built, but without its compiled ops; '
                 f'{target.log} says why.'
             )
-        return _keep(wheel, folder)
+        return _keep(wheel, cache_folder() / build.key)
 
 
 def _num_jobs() -> int:

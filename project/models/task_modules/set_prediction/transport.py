@@ -1,0 +1,137 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Assignments in which each target is matched several times."""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+# Where exchanging beats repeating the targets: copies of one, and of all of
+# them, the latter as a share of the queries, too.
+_COPIES = 3
+_COPIES_OF_ALL = 400
+_CLOSE_TO_QUERIES = (0.7, 1.2)
+# Owners that share the queries of no target; with one alone there would be
+# one such query to exchange at a time.
+_IDLE_OWNERS = 8
+
+
+def match_copies(
+    cost: np.ndarray, num_copies: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cheapest assignment of queries to targets, each repeated.
+
+    Args:
+        cost (ndarray): Has shape (num_gts, num_queries).
+        num_copies (int): How often each target is to be matched; fewer times
+            where the queries do not suffice.
+
+    Returns:
+        tuple[ndarray, ndarray]: Queries and targets, each has shape
+        (num_pairs, ), sorted by query.
+
+    Raises:
+        ValueError: If a cost is not a number, or infinite costs leave no
+            assignment.
+    """
+    num_gts, num_queries = cost.shape
+    total = num_gts * num_copies
+    low, high = (share * num_queries for share in _CLOSE_TO_QUERIES)
+    is_large = num_copies >= _COPIES and total >= _COPIES_OF_ALL
+    if is_large and low <= total <= high and np.isfinite(cost).all():
+        owner = _Exchange(cost.astype(np.float64), num_copies).solve()
+        query = np.flatnonzero(owner < num_gts)
+        return query, owner[query]
+    rows, query = linear_sum_assignment(np.tile(cost, (num_copies, 1)))
+    order = query.argsort()
+    return query[order], rows[order] % num_gts
+
+
+class _Exchange:
+    """An assignment that gets cheaper by exchanges until it is cheapest.
+
+    Copies of a target are equal, so its queries have an owner instead of a
+    place in a matrix that is ``num_copies`` times as high. An owner may take
+    a query of another one, which then takes one of a third, and so on round
+    a cycle. Which cycles lower the cost most is an assignment problem of the
+    owners; when there are none, the assignment is the cheapest (M. Klein, "A
+    primal method for minimal cost flows", 1967).
+
+    Queries that are left over belong to idle owners. Where there are too
+    few, the copies that get none own slots that cost nothing.
+
+    Args:
+        cost (ndarray): Finite float64, has shape (num_gts, num_queries).
+        num_copies (int): Queries of each target.
+    """
+
+    def __init__(self, cost: np.ndarray, num_copies: int) -> None:
+        num_gts, num_queries = cost.shape
+        surplus = num_queries - num_gts * num_copies
+        self._num_queries = num_queries
+        self._num_owners = num_gts + min(max(surplus, 0), _IDLE_OWNERS)
+        num_columns = num_queries + max(-surplus, 0)
+        # What each column costs each owner, has shape (columns, owners).
+        self._cost = np.zeros((num_columns, self._num_owners))
+        self._cost[:num_queries, :num_gts] = cost.T
+        self._owner = self._begin(cost, num_copies)
+        self._tolerance = 1e-12 * np.abs(cost).max()
+
+    def solve(self) -> np.ndarray:
+        """Exchange as long as it lowers the cost.
+
+        Returns:
+            ndarray: Owner of each query, those beyond the targets are idle,
+            has shape (num_queries, ).
+        """
+        offers = np.empty((self._num_owners, self._num_owners))
+        is_changed = np.ones(self._num_owners, dtype=bool)
+        while True:
+            self._update(offers, is_changed)
+            giver, taker = linear_sum_assignment(offers)
+            if offers[giver, taker].sum() >= -self._tolerance:
+                return self._owner[: self._num_queries]
+            is_changed = giver != taker
+            self._hand_over(taker, is_changed)
+
+    def _begin(self, cost: np.ndarray, num_copies: int) -> np.ndarray:
+        """A good assignment: the best for one copy, then for the next one."""
+        num_gts, num_queries = cost.shape
+        owner = np.empty(len(self._cost), dtype=np.int64)
+        free = np.arange(num_queries)
+        count = np.zeros(num_gts, dtype=np.int64)
+        for _ in range(num_copies):
+            rows, column = linear_sum_assignment(cost[:, free])
+            owner[free[column]] = rows
+            count[rows] += 1
+            free = np.delete(free, column)
+        # Each idle owner gets some of the queries that may yet be wanted.
+        free = free[cost[:, free].min(0).argsort()]
+        idle = max(self._num_owners - num_gts, 1)
+        owner[free] = num_gts + np.arange(len(free)) % idle
+        owner[num_queries:] = np.repeat(np.arange(num_gts), num_copies - count)
+        return owner
+
+    def _update(self, offers: np.ndarray, is_changed: np.ndarray) -> None:
+        """Find what it costs at least when one owner takes from another.
+
+        Args:
+            offers (ndarray): Has shape (owners, owners), from the one that
+                gives to the one that takes; rows of changed ones are set.
+            is_changed (ndarray): Whether an owner has new columns.
+        """
+        columns = np.flatnonzero(is_changed[self._owner])
+        columns = columns[self._owner[columns].argsort(kind='stable')]
+        giver = self._owner[columns]
+        first = np.flatnonzero(np.diff(giver, prepend=-1))
+        change = self._cost[columns]
+        change -= change[np.arange(len(columns)), giver][:, None]
+        offers[giver[first]] = np.minimum.reduceat(change, first, axis=0)
+
+    def _hand_over(self, taker: np.ndarray, is_changed: np.ndarray) -> None:
+        """Give from each owner what is cheapest for the one that takes."""
+        columns = np.flatnonzero(is_changed[self._owner])
+        giver = self._owner[columns]
+        taker = taker[giver]
+        change = self._cost[columns, taker] - self._cost[columns, giver]
+        order = np.lexsort((change, giver))
+        first = order[np.flatnonzero(np.diff(giver[order], prepend=-1))]
+        self._owner[columns[first]] = taker[first]
