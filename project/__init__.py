@@ -60,6 +60,7 @@ if can_register():
     for module in ('coco', 'dataset_wrappers'):
         add_location((mmdet.registry.DATASETS,), f'project.datasets.{module}')
     add_location((mmdet.registry.TRANSFORMS,), 'project.datasets.transforms')
+    add_location((mmdet.registry.METRICS,), 'project.evaluation')
     allow_mmengine_checkpoints()
     resolve_when_read()
     use_safe_loaders()

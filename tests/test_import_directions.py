@@ -58,6 +58,7 @@ ALLOWED = {
     'project.preflight': {
         'project.checkpoints',
         'project.datasets',
+        'project.evaluation',
         'project.utils',
     },
     'project.visualization': {'project.evaluation', 'project.utils'},

@@ -10,6 +10,7 @@ from mmdet.registry import HOOKS, METRICS, MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 
+from project.evaluation import FastCocoMetric
 from project.preflight.config_tree import (
     SPLITS,
     evaluators,
@@ -297,7 +298,8 @@ def _metric_names(cfg: Config) -> set[str] | None:
     """The names that validation gives; None if that is not known."""
     names: set[str] = set()
     for _, metric in evaluators(cfg, 'val'):
-        if registered_class(metric, METRICS) is not CocoMetric:
+        found = registered_class(metric, METRICS)
+        if found not in (CocoMetric, FastCocoMetric):
             return None
         # What depends on settings that are rarely set.
         if metric.get('metric_items') or metric.get('proposal_nums'):

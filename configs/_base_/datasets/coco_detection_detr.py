@@ -119,7 +119,8 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric',
+    # mmdet's CocoMetric, 50 times as fast where hotcoco is installed.
+    type='FastCocoMetric',
     ann_file=data_root + 'annotations/instances_val2017.json',
     metric='bbox',
     format_only=False,
