@@ -41,6 +41,46 @@ def test_8_bits_are_as_before(image: np.ndarray, interpolation: str) -> None:
     np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize('scale', [(35, 25), (90, 61), (700, 500)])
+@pytest.mark.parametrize('is_grey', [False, True])
+def test_torch_gives_the_pixels_of_pillow(
+    image: np.ndarray, scale: tuple[int, int], is_grey: bool
+) -> None:
+    if is_grey:
+        image = image[..., 0]  # neither contiguous nor of three axes
+    ours, theirs = (
+        AnyDepthResize(scale, keep_ratio=True, backend=backend)(
+            dict(img=image)
+        )
+        for backend in ('torch', 'pillow')
+    )
+    pixels = ours.pop('img')
+    difference = np.abs(pixels.astype(int) - theirs.pop('img'))
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.uint16])
+def test_torch_resizes_other_types(image: np.ndarray, dtype: type) -> None:
+    image = image.astype(dtype) * 257
+    image.flags.writeable = False
+    ours, theirs = (
+        AnyDepthResize(SCALE, backend=backend)(dict(img=image))['img']
+        for backend in ('torch', 'pillow')
+    )
+    assert ours.dtype == dtype
+    assert np.abs(ours.astype(float) - theirs).max() <= 1
+
+
+def test_torch_has_fewer_filters() -> None:
+    with pytest.raises(UserError, match=r"'lanczos'.*'bilinear', 'bicubic'"):
+        AnyDepthResize(SCALE, backend='torch', interpolation='lanczos')
+
+
 @pytest.mark.parametrize('dtype', [np.float32, np.float64, np.int32])
 def test_numbers_of_other_types(image: np.ndarray, dtype: type) -> None:
     ours = resized(AnyDepthResize, image.astype(dtype))

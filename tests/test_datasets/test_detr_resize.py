@@ -18,8 +18,8 @@ from tests.helpers.configs import read_config
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
 CASES = Path(__file__).parents[1] / 'data/recipes/pipelines'
-RULES = {'authors': 'DETRResize', 'detectron2': 'Resize'}
-BACKENDS = ('pillow', 'cv2')
+RULES = {'authors': 'DETRResize', 'detectron2': 'AnyDepthResize'}
+BACKENDS = ('pillow', 'cv2', 'torch')
 NO_LIMIT = 60000
 
 
