@@ -142,7 +142,7 @@ def test_torchvision_of_another_torch_is_fatal(pretend_versions, break_import):
     assert 'uninstall torchvision' in problem
 
 
-def test_gpu_without_ops_for_it_is_fatal(monkeypatch):
+def test_gpu_without_ops_for_it_is_told(monkeypatch):
     monkeypatch.setattr(
         'mmcv.ops.get_compiling_cuda_version', lambda: 'not available'
     )
@@ -153,7 +153,7 @@ def test_gpu_without_ops_for_it_is_fatal(monkeypatch):
     findings = {finding.name: finding for finding in inspect_environment()}
 
     assert findings['device'].value.endswith('2 x H200')
-    assert findings['mmcv.ops'].is_fatal
+    assert not findings['mmcv.ops'].is_fatal
     assert 'FORCE_CUDA=1' in findings['mmcv.ops'].problem
 
 

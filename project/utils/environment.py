@@ -292,11 +292,12 @@ def _ops() -> Finding:
     if not torch.cuda.is_available():
         return Finding('mmcv.ops', 'compiled for the CPU')
     problem = (
-        "There is a GPU, but mmcv's ops were compiled for the CPU only: "
-        f'export FORCE_CUDA=1, then {_build_mmcv()}; or hide the GPU: '
-        'export CUDA_VISIBLE_DEVICES= (nothing).'
+        "There is a GPU, but mmcv's ops were compiled for the CPU only, and "
+        'what needs them on the GPU stops: install the CUDA toolkit (nvcc) '
+        f'{torch.version.cuda}, export FORCE_CUDA=1, then {_build_mmcv()}; or '
+        'hide the GPU: export CUDA_VISIBLE_DEVICES= (nothing).'
     )
-    return Finding('mmcv.ops', 'compiled for the CPU', problem, True)
+    return Finding('mmcv.ops', 'compiled for the CPU', problem)
 
 
 def _missing_compiler() -> str:
