@@ -35,6 +35,9 @@ class FastCocoMetric(CocoMetric):
         *args, **kwargs: As in ``CocoMetric``.
     """
 
+    cat_ids: list[int] | None
+    img_ids: list[int] | None
+
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics of all images.
 
@@ -48,10 +51,11 @@ class FastCocoMetric(CocoMetric):
         if not self._is_fast(results):
             return super().compute_metrics(results)
         predictions = [prediction for _, prediction in results]
-        self.cat_ids = self.cat_ids or self._coco_api.get_cat_ids(
-            cat_names=self.dataset_meta['classes']
-        )
-        self.img_ids = self.img_ids or self._coco_api.get_img_ids()
+        if self.cat_ids is None:
+            classes = self.dataset_meta['classes']
+            self.cat_ids = self._coco_api.get_cat_ids(cat_names=classes)
+        if self.img_ids is None:
+            self.img_ids = self._coco_api.get_img_ids()
         if self.outfile_prefix is not None:
             self.results2json(predictions, self.outfile_prefix)
         logger = MMLogger.get_current_instance()

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -54,7 +55,7 @@ class HotCOCOeval(COCOeval):
         self.params.imgIds = sorted(set(self.params.imgIds))
         truth = _to_hotcoco(self.cocoGt)
         found = truth.load_res(np.ascontiguousarray(self._detections))
-        self._engine = hotcoco.COCOeval(truth, found, 'bbox')
+        self._engine: Any = hotcoco.COCOeval(truth, found, 'bbox')
         params = self._engine.params
         params.cat_ids, params.img_ids = self.params.catIds, self.params.imgIds
         params.iou_thrs = np.asarray(self.params.iouThrs).tolist()
@@ -78,7 +79,7 @@ def _annotations(truth: COCO) -> Sequence[dict]:
     return truth.dataset.get('annotations', ())
 
 
-def _to_hotcoco(truth: COCO) -> object:
+def _to_hotcoco(truth: COCO) -> Any:
     """The annotations without what boxes do not need."""
     import hotcoco
 

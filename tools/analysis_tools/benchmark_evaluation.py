@@ -13,6 +13,7 @@ import json
 import tempfile
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 from _arguments import count, positive_int
 
@@ -96,7 +97,7 @@ def make_samples(args: argparse.Namespace, path: Path) -> list[dict]:
     return samples
 
 
-def evaluate(metric: object, samples: list[dict]) -> tuple[float, dict]:
+def evaluate(metric: Any, samples: list[dict]) -> tuple[float, dict]:
     """CPU seconds from detections to numbers, and the numbers."""
     metric.dataset_meta = dict(classes=CLASSES)
     metric.results.clear()
