@@ -1,11 +1,19 @@
 """Targets that are matched several times, against repeating them."""
 
+import os
+
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import linear_sum_assignment
 
 from project.models.task_modules.set_prediction import transport
+from project.models.task_modules.set_prediction.hungarian_assignment import (
+    CostBlock,
+    PendingAssignment,
+)
 from project.models.task_modules.set_prediction.transport import match_copies
+from project.utils.errors import UserError
 
 
 @pytest.fixture
@@ -103,5 +111,37 @@ def test_a_forbidden_pair_is_left_out():
 def test_a_cost_that_is_no_number_is_told():
     cost = detection_cost(6, 30)
     cost[2, 3] = np.nan
-    with pytest.raises(ValueError, match='invalid'):
+    with pytest.raises(UserError, match='holds NaN'):
         match_copies(cost, 4)
+
+
+def test_layers_and_images_are_matched_side_by_side(monkeypatch):
+    """In any number of threads, to the same pairs."""
+    blocks = [
+        CostBlock(
+            image=image,
+            first_target=10 * image,
+            copies=[1, 6, 6],
+            cost=torch.from_numpy(
+                np.stack([detection_cost(10, 300, seed) for seed in range(3)])
+            ),
+        )
+        for image in range(3)
+    ]
+    arrays = [block.cost.numpy() for block in blocks]
+    tables = []
+    for cores in (1, 4):
+        monkeypatch.setattr(
+            os, 'sched_getaffinity', lambda pid, n=cores: range(n)
+        )
+        tables.append(PendingAssignment(blocks).solve(arrays))
+    np.testing.assert_array_equal(*tables)
+    expected = [
+        (layer, image, query, target + 10 * image)
+        for image in range(3)
+        for layer, copies in enumerate([1, 6, 6])
+        for query, target in zip(
+            *repeated(arrays[image][layer], copies), strict=True
+        )
+    ]
+    np.testing.assert_array_equal(tables[0].T, expected)

@@ -1,17 +1,20 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Assignments of the lowest cost, found on the host."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from project.utils.errors import UserError
+from ...utils.host_threads import run_in_threads
+from .transport import match_copies
 
 # From this many queries on only those that a match can use go to the host.
 _MANY_QUERIES = 4096
+# From this many pairs on starting threads takes less time than they save.
+_MANY_PAIRS = 300
 
 
 @dataclass(frozen=True)
@@ -59,31 +62,30 @@ class CostBlock:
         )
 
     def solve(
-        self, cost: np.ndarray, queries: np.ndarray | None = None
-    ) -> Iterator[np.ndarray]:
-        """Match each layer, given :meth:`tensors` on the host.
+        self, layer: int, cost: np.ndarray, queries: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Match a layer, given :meth:`tensors` on the host.
 
-        Yields:
+        Returns:
             ndarray: Rows of layer, image, query and target, has shape
             (4, num_pairs).
         """
-        for layer, num_copies in enumerate(self.copies):
-            columns, layer_cost = None, cost[layer]
-            if queries is not None:
-                columns, first = np.unique(queries[layer], return_index=True)
-                layer_cost = layer_cost[:, first]
-            if self.has_out:
-                takes_part = ~np.isposinf(layer_cost).all(0)
-                layer_cost = layer_cost[:, takes_part]
-                if columns is None:
-                    columns = np.arange(len(takes_part))
-                columns = columns[takes_part]
-            query, target = _solve(layer_cost, num_copies)
-            pairs = np.empty((4, len(query)), dtype=np.int64)
-            pairs[0], pairs[1] = layer, self.image
-            pairs[2] = query if columns is None else columns[query]
-            pairs[3] = target + self.first_target
-            yield pairs
+        columns, layer_cost = None, cost[layer]
+        if queries is not None:
+            columns, first = np.unique(queries[layer], return_index=True)
+            layer_cost = layer_cost[:, first]
+        if self.has_out:
+            takes_part = ~np.isposinf(layer_cost).all(0)
+            layer_cost = layer_cost[:, takes_part]
+            if columns is None:
+                columns = np.arange(len(takes_part))
+            columns = columns[takes_part]
+        query, target = match_copies(layer_cost, self.copies[layer])
+        pairs = np.empty((4, len(query)), dtype=np.int64)
+        pairs[0], pairs[1] = layer, self.image
+        pairs[2] = query if columns is None else columns[query]
+        pairs[3] = target + self.first_target
+        return pairs
 
 
 @dataclass(frozen=True)
@@ -115,37 +117,16 @@ class PendingAssignment:
             UserError: If a cost is not a number.
         """
         remaining = iter(arrays)
-        tables = [
-            table
-            for block in self.blocks
-            for table in block.solve(
-                *(next(remaining) for _ in block.tensors())
-            )
-        ]
+        problems, num_pairs = [], 0
+        for block in self.blocks:
+            parts = [next(remaining) for _ in block.tensors()]
+            num_pairs += block.cost.shape[1] * sum(block.copies)
+            problems += [
+                partial(block.solve, layer, *parts)
+                for layer in range(len(block.copies))
+            ]
+        if num_pairs < _MANY_PAIRS:
+            tables = [solve() for solve in problems]
+        else:
+            tables = run_in_threads(problems)
         return np.concatenate([np.empty((4, 0), dtype=np.int64), *tables], 1)
-
-
-def _solve(cost: np.ndarray, num_copies: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cheapest assignment of queries to targets, each repeated.
-
-    Args:
-        cost (ndarray): Has shape (num_gts, num_queries).
-        num_copies (int): How often each target is to be matched.
-
-    Returns:
-        tuple[ndarray, ndarray]: Queries and targets, each has shape
-        (num_pairs, ), sorted by query.
-
-    Raises:
-        UserError: If a cost is not a number.
-    """
-    try:
-        rows, query = linear_sum_assignment(np.tile(cost, (num_copies, 1)))
-    except ValueError as error:
-        raise UserError(
-            'The matching cost holds NaN or infinity: the predictions have '
-            'diverged, or a ground-truth box or label is not a number; lower '
-            'the learning rate or check the annotations'
-        ) from error
-    order = query.argsort()
-    return query[order], rows[order] % len(cost)

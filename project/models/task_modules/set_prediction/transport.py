@@ -4,6 +4,8 @@
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from project.utils.errors import UserError
+
 # Where exchanging beats repeating the targets: copies of one, and of all of
 # them, the latter as a share of the queries, too.
 _COPIES = 3
@@ -29,7 +31,7 @@ def match_copies(
         (num_pairs, ), sorted by query.
 
     Raises:
-        ValueError: If a cost is not a number, or infinite costs leave no
+        UserError: If a cost is not a number, or infinite costs leave no
             assignment.
     """
     num_gts, num_queries = cost.shape
@@ -40,7 +42,14 @@ def match_copies(
         owner = _Exchange(cost.astype(np.float64), num_copies).solve()
         query = np.flatnonzero(owner < num_gts)
         return query, owner[query]
-    rows, query = linear_sum_assignment(np.tile(cost, (num_copies, 1)))
+    try:
+        rows, query = linear_sum_assignment(np.tile(cost, (num_copies, 1)))
+    except ValueError as error:
+        raise UserError(
+            'The matching cost holds NaN or infinity: the predictions have '
+            'diverged, or a ground-truth box or label is not a number; lower '
+            'the learning rate or check the annotations'
+        ) from error
     order = query.argsort()
     return query[order], rows[order] % num_gts
 
