@@ -51,6 +51,12 @@ def core_step(
     return sum(losses.values(), torch.zeros(()))
 
 
+def pending_one2many(batch: SetPredictionBatch) -> Any:
+    """The matching problems of the set with several queries a target."""
+    one2many = batch.sets()[-1]
+    return one2many.pairing.start(one2many.predictions, batch.targets())
+
+
 def time_step(
     step: Callable[[], torch.Tensor], device: str
 ) -> tuple[float, float]:
