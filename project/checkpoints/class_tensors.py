@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from project.checkpoints.layouts.rules import ClassTensor, match
+from project.checkpoints.layouts.rules import ClassTensor, match, rename
 
 # The ids between 1 and 90 that COCO's 2017 annotations never use.
 _UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
@@ -128,7 +128,10 @@ def with_fresh_classes(
         tensor that changed.
     """
     old = count_classes(weights, table)
-    result, changes = dict(weights), []
+    result: dict[str, Tensor] = dict(weights)
+    changes: list[str] = []
+    if old is None:
+        return result, changes
     for name, tensor in weights.items():
         entry = _entry_of(name, table)
         if not entry or not _counts(tensor, entry, old):
@@ -162,8 +165,10 @@ def _of_first_stage(name: str, entry: ClassTensor, weights: Weights) -> bool:
     """Whether there is no decoder layer that the classifier belongs to."""
     if entry.decoder is None:
         return False
-    layer = entry.decoder.format(**match(entry.target, name))
-    return not any(other.startswith(layer) for other in weights)
+    layer = rename(name, entry.target, entry.decoder)
+    return layer is not None and not any(
+        other.startswith(layer) for other in weights
+    )
 
 
 def _select(tensor: Tensor, entry: ClassTensor, kept: Tensor) -> Tensor:

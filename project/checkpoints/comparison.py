@@ -111,7 +111,9 @@ class Difference:
             if num_classes not in (size, size - 1):
                 return None
             steps.add(found - size)
-        return num_classes + steps.pop() if len(steps) == 1 else None
+        if num_classes is None or len(steps) != 1:
+            return None
+        return num_classes + steps.pop()
 
     def __str__(self) -> str:
         """Name the first few tensors."""

@@ -16,7 +16,7 @@ from project.checkpoints.class_tensors import (
 from project.checkpoints.description import describe
 from project.checkpoints.layouts import own_names
 from project.checkpoints.layouts.backbones import derived_buffers
-from project.checkpoints.layouts.rules import Layout, Rule, rename
+from project.checkpoints.layouts.rules import Layout, Rule
 from project.checkpoints.recognition import (
     OWN_LAYOUTS,
     layout_named,
@@ -215,8 +215,8 @@ def _check_aliases(
         elif not torch.equal(weights[name], weights[first]):
             differing.append(f'{name} and {first}')
         elif keep:
-            rule = layout.rule_of(name)
-            tied.add(rename(name, rule.source, rule.target))
+            if found := layout.rule_of(name):
+                tied.add(found[1])
         else:
             dropped.append(name)
     if missing:
@@ -245,11 +245,11 @@ def _rename(
     for name, tensor in weights.items():
         if name in dropped:
             continue
-        rule = layout.rule_of(name)
-        if rule is None:
+        found = layout.rule_of(name)
+        if found is None:
             unknown.append(name)
             continue
-        target = rename(name, rule.source, rule.target)
+        rule, target = found
         mapped[target] = _transformed(tensor, rule, name)
         origins[target] = name
     if unknown:

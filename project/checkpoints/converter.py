@@ -122,7 +122,7 @@ def _meta(
     converted: ConvertedCheckpoint, source: str, configs: tuple[str, ...]
 ) -> dict[str, Any]:
     """Describe a conversion, and name the classes for mmdet's inferencer."""
-    meta = dict(
+    meta: dict[str, Any] = dict(
         converted_from=source,
         layout=converted.layout.name,
         configs=list(configs),

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-_RESNETS = {(3, 4, 6, 3): 'r50', (3, 4, 23, 3): 'r101'}
-_SWINS = {
+_RESNETS: dict[tuple[int, ...], str] = {
+    (3, 4, 6, 3): 'r50',
+    (3, 4, 23, 3): 'r101',
+}
+_SWINS: dict[tuple[int, tuple[int, ...]], str] = {
     (96, (2, 2, 6, 2)): 'swin-t',
     (96, (2, 2, 18, 2)): 'swin-s',
     (192, (2, 2, 18, 2)): 'swin-l',

@@ -98,7 +98,7 @@ def _prepared(checkpoint: Any, filename: str) -> Any:
 def _leave_out_code(checkpoint: dict, filename: str) -> None:
     """Remove configs that are programs; ``checkpoint`` is changed."""
     for *places, key in _CONFIGS:
-        node = checkpoint
+        node: Any = checkpoint
         for place in places:
             node = node.get(place) if isinstance(node, Mapping) else None
         if not isinstance(node, dict) or key not in node:
@@ -142,8 +142,11 @@ def _is_plain_statement(node: ast.stmt) -> bool:
     return '_base_' not in names and _is_plain_value(node.value)
 
 
-def _is_plain_value(node: ast.expr) -> bool:
-    """Tell whether an expression is made of constants and containers."""
+def _is_plain_value(node: ast.expr | None) -> bool:
+    """Tell whether an expression is made of constants and containers.
+
+    ``**`` among the keys of a dict, which is None, is not.
+    """
     match node:
         case ast.Constant():
             return True

@@ -3,6 +3,7 @@
 
 import contextlib
 import copy
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -79,12 +80,12 @@ def on_meta() -> Iterator[None]:
 
 
 def model_layout(
-    config: str | Path, num_classes: int | None = None
+    config: str | os.PathLike, num_classes: int | None = None
 ) -> ModelLayout:
     """Find out what the weights of a config's model must be.
 
     Args:
-        config (str | Path): Path of the config.
+        config (str | PathLike): Path of the config.
         num_classes (int, optional): The number of classes to build it with.
             By default the config's own.
 

@@ -237,7 +237,7 @@ def _check_names(
         )
 
 
-def _submodule(model: nn.Module, name: str) -> nn.Module | None:
+def _submodule(model: nn.Module, name: str) -> BaseModule | None:
     """Find the module that was built from ``name`` of the config."""
     module: Any = model
     for attribute in name.split('.')[1:]:

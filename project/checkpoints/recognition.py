@@ -63,11 +63,11 @@ def _merit(
     layout: Layout, state_dict: Mapping[str, Tensor]
 ) -> tuple[int, int]:
     """Count the names that a layout knows and, as less, its idle rules."""
-    rules = {name: layout.rule_of(name) for name in state_dict}
-    used = {rule.source for rule in rules.values() if rule}
+    found = {name: layout.rule_of(name) for name in state_dict}
+    used = {rule.source for rule, _ in filter(None, found.values())}
     known = sum(
-        rule is not None or layout.is_alias(name)
-        for name, rule in rules.items()
+        pair is not None or layout.is_alias(name)
+        for name, pair in found.items()
     )
     return known, len(used) - len(layout.rules)
 

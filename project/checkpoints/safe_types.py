@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
-try:  # numpy 2
+try:
     from numpy._core import multiarray
 except ImportError:
-    from numpy.core import multiarray
+    from numpy.core import multiarray  # type: ignore[no-redef]  # numpy 1
 
 _NUMPY_CORES = ('numpy._core', 'numpy.core')
 _NUMBER_CODES = '?' + np.typecodes['AllInteger'] + np.typecodes['Float']

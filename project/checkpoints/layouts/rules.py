@@ -143,10 +143,13 @@ class Layout:
     configs: tuple[str, ...]
     max_per_img: int | None = None
 
-    def rule_of(self, name: str) -> Rule | None:
-        """Find the rule for a name of the source."""
-        rules = (r for r in self.rules if match(r.source, name) is not None)
-        return next(rules, None)
+    def rule_of(self, name: str) -> tuple[Rule, str] | None:
+        """Find the rule for a name of the source, and its name here."""
+        for rule in self.rules:
+            target = rename(name, rule.source, rule.target)
+            if target is not None:
+                return rule, target
+        return None
 
     def is_alias(self, name: str) -> bool:
         """Whether the source may save another tensor under this name."""
