@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from project.env import format_report, main
+from project.env import format_report, inspect_attention, main
+from project.ops import BACKENDS, attention_backend
 from project.utils.environment import (
     STACKS,
     Finding,
@@ -207,6 +208,24 @@ def test_import_of_a_broken_mmcv_is_one_sentence(break_import):
     break_import('mmcv.ops')
     with pytest.raises(ImportError, match=r'import mmcv\.ops fails .*: run'):
         can_register()
+
+
+def test_says_how_attention_is_computed(monkeypatch):
+    monkeypatch.setitem(BACKENDS['cpp'].obstacles, 'cpu', '')
+    found = inspect_attention()
+    assert found.value.startswith('cpp; not mmcv: ')
+    assert not found.problem
+
+    monkeypatch.setitem(BACKENDS['cpp'].obstacles, 'cpu', 'not compiled')
+    found = inspect_attention()
+    assert found.value.endswith('; not cpp: not compiled')
+    assert 'run python -m project.ops' in found.problem
+    assert not found.is_fatal
+
+    with attention_backend('mmcv'):
+        found = inspect_attention()
+    assert found.is_fatal
+    assert 'does not serve on cpu' in found.problem
 
 
 def test_exit_status_is_1_only_for_errors(monkeypatch, capsys):

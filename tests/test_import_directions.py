@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     'project.version': set(),
     'project.utils': {'project.version'},
-    'project.env': {'project.utils'},
+    'project.env': {'project.ops', 'project.utils'},
+    'project.ops': {'project.utils'},
     # Models compare what they are given with their own weights.
     'project.models.utils': {
         'project.checkpoints.comparison',
@@ -24,7 +25,11 @@ ALLOWED = {
     },
     'project.models.backbones': {'project.utils'},
     'project.models.data_preprocessors': set(),
-    'project.models.layers': {'project.models.utils', 'project.utils'},
+    'project.models.layers': {
+        'project.models.utils',
+        'project.ops',
+        'project.utils',
+    },
     'project.models.task_modules': {'project.models.utils', 'project.utils'},
     # The losses take the structures that matching returns.
     'project.models.losses': {
@@ -50,6 +55,7 @@ ALLOWED = {
     'project.engine': {
         'project.checkpoints',
         'project.datasets',
+        'project.ops',
         'project.preflight',
         'project.utils',
         'project.version',

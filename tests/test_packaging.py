@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Callable
 from importlib import metadata
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import mmdet
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from project.datasets.shapes import make_shapes
+from project.ops.building import library_name
 from project.utils.environment import STACKS, installed_stack
 from tests.helpers.configs import CONFIGS, ROOT
 from tests.helpers.training import SHAPES_SPEC, toy_config
@@ -105,8 +108,11 @@ print(json.dumps([len(result['scores']), len(result['bboxes'][0])]))
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp('wheel'))
+
+
+def build_wheel(folder: Path, **environ: str) -> Path:
     """The wheel, built from a copy because building writes to its folder."""
-    folder = tmp_path_factory.mktemp('wheel')
     for name in SOURCES:
         source, copy = ROOT / name, folder / 'source' / name
         copy.parent.mkdir(exist_ok=True)
@@ -115,6 +121,7 @@ def wheel(tmp_path_factory) -> Path:
         'wheel',
         *('--no-build-isolation', '--no-deps', '--wheel-dir', folder),
         folder / 'source',
+        **environ,
     )
     return next(folder.glob('mmdetr-*.whl'))
 
@@ -146,9 +153,11 @@ def run_installed(wheel, tmp_path_factory) -> Callable[..., str]:
     return run
 
 
-def pip(*arguments: object) -> None:
+def pip(*arguments: object, **environ: str) -> None:
     command = [sys.executable, '-m', 'pip', *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environ}
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -200,6 +209,28 @@ def test_the_sdist_makes_the_same_wheel(wheel, tmp_path):
     pip('wheel', *options, archive)
     names = set(zipfile.ZipFile(wheel).namelist())
     assert set(zipfile.ZipFile(tmp_path / wheel.name).namelist()) == names
+
+
+@pytest.mark.skipif(shutil.which('c++') is None, reason='no compiler')
+def test_wheel_holds_the_compiled_op_and_its_source(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert f'project/ops/lib/{library_name(torch.__version__)}' in names
+    assert 'project/ops/csrc/sampling.h' in names
+    assert wheel.name.endswith(f'-py3-none-{wheel_platform()}.whl')
+
+
+def wheel_platform() -> str:
+    return re.sub(r'[-.]', '_', sysconfig.get_platform())
+
+
+def test_without_a_compiler_the_wheel_fits_everywhere(tmp_path):
+    wheel = build_wheel(
+        tmp_path, CXX='no-such-compiler', XDG_CACHE_HOME=str(tmp_path)
+    )
+    assert wheel.name.endswith('-py3-none-any.whl')
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if name.endswith('.so')]
+    assert 'project/ops/csrc/sampling.cpp' in names
 
 
 def test_works_without_the_checkout(run_installed):

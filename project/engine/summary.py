@@ -16,6 +16,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from project.ops import describe
 from project.version import __version__
 
 _MAX_COUNTED = 20_000  # images whose objects are counted
@@ -23,7 +24,7 @@ _NUM_CLASSES_SHOWN = 6
 
 
 def environment(runner: Runner) -> list[str]:
-    """Describe versions, devices and processes in three lines.
+    """Describe versions, devices, processes and ops in four lines.
 
     Args:
         runner (Runner): After its process group was started.
@@ -44,11 +45,13 @@ def environment(runner: Runner) -> list[str]:
         device = f'{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}'
     else:
         device = f'CPU, {_plural(torch.get_num_threads(), "thread")}'
+    attention = describe('cuda' if torch.cuda.is_available() else 'cpu')
     processes = _plural(runner.world_size, 'process', 'processes')
     return [
         f'Environment  {versions}',
         f'             {python}, torch {torch.__version__}, {numpy}',
         f'             {processes} on {device}; seed {runner.seed}',
+        f'             deformable attention: {attention}',
     ]
 
 

@@ -41,6 +41,10 @@ SOURCES = (
     'setup.cfg',
     'setup.py',
     'pyproject.toml',
+    'project/ops/building.py',
+    'project/ops/csrc/deformable_attention.cpp',
+    'project/ops/csrc/sampling.cpp',
+    'project/ops/csrc/sampling.h',
 )
 BUILD_TOOLS = ('pip', 'setuptools', 'wheel', 'ninja', 'packaging', 'psutil')
 SUPPORTED = ((3, 11), (3, 13))
@@ -155,6 +159,7 @@ def _set_up() -> None:
     options = [*SHOW_BYTES, '--no-deps', '--no-build-isolation']
     _pip(f'{len(rest)} packages', [*options, *_pinned(pins, rest)])
     ensure_mmcv(Target(PYTHON, LOG, _environ()), pins[mmcv], mmcv)
+    _build_op()
     _pip(
         'this package',
         ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)],
@@ -213,6 +218,18 @@ def _remove_second_opencv() -> None:
         describe=lambda line: None,
         env=_environ(),
     )
+
+
+def _build_op() -> None:
+    """Compile our own op; the package works without it, only slower."""
+    with contextlib.suppress(SetupError):
+        run_logged(
+            [str(PYTHON), str(ROOT / 'project' / 'ops' / 'building.py')],
+            LOG,
+            title='compiling deformable attention for the CPU',
+            describe=lambda line: None,
+            env=_environ(),
+        )
 
 
 def _check() -> None:

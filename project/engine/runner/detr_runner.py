@@ -54,6 +54,7 @@ from project.engine.terminal import (
     prints_to_log,
     quiet_terminal,
 )
+from project.ops import name_in_config
 from project.preflight import check_data
 from project.preflight.batch import other_batch
 from project.preflight.build_errors import told_by_config
@@ -137,9 +138,10 @@ class DETRRunner(ToldBuilding, DurableRunner):
             env_cfg (dict): ``env_cfg`` of the config.
 
         Raises:
-            UserError: If the launcher did not start this process or there
-                are fewer GPUs than processes.
+            UserError: If the launcher did not start this process, there are
+                fewer GPUs than processes, or ``attention_backend`` is none.
         """
+        name_in_config(env_cfg.get('attention_backend'))
         if self.distributed and not is_distributed():
             set_rank_variables(self.launcher)
             check_local_device()

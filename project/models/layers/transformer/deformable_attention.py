@@ -3,13 +3,10 @@
 
 from collections.abc import Sequence
 
-import torch
-from mmcv.ops.multi_scale_deform_attn import (
-    MultiScaleDeformableAttention,
-    MultiScaleDeformableAttnFunction,
-    multi_scale_deformable_attn_pytorch,
-)
+from mmcv.ops import MultiScaleDeformableAttention
 from torch import Tensor
+
+from project.ops import multi_scale_deformable_attention
 
 LevelShapes = Sequence[tuple[int, int]]
 
@@ -21,8 +18,7 @@ class DeformableAttention(MultiScaleDeformableAttention):
     ``MultiScaleDeformableAttention`` (Deformable DETR, section 4.1). mmcv
     reads the level sizes back from a tensor in every layer, which makes the
     host wait for a GPU and keeps the layer from being exported; here they
-    come as integers. The sampling itself runs in float32 at least: half
-    precision cannot address a pixel of a large image.
+    come as integers, and :mod:`project.ops` samples.
     """
 
     def init_weights(self) -> None:
@@ -87,17 +83,15 @@ class DeformableAttention(MultiScaleDeformableAttention):
         weights = self.attention_weights(query)
         weights = weights.unflatten(-1, (self.num_heads, -1)).softmax(-1)
         weights = weights.unflatten(-1, (self.num_levels, self.num_points))
-        dtype = torch.promote_types(value.dtype, torch.float32)
-        inputs = [t.to(dtype) for t in (value, locations, weights)]
-        if value.is_cuda:
-            output = self._attend_cuda(
-                *inputs, spatial_shapes, level_start_index
-            )
-        else:
-            output = multi_scale_deformable_attn_pytorch(
-                inputs[0], level_shapes, *inputs[1:]
-            )
-        output = self.output_proj(output.to(value.dtype))
+        output = multi_scale_deformable_attention(
+            value,
+            spatial_shapes,
+            level_start_index,
+            locations,
+            weights,
+            level_shapes=level_shapes,
+        )
+        output = self.output_proj(output)
         return self.dropout(output) + identity
 
     def _sampling_locations(
@@ -120,22 +114,3 @@ class DeformableAttention(MultiScaleDeformableAttention):
         return points[..., :2] + (
             offsets / self.num_points * points[..., 2:] * 0.5
         )
-
-    def _attend_cuda(
-        self,
-        value: Tensor,
-        locations: Tensor,
-        weights: Tensor,
-        spatial_shapes: Tensor,
-        level_start_index: Tensor,
-    ) -> Tensor:
-        """Run mmcv's kernel, which takes contiguous tensors only."""
-        with torch.autocast('cuda', enabled=False):
-            return MultiScaleDeformableAttnFunction.apply(
-                value.contiguous(),
-                spatial_shapes,
-                level_start_index,
-                locations.contiguous(),
-                weights.contiguous(),
-                self.im2col_step,
-            )
