@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Compiles the C++ op once for every torch.
 
-A script: run by ``make setup`` and by setup.py, before the package is installed; hence
-nothing of it is imported, and torch only where it is used.
+A script, run by ``make setup`` and setup.py before the package is installed;
+hence nothing of it is imported, and torch only where it is used.
 """
 
 import hashlib
