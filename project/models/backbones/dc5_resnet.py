@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 
@@ -17,7 +19,7 @@ class DC5ResNet(ResNet):
         **kwargs: As in mmdet's ``ResNet``, without strides and dilations.
     """
 
-    def __init__(self, depth: int, **kwargs) -> None:
+    def __init__(self, depth: int, **kwargs: Any) -> None:
         super().__init__(
             depth, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), **kwargs
         )

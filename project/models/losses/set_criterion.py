@@ -174,10 +174,11 @@ class SetCriterion:
                     )
                 ]
             )
-        return tuple(
+        of_this_rank, mean = (
             list(numbers.clamp(min=1).split(lengths))
             for numbers in (local, reduce_mean(local))
         )
+        return of_this_rank, mean
 
     def _pair_sums(
         self, each: PredictionSet, pairs: MatchedPairs, targets: SetTargets
@@ -262,9 +263,14 @@ class SetCriterion:
             return loss_iou(preds, gts, reduction_override='none')
         preds, gts = preds * sizes, gts * sizes
         if type(loss_iou) is GIoULoss:
-            giou = generalized_box_iou(preds, gts, loss_iou.eps)
-            return (1 - giou) * loss_iou.loss_weight
+            return _giou_loss(loss_iou, preds, gts)
         return loss_iou(preds, gts, reduction_override='none')
+
+
+def _giou_loss(loss: GIoULoss, preds: Tensor, gts: Tensor) -> Tensor:
+    """What mmdet's loss is of each pair of boxes (x1, y1, x2, y2)."""
+    giou = generalized_box_iou(preds, gts, loss.eps)
+    return (1 - giou) * loss.loss_weight
 
 
 def _count(
@@ -294,7 +300,9 @@ def _named(
     return losses
 
 
-def classification_loss(loss_cls: nn.Module) -> ClassificationLoss:
+def classification_loss(
+    loss_cls: nn.Module | ClassificationLoss,
+) -> ClassificationLoss:
     """Bring a classification loss into the form that sets are trained with.
 
     Its weight stays that of the module, also if that is changed later.

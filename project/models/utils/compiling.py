@@ -2,14 +2,17 @@
 """What ``torch.compile`` leaves alone."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 
-_Function = TypeVar('_Function', bound=Callable)
+_Arguments = ParamSpec('_Arguments')
+_Result = TypeVar('_Result')
 
 
-def not_compiled(function: _Function) -> _Function:
+def not_compiled(
+    function: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
     """Call a function as it is in a compiled model, as a decorator.
 
     As ``torch.compiler.disable``, but that imports the compiler, which takes

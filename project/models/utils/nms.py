@@ -107,8 +107,8 @@ def _side_by_side(boxes: Tensor, groups: Tensor, num_groups: int) -> Tensor:
         product(range(-half, half), repeat=2),
         key=lambda cell: max(abs(2 * corner + 1) for corner in cell),
     )
-    cells = torch.tensor(cells[:num_groups], dtype=boxes.dtype)
-    cell = cells.to(boxes.device, non_blocking=True)[groups]
+    origins = torch.tensor(cells[:num_groups], dtype=boxes.dtype)
+    cell = origins.to(boxes.device, non_blocking=True)[groups]
     mirrored = cell < 0
     corners = boxes.unflatten(1, (2, 2))
     corners = torch.where(mirrored[:, None], -corners, corners)

@@ -12,7 +12,7 @@ from project.utils.errors import UserError, some_of
 _BACKBONE = 'backbone.'
 
 
-class OwnWeightsMixin:
+class OwnWeightsMixin(nn.Module):
     """Module that is never left with random weights by a checkpoint.
 
     mmengine's ``load_checkpoint``, and with it mmdet's ``DetInferencer`` and

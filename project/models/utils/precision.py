@@ -1,21 +1,24 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """What is computed in float32 at least, whatever precision is around it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass, replace
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.func import functional_call
 
-_Function = TypeVar('_Function', bound=Callable)
+_Arguments = ParamSpec('_Arguments')
+_Result = TypeVar('_Result')
 
 
-def full_precision(function: _Function) -> _Function:
+def full_precision(
+    function: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
     """Compute a function in float32 at least, as a decorator.
 
     Autocast is off inside, and half-precision tensors among the arguments
@@ -32,7 +35,9 @@ def full_precision(function: _Function) -> _Function:
     """
 
     @wraps(function)
-    def in_full_precision(*args: Any, **kwargs: Any) -> Any:
+    def in_full_precision(
+        *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> _Result:
         tensor = _first_tensor([args, kwargs])
         if tensor is None:
             return function(*args, **kwargs)
@@ -144,7 +149,7 @@ def _first_tensor(value: Any) -> Tensor | None:
     """Find a tensor, which tells the device."""
     if isinstance(value, Tensor):
         return value
-    parts = ()
+    parts: Iterable[Any] = ()
     if isinstance(value, dict):
         parts = value.values()
     elif isinstance(value, (list, tuple)):

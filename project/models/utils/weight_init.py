@@ -1,7 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """How layers start that the official codes make otherwise than mmdet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import ModuleList
@@ -26,7 +27,8 @@ class PyTorchInit(BaseInit):
 
     def __call__(self, module: nn.Module) -> None:
         """Initialize the layers in a module."""
-        for part in module.modules():
+        parts: Iterator[Any] = module.modules()  # each has its own methods
+        for part in parts:
             if type(part).__name__ in self.layer:
                 part.reset_parameters()
         if hasattr(module, '_params_init_info'):
