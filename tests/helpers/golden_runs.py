@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub
 from torch import Tensor
 
 from project.models.detectors import BaseDeformableDETR
+from project.models.layers.transformer.feature_levels import level_masks
 from project.models.task_modules.set_prediction import (
     MatchedPairs,
     PendingMatch,
@@ -36,8 +37,9 @@ def run_stages(
         queries, head_inputs = model.pre_decoder(**encoder_outputs)
     decoder_inputs.update(queries)
     head_inputs.update(model.forward_decoder(**decoder_inputs))
+    output = head_inputs['decoder_output']
     cls_scores, boxes = model.bbox_head(**head_inputs)
-    masks = model._level_masks(feats, samples)
+    masks = level_masks(feats, samples)
     results = dict(
         memory=encoder_outputs['memory'],
         memory_mask=encoder_outputs['memory_mask'],
@@ -45,8 +47,8 @@ def run_stages(
         query_pos=queries['query_pos'],
         init_reference=queries['reference_points'],
         valid_ratios=encoder_inputs['valid_ratios'],
-        inter_references=torch.stack(head_inputs['references'][1:]),
-        hs=head_inputs['hidden_states'],
+        inter_references=torch.stack(output.references[1:]),
+        hs=output.hidden_states,
         logits=cls_scores,
         boxes=boxes,
         logits_last=cls_scores[-1],

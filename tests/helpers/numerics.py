@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -33,8 +34,11 @@ def head_losses(
     model: nn.Module, inputs: dict, samples: list[DetDataSample]
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Losses of the head, and their gradient at the hidden states."""
-    hidden_states = inputs['hidden_states'].detach().requires_grad_()
-    inputs = {**inputs, 'hidden_states': hidden_states}
+    output = inputs['decoder_output']
+    hidden_states = output.hidden_states.detach().requires_grad_()
+    # Without box deltas the head applies its box heads itself.
+    output = replace(output, hidden_states=hidden_states, box_deltas=())
+    inputs = {**inputs, 'decoder_output': output}
     losses = flat(model.bbox_head.loss(**inputs, batch_data_samples=samples))
     (gradient,) = torch.autograd.grad(sum(losses.values()), hidden_states)
     return losses, gradient

@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from project.utils.errors import UserError
 
 from ..layers.denoising_queries import DenoisingQueries
-from ..layers.transformer.query_groups import QueryGroups
+from ..layers.stage_outputs import DecoderOutput, FirstStageOutput
 from ..task_modules.set_prediction import (
     HungarianMatching,
     Predictions,
@@ -81,13 +81,13 @@ class AlignDETRHead(HPRDETRHead):
             )
 
     def decoder_set(
-        self, predictions: Predictions, query_groups: QueryGroups | None
+        self, predictions: Predictions, decoder_output: DecoderOutput | None
     ) -> PredictionSet:
         """Match targets to several queries of each decoder layer.
 
         Args:
             predictions (Predictions): Those of the matched queries.
-            query_groups (QueryGroups, optional): Groups of the queries.
+            decoder_output (DecoderOutput, optional): Unused.
 
         Returns:
             PredictionSet: How they learn.
@@ -98,11 +98,14 @@ class AlignDETRHead(HPRDETRHead):
             Scoring(normalizer='objects'),
         )
 
-    def first_stage_set(self, predictions: Predictions) -> PredictionSet:
+    def first_stage_set(
+        self, predictions: Predictions, first_stage: FirstStageOutput | None
+    ) -> PredictionSet:
         """Match targets to several proposals.
 
         Args:
             predictions (Predictions): The proposals.
+            first_stage (FirstStageOutput, optional): Unused.
 
         Returns:
             PredictionSet: How they learn.

@@ -2,6 +2,7 @@
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from ..layers.stage_outputs import DecoderOutput
 from .set_prediction_head import SetPredictionHead
 
 
@@ -17,19 +18,20 @@ class AnchorDETRHead(SetPredictionHead):
         *args, **kwargs: As in :class:`SetPredictionHead`.
     """
 
+    trains_on_predictions_alone = True
+
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, share_pred_layer=True, **kwargs)
 
     def forward(
-        self, hidden_states: Tensor, references: list[Tensor]
+        self, decoder_output: DecoderOutput, **kwargs
     ) -> tuple[Tensor, Tensor]:
         """Predict classes and boxes from the queries of every layer.
 
         Args:
-            hidden_states (Tensor): Queries after each layer, has shape
-                (num_decoder_layers, bs, num_queries, dim).
-            references (list[Tensor]): Anchor points (cx, cy) in [0, 1], the
-                same for each layer, each has shape (bs, num_queries, 2).
+            decoder_output (DecoderOutput): Queries, and the anchor points
+                (cx, cy) in [0, 1], which are the same in each layer.
+            **kwargs: What only the loss needs.
 
         Returns:
             tuple[Tensor, Tensor]:
@@ -39,4 +41,6 @@ class AnchorDETRHead(SetPredictionHead):
             - bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
               (num_decoder_layers, bs, num_queries, 4).
         """
-        return self.forward_layer(0, hidden_states, references[0])
+        return self.forward_layer(
+            0, decoder_output.hidden_states, decoder_output.references[0]
+        )

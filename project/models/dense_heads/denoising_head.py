@@ -6,6 +6,7 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from ..layers.denoising_queries import DenoisingQueries
+from ..layers.stage_outputs import DecoderOutput
 from ..task_modules.set_prediction import (
     GivenPairs,
     MatchedPairs,
@@ -52,8 +53,8 @@ class DenoisingHead(SetPredictionHead):
         self,
         cls_scores: Tensor,
         bbox_preds: Tensor,
+        decoder_output: DecoderOutput | None = None,
         denoising: DenoisingQueries | None = None,
-        **kwargs: Any,
     ) -> list[PredictionSet]:
         """Match the matched queries, and pair the others with their own.
 
@@ -62,18 +63,21 @@ class DenoisingHead(SetPredictionHead):
                 shape (num_decoder_layers, bs, num_queries, num_classes).
             bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1] of both, has
                 shape (num_decoder_layers, bs, num_queries, 4).
+            decoder_output (DecoderOutput, optional): As in
+                :class:`SetPredictionHead`.
             denoising (DenoisingQueries, optional): The denoising queries. By
                 default there are none, as in evaluation.
-            **kwargs: As in :class:`SetPredictionHead`.
 
         Returns:
             list[PredictionSet]: The sets to match and to take losses of.
         """
         if denoising is None:
-            return super().prediction_sets(cls_scores, bbox_preds, **kwargs)
+            return super().prediction_sets(
+                cls_scores, bbox_preds, decoder_output
+            )
         end = denoising.num_queries
         sets = super().prediction_sets(
-            cls_scores[:, :, end:], bbox_preds[:, :, end:], **kwargs
+            cls_scores[:, :, end:], bbox_preds[:, :, end:], decoder_output
         )
         noised_scores = cls_scores[:, :, :end]
         if not self.dn_loss_on_fillers:

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from project.utils.errors import UserError
 
-from ..layers.transformer.query_groups import QueryGroups
+from ..layers.stage_outputs import AnchoredFirstStageOutput, DecoderOutput
 from ..task_modules.set_prediction import (
     AssignedByPriors,
     HungarianMatching,
@@ -65,67 +65,46 @@ class DETAHead(SetPredictionHead):
         )
         _check_suppression(test_cfg or {})
 
-    def loss(
-        self, hidden_states: Tensor, references: list[Tensor], *args, **kwargs
-    ) -> dict[str, Tensor]:
-        """Predict, assign and compute the losses.
+    def decoder_set(
+        self, predictions: Predictions, decoder_output: DecoderOutput
+    ) -> PredictionSet:
+        """Let the queries be assigned by their proposals.
 
         Args:
-            hidden_states (Tensor): As in :class:`SetPredictionHead`.
-            references (list[Tensor]): As there; the first are the proposals
-                by which queries are assigned.
-            *args, **kwargs: As there.
+            predictions (Predictions): Those of the queries.
+            decoder_output (DecoderOutput): Its first references are the
+                proposals.
 
         Returns:
-            dict[str, Tensor]: Weighted losses.
+            PredictionSet: How they learn.
         """
-        kwargs['proposals'] = references[0]
-        return super().loss(hidden_states, references, *args, **kwargs)
-
-    def prediction_sets(
-        self,
-        cls_scores: Tensor,
-        bbox_preds: Tensor,
-        query_groups: QueryGroups | None = None,
-        *,
-        proposals: Tensor,
-        enc_outputs_class: Tensor | None = None,
-        enc_outputs_coord: Tensor | None = None,
-        enc_outputs_anchors: Tensor | None = None,
-    ) -> list[PredictionSet]:
-        """Let each stage be assigned by its boxes.
-
-        Args:
-            cls_scores (Tensor): As in :class:`SetPredictionHead`.
-            bbox_preds (Tensor): Likewise.
-            query_groups (QueryGroups, optional): Unused.
-            proposals (Tensor): Boxes (cx, cy, w, h) in [0, 1] that the
-                decoder began with, has shape (bs, num_queries, 4).
-            enc_outputs_class (Tensor, optional): As in
-                :class:`SetPredictionHead`.
-            enc_outputs_coord (Tensor, optional): Likewise.
-            enc_outputs_anchors (Tensor, optional): Anchors of the first
-                stage, has shape (bs, num_feat_points, 4).
-
-        Returns:
-            list[PredictionSet]: The decoder's set and, in training, that of
-            the first stage.
-        """
-        decoder = PredictionSet(
-            Predictions(cls_scores, bbox_preds),
-            self._pairing(self.second_stage_assigner, proposals),
+        return PredictionSet(
+            predictions,
+            self._pairing(
+                self.second_stage_assigner, decoder_output.references[0]
+            ),
         )
-        if enc_outputs_class is None:
-            return [decoder]
-        first_stage = PredictionSet(
-            self.first_stage_predictions(enc_outputs_class, enc_outputs_coord),
-            self._pairing(self.first_stage_assigner, enc_outputs_anchors),
+
+    def first_stage_set(
+        self, predictions: Predictions, first_stage: AnchoredFirstStageOutput
+    ) -> PredictionSet:
+        """Let the proposals be assigned by their anchors.
+
+        Args:
+            predictions (Predictions): The proposals.
+            first_stage (AnchoredFirstStageOutput): Has the anchors.
+
+        Returns:
+            PredictionSet: How they learn.
+        """
+        return PredictionSet(
+            predictions,
+            self._pairing(self.first_stage_assigner, first_stage.anchors),
             Scoring(loss_cls=self.enc_loss_cls),
         )
-        return [decoder, first_stage]
 
     def _pairing(
-        self, assigner: PriorAssigner | None, priors: Tensor
+        self, assigner: PriorAssigner | None, priors: Tensor | None
     ) -> Pairing:
         """Assign by priors, or match where a stage has no assigner."""
         if assigner is None:

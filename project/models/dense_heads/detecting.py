@@ -8,6 +8,7 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..layers.stage_outputs import DecoderOutput
 from ..utils.gather import gather_points
 from ..utils.precision import full_precision
 
@@ -20,8 +21,7 @@ class DetectingMixin:
 
     def predict(
         self,
-        hidden_states: Tensor,
-        references: list[Tensor],
+        decoder_output: DecoderOutput,
         batch_data_samples: SampleList,
         rescale: bool = True,
         **kwargs,
@@ -29,23 +29,21 @@ class DetectingMixin:
         """Detect objects with the last decoder layer.
 
         Args:
-            hidden_states (Tensor): As in :meth:`forward`.
-            references (list[Tensor]): As in :meth:`forward`.
+            decoder_output (DecoderOutput): Queries and references.
             batch_data_samples (list[:obj:`DetDataSample`]): Tell the size of
                 each image.
             rescale (bool): Whether boxes are of the original images rather
                 than of the network's input. Defaults to True.
-            **kwargs: Passed on to :meth:`detectable_queries`.
+            **kwargs: What only the loss needs.
 
         Returns:
             list[:obj:`InstanceData`]: For each image, best first, ``bboxes``
             in pixels (x1, y1, x2, y2), ``scores`` and ``labels``.
         """
-        layer_id = len(hidden_states) - 1
-        cls_scores, bbox_preds = self.forward_layer(
-            layer_id, hidden_states[layer_id], references[layer_id]
-        )
-        detectable = self.detectable_queries(**kwargs)
+        *_, last_layer = enumerate(decoder_output.layers())
+        layer_id, inputs = last_layer
+        cls_scores, bbox_preds = self.forward_layer(layer_id, *inputs)
+        detectable = self.detectable_queries(decoder_output)
         if detectable is not None:
             cls_scores = cls_scores.masked_fill(
                 ~detectable[..., None], -torch.inf
@@ -62,12 +60,13 @@ class DetectingMixin:
             for instances, limit in zip(results, limits, strict=True)
         ]
 
-    def detectable_queries(self, **kwargs) -> Tensor | None:
+    def detectable_queries(
+        self, decoder_output: DecoderOutput
+    ) -> Tensor | None:
         """Tell which queries of the last layer may be detections.
 
         Args:
-            **kwargs: What the detector gives besides hidden states and
-                references.
+            decoder_output (DecoderOutput): Queries, with their groups.
 
         Returns:
             Tensor | None: True where one may, has shape (bs, num_queries);

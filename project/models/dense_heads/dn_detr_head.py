@@ -43,7 +43,11 @@ class DNDETRHead(DenoisingHead):
             constant_init(self.fc_reg.layers[-1], 0, bias=0)
 
     def forward_layer(
-        self, layer_id: int, hidden_state: Tensor, reference: Tensor
+        self,
+        layer_id: int,
+        hidden_state: Tensor,
+        reference: Tensor,
+        deltas: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Predict from the queries of one layer.
 
@@ -52,13 +56,14 @@ class DNDETRHead(DenoisingHead):
             hidden_state (Tensor): Has shape (bs, num_queries, dim).
             reference (Tensor): Box before the layer in [0, 1], has shape
                 (bs, num_queries, 4).
+            deltas (Tensor, optional): As in :class:`DenoisingHead`.
 
         Returns:
             tuple[Tensor, Tensor]: Logits, has shape
             (bs, num_queries, num_classes), and boxes (cx, cy, w, h) in
             [0, 1], has shape (bs, num_queries, 4).
         """
-        boxes = refine_reference(
-            self.fc_reg(hidden_state), reference, self.inverse_sigmoid_eps
-        )
+        if deltas is None:
+            deltas = self.fc_reg(hidden_state)
+        boxes = refine_reference(deltas, reference, self.inverse_sigmoid_eps)
         return apply_in_full_precision(self.fc_cls, hidden_state), boxes

@@ -2,7 +2,7 @@
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from ..layers.transformer.query_groups import QueryGroups
+from ..layers.stage_outputs import DecoderOutput
 from ..task_modules.set_prediction import (
     HungarianMatching,
     Predictions,
@@ -34,8 +34,7 @@ class HDETRHead(SetPredictionHead):
         self,
         cls_scores: Tensor,
         bbox_preds: Tensor,
-        query_groups: QueryGroups | None = None,
-        **enc_outputs: Tensor,
+        decoder_output: DecoderOutput | None = None,
     ) -> list[PredictionSet]:
         """Match the first group one-to-one and the second one-to-many.
 
@@ -44,23 +43,22 @@ class HDETRHead(SetPredictionHead):
                 (num_decoder_layers, bs, num_queries, num_classes).
             bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1] of both, has
                 shape (num_decoder_layers, bs, num_queries, 4).
-            query_groups (QueryGroups, optional): Where each group lies. By
-                default there is only the first, as in evaluation.
-            **enc_outputs: First stage, as in :class:`SetPredictionHead`; it
-                belongs to the one-to-one group.
+            decoder_output (DecoderOutput, optional): Tells where each group
+                lies. By default there is only the first.
 
         Returns:
             list[PredictionSet]: The sets to match and to take losses of.
         """
-        if query_groups is None or 'one2many' not in query_groups:
+        groups = decoder_output.query_groups if decoder_output else None
+        if groups is None or 'one2many' not in groups:
             return super().prediction_sets(
-                cls_scores, bbox_preds, **enc_outputs
+                cls_scores, bbox_preds, decoder_output
             )
-        one2one, one2many = (
-            query_groups[name] for name in ('one2one', 'one2many')
-        )
+        one2one, one2many = (groups[name] for name in ('one2one', 'one2many'))
         sets = super().prediction_sets(
-            cls_scores[:, :, one2one], bbox_preds[:, :, one2one], **enc_outputs
+            cls_scores[:, :, one2one],
+            bbox_preds[:, :, one2one],
+            decoder_output,
         )
         second_group = PredictionSet(
             Predictions(

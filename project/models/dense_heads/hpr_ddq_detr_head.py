@@ -11,6 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.model import bias_init_with_prob, constant_init
 from torch import Tensor, nn
 
+from ..layers.stage_outputs import DecoderOutput, DenseFirstStageOutput
 from ..layers.transformer.ddq_decoder import DistinctQueryGroups
 from ..losses.dense_quality_loss import DenseQualityLoss
 from ..task_modules.mixed_hungarian_assigner import MixedHungarianAssigner
@@ -134,30 +135,28 @@ class HPRDDQDETRHead(HPRDETRHead):
         ]
 
     def forward(
-        self,
-        hidden_states: Tensor,
-        references: list[Tensor],
-        query_groups: DistinctQueryGroups | None = None,
-        **kwargs: Any,
+        self, decoder_output: DecoderOutput, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Predict classes and boxes from the queries of every layer.
 
         Args:
-            hidden_states (Tensor): As in :class:`SetPredictionHead`, dense
-                queries last.
-            references (list[Tensor]): As there.
-            query_groups (DistinctQueryGroups, optional): Groups of the
-                queries. By default there are no dense ones.
+            decoder_output (DecoderOutput): Queries, dense ones last, and
+                references.
             **kwargs: What only the loss needs.
 
         Returns:
-            tuple[Tensor, Tensor]: As there.
+            tuple[Tensor, Tensor]: As in :class:`SetPredictionHead`.
         """
-        if query_groups is None or 'dense' not in query_groups:
-            return super().forward(hidden_states, references)
-        start = query_groups['dense'].start
+        groups = decoder_output.query_groups
+        if groups is None or 'dense' not in groups:
+            return super().forward(decoder_output)
+        start = groups['dense'].start
+        hidden_states = decoder_output.hidden_states
+        references = decoder_output.references
         cls_scores, boxes = super().forward(
-            hidden_states[:, :, :start], [r[:, :start] for r in references]
+            DecoderOutput(
+                hidden_states[:, :, :start], [r[:, :start] for r in references]
+            )
         )
         dense = [
             (
@@ -214,9 +213,7 @@ class HPRDDQDETRHead(HPRDETRHead):
         self,
         cls_scores: Tensor,
         bbox_preds: Tensor,
-        query_groups: DistinctQueryGroups,
-        dense_enc_outputs_class: Tensor | None = None,
-        dense_enc_outputs_coord: Tensor | None = None,
+        decoder_output: DecoderOutput,
         **kwargs: Any,
     ) -> list[PredictionSet]:
         """Tell which queries are trained, and how.
@@ -227,55 +224,67 @@ class HPRDDQDETRHead(HPRDETRHead):
                 (num_decoder_layers, bs, num_queries, num_classes).
             bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1] of the same,
                 has shape (num_decoder_layers, bs, num_queries, 4).
-            query_groups (DistinctQueryGroups): Where they lie, and which
+            decoder_output (DecoderOutput): Tells where they lie, and which
                 were distinct.
-            dense_enc_outputs_class (Tensor, optional): Logits of the first
-                stage at the dense queries, has shape
-                (bs, num_dense, num_classes).
-            dense_enc_outputs_coord (Tensor, optional): Their boxes, has
-                shape (bs, num_dense, 4).
             **kwargs: As in :class:`HPRDETRHead`.
 
         Returns:
             list[PredictionSet]: The sets to match and to take losses of.
         """
-        place, dense = query_groups['matching'], query_groups['dense']
+        groups = decoder_output.query_groups
+        place, dense = groups['matching'], groups['dense']
         sets = super().prediction_sets(
             cls_scores[:, :, : place.stop],
             bbox_preds[:, :, : place.stop],
-            query_groups=query_groups,
+            decoder_output,
             **kwargs,
         )
-        sets.append(
-            self.dense_set(
-                cls_scores[:, :, dense], bbox_preds[:, :, dense], 'dense_'
-            )
+        dense_set = self.dense_set(
+            cls_scores[:, :, dense], bbox_preds[:, :, dense], 'dense_'
         )
-        if dense_enc_outputs_class is not None:
-            first_stage = dense_enc_outputs_class, dense_enc_outputs_coord
-            sets.append(
-                self.dense_set(*(x[None] for x in first_stage), 'enc_dense_')
-            )
-        return sets
+        return [*sets, dense_set]
 
     def decoder_set(
-        self, predictions: Predictions, query_groups: DistinctQueryGroups
+        self, predictions: Predictions, decoder_output: DecoderOutput
     ) -> PredictionSet:
         """Match in each layer those that are still alive one-to-one.
 
         Args:
             predictions (Predictions): Those of the distinct queries.
-            query_groups (DistinctQueryGroups): Tells who was alive.
+            decoder_output (DecoderOutput): Tells who is alive in each layer.
 
         Returns:
             PredictionSet: How they learn.
         """
-        if query_groups.history:
-            alive = query_groups.history
-            everyone = torch.ones_like(alive[0])
-            valid = torch.stack([everyone, *alive])
+        alive = [groups.alive for groups in decoder_output.layer_groups[1:]]
+        if alive:
+            valid = torch.stack([torch.ones_like(alive[0]), *alive])
             predictions = replace(predictions, valid=valid)
-        return super().decoder_set(predictions, query_groups)
+        return super().decoder_set(predictions, decoder_output)
+
+    def first_stage_sets(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        first_stage: DenseFirstStageOutput,
+    ) -> list[PredictionSet]:
+        """Tell how the first stage is trained, at the dense queries, too.
+
+        Args:
+            cls_scores (Tensor): As in :class:`SetPredictionHead`.
+            bbox_preds (Tensor): As in :class:`SetPredictionHead`.
+            first_stage (DenseFirstStageOutput): Has the dense queries.
+
+        Returns:
+            list[PredictionSet]: The sets to match and to take losses of.
+        """
+        dense_set = self.dense_set(
+            first_stage.dense.cls_scores[None],
+            first_stage.dense.bbox_preds[None],
+            'enc_dense_',
+        )
+        sets = super().first_stage_sets(cls_scores, bbox_preds, first_stage)
+        return [*sets, dense_set]
 
     def dense_set(
         self, cls_scores: Tensor, bbox_preds: Tensor, prefix: str
@@ -300,19 +309,18 @@ class HPRDDQDETRHead(HPRDETRHead):
         )
 
     def detectable_queries(
-        self, query_groups: DistinctQueryGroups, **kwargs: Any
+        self, decoder_output: DecoderOutput
     ) -> Tensor | None:
-        """Tell which queries of the last layer are distinct.
+        """Tell which queries are alive in the last layer.
 
         Args:
-            query_groups (DistinctQueryGroups): Groups of the queries.
-            **kwargs: Unused.
+            decoder_output (DecoderOutput): Has the groups of the layers.
 
         Returns:
             Tensor | None: As in :class:`SetPredictionHead`; None in a decoder
-            of one layer, to which all are distinct.
+            of one layer, to which all are.
         """
-        return query_groups.history[-1] if query_groups.history else None
+        return decoder_output.layer_groups[-1].alive
 
 
 def _predict_boxes(

@@ -42,7 +42,11 @@ class RankDETRHead(HDETRHead):
                 nn.init.zeros_(table.weight)
 
     def forward_layer(
-        self, layer_id: int, hidden_state: Tensor, reference: Tensor
+        self,
+        layer_id: int,
+        hidden_state: Tensor,
+        reference: Tensor,
+        deltas: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Predict from the queries of one layer.
 
@@ -52,6 +56,7 @@ class RankDETRHead(HDETRHead):
                 shape (bs, num_queries, dim).
             reference (Tensor): Reference before the layer, has shape
                 (bs, num_queries, 2 or 4).
+            deltas (Tensor, optional): As in :class:`HDETRHead`.
 
         Returns:
             tuple[Tensor, Tensor]: Logits, has shape
@@ -59,7 +64,7 @@ class RankDETRHead(HDETRHead):
             [0, 1], has shape (bs, num_queries, 4).
         """
         cls_scores, boxes = super().forward_layer(
-            layer_id, hidden_state, reference
+            layer_id, hidden_state, reference, deltas
         )
         if self.num_ranks:
             biases = self.rank_adaptive_classhead_emb[layer_id].weight

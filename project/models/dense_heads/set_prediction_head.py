@@ -16,8 +16,11 @@ from project.utils.errors import (
     check_weights,
 )
 
-from ..layers.auxiliary_branch import AuxiliaryBranch
-from ..layers.transformer.query_groups import QueryGroups
+from ..layers.stage_outputs import (
+    AuxiliaryBranch,
+    DecoderOutput,
+    FirstStageOutput,
+)
 from ..losses.set_criterion import SetCriterion, classification_loss
 from ..task_modules.set_prediction import (
     BatchHungarianAssigner,
@@ -54,6 +57,9 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
     """Whether the first stage only tells objects from background."""
     test_settings: tuple[str, ...] = ('max_per_img', 'clip_bboxes')
     """The keys of ``test_cfg`` that have an effect."""
+    trains_on_predictions_alone = False
+    """Whether :meth:`loss_by_feat` gets predictions and ground truth, as
+    mmdet's does, and not the objects that the stages hand over."""
 
     def __init__(
         self,
@@ -111,15 +117,12 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         return head
 
     def forward(
-        self, hidden_states: Tensor, references: list[Tensor], **kwargs
+        self, decoder_output: DecoderOutput, **kwargs
     ) -> tuple[Tensor, Tensor]:
         """Predict classes and boxes from the queries of every layer.
 
         Args:
-            hidden_states (Tensor): Queries after each layer, has shape
-                (num_decoder_layers, bs, num_queries, dim).
-            references (list[Tensor]): References before each layer in
-                [0, 1], (cx, cy) or (cx, cy, w, h); further ones are unused.
+            decoder_output (DecoderOutput): Queries and references.
             **kwargs: What only the loss needs.
 
         Returns:
@@ -131,16 +134,18 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
               (num_decoder_layers, bs, num_queries, 4).
         """
         layers = [
-            self.forward_layer(layer_id, hidden_state, reference)
-            for layer_id, (hidden_state, reference) in enumerate(
-                zip(hidden_states, references, strict=False)
-            )
+            self.forward_layer(layer_id, *inputs)
+            for layer_id, inputs in enumerate(decoder_output.layers())
         ]
         cls_scores, bbox_preds = zip(*layers, strict=True)
         return torch.stack(cls_scores), torch.stack(bbox_preds)
 
     def forward_layer(
-        self, layer_id: int, hidden_state: Tensor, reference: Tensor
+        self,
+        layer_id: int,
+        hidden_state: Tensor,
+        reference: Tensor,
+        deltas: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Predict from the queries of one layer.
 
@@ -149,13 +154,17 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
             hidden_state (Tensor): Has shape (bs, num_queries, dim).
             reference (Tensor): Reference before the layer, has shape
                 (bs, num_queries, 2 or 4).
+            deltas (Tensor, optional): What the box branch makes of the
+                queries, if the decoder knows, has shape
+                (bs, num_queries, 4). By default it is computed.
 
         Returns:
             tuple[Tensor, Tensor]: Logits, has shape
             (bs, num_queries, num_classes), and boxes (cx, cy, w, h) in
             [0, 1], has shape (bs, num_queries, 4).
         """
-        deltas = self.reg_branches[layer_id](hidden_state)
+        if deltas is None:
+            deltas = self.reg_branches[layer_id](hidden_state)
         boxes = refine_reference(deltas, reference, self.inverse_sigmoid_eps)
         logits = apply_in_full_precision(
             self.cls_branches[layer_id], hidden_state
@@ -164,28 +173,23 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
 
     def loss(
         self,
-        hidden_states: Tensor,
-        references: list[Tensor],
+        decoder_output: DecoderOutput,
         batch_data_samples: SampleList,
+        first_stage: FirstStageOutput | None = None,
         auxiliary: Sequence[AuxiliaryBranch] = (),
-        enc_outputs_class: Tensor | None = None,
-        enc_outputs_coord: Tensor | None = None,
         **kwargs,
     ) -> dict[str, Tensor]:
         """Predict, and compute the losses by :meth:`loss_by_feat`.
 
         Args:
-            hidden_states (Tensor): As in :meth:`forward`.
-            references (list[Tensor]): As in :meth:`forward`.
+            decoder_output (DecoderOutput): Results of the decoder.
             batch_data_samples (list[:obj:`DetDataSample`]): Ground truth.
+            first_stage (FirstStageOutput, optional): Results of the first
+                stage, if there is one.
             auxiliary (Sequence[AuxiliaryBranch]): Auxiliary results of the
                 decoder, trained as the main one by heads of their own, which
                 refine the same references. The first stage has no part in
                 them. Defaults to none.
-            enc_outputs_class (Tensor, optional): Logits of the first stage,
-                has shape (bs, num_feat_points, num_classes).
-            enc_outputs_coord (Tensor, optional): Boxes (cx, cy, w, h) in
-                [0, 1] of the first stage, has shape (bs, num_feat_points, 4).
             **kwargs: What a method's detector gives besides.
 
         Returns:
@@ -195,21 +199,24 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
             UserError: If a subclass's ``loss_by_feat`` does not take what
                 this detector gives.
         """
-        if auxiliary:
-            kwargs['auxiliary'] = [
-                (
-                    branch,
-                    *branch.head(branch.hidden_states, references, **kwargs),
-                )
-                for branch in auxiliary
-            ]
+        enc_outputs = (None, None)
+        if first_stage is not None:
+            enc_outputs = first_stage.cls_scores, first_stage.bbox_preds
         inputs = (
-            *self(hidden_states, references, **kwargs),
-            enc_outputs_class,
-            enc_outputs_coord,
+            *self(decoder_output),
+            *enc_outputs,
             [sample.gt_instances for sample in batch_data_samples],
             [sample.metainfo for sample in batch_data_samples],
         )
+        if not self.trains_on_predictions_alone:
+            kwargs.update(
+                decoder_output=decoder_output, first_stage=first_stage
+            )
+        if auxiliary:
+            kwargs['auxiliary'] = [
+                (branch, *branch.head(branch.decoder_output))
+                for branch in auxiliary
+            ]
         check_takes(self.loss_by_feat, inputs, kwargs)
         return self.loss_by_feat(*inputs, **kwargs)
 
@@ -223,6 +230,8 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         batch_img_metas: list[dict],
         batch_gt_instances_ignore: InstanceList | None = None,
         *,
+        decoder_output: DecoderOutput | None = None,
+        first_stage: FirstStageOutput | None = None,
         auxiliary: Sequence[tuple[AuxiliaryBranch, Tensor, Tensor]] = (),
         **kwargs,
     ) -> dict[str, Tensor]:
@@ -245,30 +254,33 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
             batch_img_metas (list[dict]): ``img_shape`` of each image.
             batch_gt_instances_ignore (list[:obj:`InstanceData`], optional):
                 Unused.
+            decoder_output (DecoderOutput, optional): As in :meth:`loss`.
+            first_stage (FirstStageOutput, optional): As in :meth:`loss`.
             auxiliary (Sequence[tuple]): Auxiliary results, each with the
                 logits and boxes that its head predicts.
             **kwargs: What a method's detector gives besides, such as
-                ``query_groups`` (H-DETR), ``denoising`` (DN-DETR, DINO) and
-                ``proposals`` (DETA); passed on to :meth:`prediction_sets`.
+                ``denoising`` (DN-DETR, DINO); passed on to
+                :meth:`prediction_sets`.
 
         Returns:
             dict[str, Tensor]: Weighted losses.
         """
-        of_decoder = {
-            name: value
-            for name, value in kwargs.items()
-            if 'enc_outputs' not in name
-        }
-        if enc_cls_scores is not None:
-            kwargs['enc_outputs_class'] = enc_cls_scores
-            kwargs['enc_outputs_coord'] = enc_bbox_preds
         sets = self.prediction_sets(
-            all_layers_cls_scores, all_layers_bbox_preds, **kwargs
+            all_layers_cls_scores,
+            all_layers_bbox_preds,
+            decoder_output,
+            **kwargs,
         )
+        if enc_cls_scores is not None:
+            sets += self.first_stage_sets(
+                enc_cls_scores, enc_bbox_preds, first_stage
+            )
         for branch, *outputs in auxiliary:
             sets += [
                 each.of_branch(branch.prefix, branch.loss_weight)
-                for each in self.prediction_sets(*outputs, **of_decoder)
+                for each in self.prediction_sets(
+                    *outputs, branch.decoder_output, **kwargs
+                )
             ]
         targets = SetTargets.from_instances(
             batch_gt_instances,
@@ -282,76 +294,74 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         self,
         cls_scores: Tensor,
         bbox_preds: Tensor,
-        query_groups: QueryGroups | None = None,
-        enc_outputs_class: Tensor | None = None,
-        enc_outputs_coord: Tensor | None = None,
+        decoder_output: DecoderOutput | None = None,
     ) -> list[PredictionSet]:
-        """Tell which predictions are trained, and how.
+        """Tell which predictions of the decoder are trained, and how.
 
-        By default each decoder layer is matched one-to-one, and so is the
-        first stage, to objects of whatever class.
+        By default each layer is matched one-to-one.
 
         Args:
             cls_scores (Tensor): As :meth:`forward` returns.
             bbox_preds (Tensor): As :meth:`forward` returns.
-            query_groups (QueryGroups, optional): Groups of the queries.
-            enc_outputs_class (Tensor, optional): Logits of the first stage,
-                has shape (bs, num_feat_points, num_classes).
-            enc_outputs_coord (Tensor, optional): Boxes (cx, cy, w, h) in
-                [0, 1] of the first stage, has shape (bs, num_feat_points, 4).
+            decoder_output (DecoderOutput, optional): What they are predicted
+                from, for a method that needs references or query groups.
 
         Returns:
             list[PredictionSet]: The sets to match and to take losses of.
         """
-        decoder = Predictions(cls_scores, bbox_preds)
-        sets = [self.decoder_set(decoder, query_groups)]
-        if enc_outputs_class is not None:
-            first_stage = self.first_stage_predictions(
-                enc_outputs_class, enc_outputs_coord
-            )
-            sets.append(self.first_stage_set(first_stage))
-        return sets
-
-    def first_stage_predictions(
-        self, cls_scores: Tensor, bbox_preds: Tensor
-    ) -> Predictions:
-        """Name the predictions of the first stage.
-
-        Args:
-            cls_scores (Tensor): Logits, has shape
-                (bs, num_feat_points, num_classes).
-            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
-                (bs, num_feat_points, 4).
-
-        Returns:
-            Predictions: Those of one layer.
-        """
-        return Predictions(
-            cls_scores[None],
-            bbox_preds[None],
-            prefix='enc_',
-            class_agnostic=self.first_stage_is_class_agnostic,
-        )
+        predictions = Predictions(cls_scores, bbox_preds)
+        return [self.decoder_set(predictions, decoder_output)]
 
     def decoder_set(
-        self, predictions: Predictions, query_groups: QueryGroups | None
+        self, predictions: Predictions, decoder_output: DecoderOutput | None
     ) -> PredictionSet:
         """Match each decoder layer one-to-one.
 
         Args:
             predictions (Predictions): Those of the matched queries.
-            query_groups (QueryGroups, optional): Groups of the queries.
+            decoder_output (DecoderOutput, optional): As in
+                :meth:`prediction_sets`.
 
         Returns:
             PredictionSet: How they learn.
         """
         return PredictionSet(predictions, HungarianMatching(self.assigner))
 
-    def first_stage_set(self, predictions: Predictions) -> PredictionSet:
+    def first_stage_sets(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        first_stage: FirstStageOutput | None = None,
+    ) -> list[PredictionSet]:
+        """Tell how the first stage is trained.
+
+        Args:
+            cls_scores (Tensor): Logits, has shape
+                (bs, num_points, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+                (bs, num_points, 4).
+            first_stage (FirstStageOutput, optional): What they belong to.
+
+        Returns:
+            list[PredictionSet]: The sets to match and to take losses of.
+        """
+        predictions = Predictions(
+            cls_scores[None],
+            bbox_preds[None],
+            prefix='enc_',
+            class_agnostic=self.first_stage_is_class_agnostic,
+        )
+        return [self.first_stage_set(predictions, first_stage)]
+
+    def first_stage_set(
+        self, predictions: Predictions, first_stage: FirstStageOutput | None
+    ) -> PredictionSet:
         """Match the first stage one-to-one.
 
         Args:
             predictions (Predictions): Its proposals.
+            first_stage (FirstStageOutput, optional): As in
+                :meth:`first_stage_sets`.
 
         Returns:
             PredictionSet: How they learn.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError, check_number
 
+from ..layers.stage_outputs import DecoderOutput
 from ..layers.transformer.anchor_detr_layers import (
     AnchorDecoder,
     AnchorEncoder,
@@ -208,15 +209,12 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
             **kwargs: Positions and padding for the decoder.
 
         Returns:
-            dict: Keyword arguments of the head: ``hidden_states`` of shape
-            (num_decoder_layers, bs, num_queries, dim) and ``references``,
-            the points for each layer.
+            dict: Keyword arguments of the head: ``decoder_output``, whose
+            references are the points in all layers.
         """
         hidden_states = self.decoder(query, memory, **kwargs)
-        return dict(
-            hidden_states=hidden_states,
-            references=[reference_points] * len(hidden_states),
-        )
+        references = [reference_points] * len(hidden_states)
+        return dict(decoder_output=DecoderOutput(hidden_states, references))
 
 
 def _position_mlp(dims: int) -> nn.Sequential:

@@ -1,43 +1,36 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """What the detectors on Deformable DETR's transformer have in common."""
 
-import logging
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.models.detectors import DeformableDETR
 from mmdet.models.layers import SinePositionalEncoding
-from mmdet.registry import TASK_UTILS
 from mmdet.structures import OptSampleList
-from mmengine.logging import print_log
-from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from project.utils.errors import UserError, check_number
 
-from ..layers.auxiliary_branch import AuxiliaryBranch
 from ..layers.recomputation import recompute_layers
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.deformable_layers import (
     BoxRefinementDecoder,
     DeformableEncoder,
 )
-from ..layers.transformer.query_groups import QueryGroups
-from ..layers.transformer.regional_layers import Merger
-from ..utils.box_ops import image_sizes
-from ..utils.gather import gather_points
-from ..utils.own_weights import OwnWeightsMixin
-from ..utils.precision import (
-    apply_in_full_precision,
-    full_precision,
-    like_weights,
-    widened,
+from ..layers.transformer.feature_levels import (
+    flatten_levels,
+    level_geometry,
+    level_masks,
 )
-from ..utils.weight_init import share_vectors
+from ..layers.transformer.query_groups import QueryGroups
+from ..utils.box_ops import image_sizes
+from ..utils.own_weights import OwnWeightsMixin
+from ..utils.precision import widened
+from ..utils.weight_init import SelfInitialized, share_vectors
+from .auxiliary_heads import AuxiliaryHeadsMixin
 from .finite_step import FiniteStepMixin
+from .first_stage import FirstStageMixin
 from .reaugmentation import ReaugmentationMixin
 from .tensor_mode import TensorModeMixin
 
@@ -47,6 +40,8 @@ class BaseDeformableDETR(
     OwnWeightsMixin,
     TensorModeMixin,
     ReaugmentationMixin,
+    FirstStageMixin,
+    AuxiliaryHeadsMixin,
     DeformableDETR,
 ):
     """Deformable DETR whose stages a method can change one by one.
@@ -91,8 +86,6 @@ class BaseDeformableDETR(
     """Whether all layers of encoder and decoder start with the same biases,
     as in the codes that descend from Deformable DETR's; see
     :func:`share_vectors`."""
-    auxiliary_prefix = 'aux_{}_'
-    """Put before the names of an auxiliary result's losses."""
 
     def __init__(
         self,
@@ -115,47 +108,14 @@ class BaseDeformableDETR(
                 'decoder.look_forward_twice=True needs with_box_refine=True: '
                 'without refinement there is no later box to look at'
             )
-        self.proposal_selector = None
-        if proposal_selector is not None:
-            self.proposal_selector = TASK_UTILS.build(proposal_selector)
-            if not hasattr(self.proposal_selector, 'select'):
-                raise UserError(
-                    'model.proposal_selector.type='
-                    f'{proposal_selector["type"]!r} selects no proposals; '
-                    "use 'LevelNMSSelector', or None for the best"
-                )
+        self._init_proposal_selector(proposal_selector)
         if ckpt_neck and not self.with_neck:
             raise UserError('model.ckpt_neck=True needs a model.neck')
         recompute_layers([self.backbone], int(ckpt_backbone))
         if ckpt_neck:
             recompute_layers([self.neck], 1)
-        self._told_small_input = False
         self._check_detection_count()
         self._init_auxiliary_heads(aux_weights)
-
-    def _init_auxiliary_heads(self, aux_weights: Sequence[float]) -> None:
-        """Give each auxiliary result of the decoder a head and a weight."""
-        expected = getattr(self.decoder, 'num_auxiliary', 0)
-        if len(aux_weights) != expected:
-            raise UserError(
-                f'model.aux_weights={list(aux_weights)} should have one '
-                'weight for each auxiliary result of a decoder layer, '
-                f'{expected} with this model.decoder'
-            )
-        for index, weight in enumerate(aux_weights):
-            check_number(f'model.aux_weights[{index}]', weight, low=0)
-        if aux_weights and hasattr(self, 'reference_points_fc'):
-            raise UserError(
-                "model.decoder's layers look at the regions of queries, which "
-                'are points at first: they need as_two_stage=True, or '
-                'anchors, as DN-Deformable-DETR has'
-            )
-        self.aux_weights = list(aux_weights)
-        if aux_weights:
-            self.bbox_head_aux = ModuleList(
-                self.bbox_head.auxiliary_head(self.decoder.num_layers)
-                for _ in aux_weights
-            )
 
     def _check_detection_count(self) -> None:
         """Refuse a number of detections that can never be reached.
@@ -172,7 +132,7 @@ class BaseDeformableDETR(
             )
 
     def init_weights(self) -> None:
-        """Initialize as mmdet does, but mergers as built, biases shared."""
+        """Initialize as mmdet does, but share the biases of the layers."""
         super().init_weights()
         self._finish_transformer()
 
@@ -192,16 +152,12 @@ class BaseDeformableDETR(
 
     def _finish_transformer(self) -> None:
         """Set what the transformer does not draw."""
-        self._reset_mergers()
+        for module in self.decoder.modules():
+            if isinstance(module, SelfInitialized):
+                module.init_weights()
         if self.layers_share_vectors:
             share_vectors(self.encoder.layers)
             share_vectors(self.decoder.layers)
-
-    def _reset_mergers(self) -> None:
-        """Let the mergers of proposal refiners start from plain sums."""
-        for module in self.decoder.modules():
-            if isinstance(module, Merger):
-                module.reset_weights()
 
     def _init_layers(self) -> None:
         """Initialize layers except for backbone, neck and bbox_head."""
@@ -232,14 +188,6 @@ class BaseDeformableDETR(
         )
         self.reference_points_fc = nn.Linear(self.embed_dims, 2)
 
-    def _init_first_stage(self) -> None:
-        """Initialize what turns memory into proposals and queries."""
-        dims = self.embed_dims
-        self.memory_trans_fc = nn.Linear(dims, dims)
-        self.memory_trans_norm = nn.LayerNorm(dims)
-        self.pos_trans_fc = nn.Linear(dims * 2, dims * 2)
-        self.pos_trans_norm = nn.LayerNorm(dims * 2)
-
     @property
     def num_total_queries(self) -> int:
         """int: Queries in training, all groups together."""
@@ -263,7 +211,7 @@ class BaseDeformableDETR(
             tuple[dict, dict]: Keyword arguments of ``forward_encoder`` and
             of ``forward_decoder``.
         """
-        masks = self._level_masks(mlvl_feats, batch_data_samples)
+        masks = level_masks(mlvl_feats, batch_data_samples)
         positions = [
             (
                 self.positional_encoding(mask, input=feat)
@@ -285,9 +233,9 @@ class BaseDeformableDETR(
             mlvl_feats[0].device,
         )
         encoder_inputs_dict = dict(
-            feat=_flatten_levels(mlvl_feats),
+            feat=flatten_levels(mlvl_feats),
             feat_mask=feat_mask,
-            feat_pos=_flatten_levels(positions),
+            feat_pos=flatten_levels(positions),
             valid_ratios=ratios,
             **geometry,
         )
@@ -300,29 +248,6 @@ class BaseDeformableDETR(
                 like=mlvl_feats[0],
             )
         return encoder_inputs_dict, decoder_inputs_dict
-
-    def _level_masks(
-        self, mlvl_feats: tuple[Tensor, ...], batch_data_samples: OptSampleList
-    ) -> list[Tensor | None]:
-        """Where each level is padding.
-
-        Returns:
-            list[Tensor | None]: For each level True where padded, has shape
-            (bs, h_lvl, w_lvl); all None when no image is padded.
-        """
-        samples = batch_data_samples or []
-        if all(s.img_shape[:2] == s.batch_input_shape for s in samples):
-            return [None] * len(mlvl_feats)
-        masks = mlvl_feats[0].new_ones(
-            (len(samples), *samples[0].batch_input_shape)
-        )
-        for mask, sample in zip(masks, samples, strict=True):
-            height, width = sample.img_shape[:2]
-            mask[:height, :width] = 0
-        return [
-            F.interpolate(masks[None], size=feat.shape[-2:])[0].bool()
-            for feat in mlvl_feats
-        ]
 
     def forward_encoder(
         self,
@@ -372,185 +297,28 @@ class BaseDeformableDETR(
             level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
 
         Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
-            those that the head's loss takes besides its results: the query
-            groups and, in two stages, :meth:`first_stage_outputs`. Nothing
-            for the head in evaluation.
+            tuple[dict, dict]: Keyword arguments of ``forward_decoder``; and,
+            in two stages, the ``first_stage`` for the head.
         """
+        head_inputs = dict()
         if self.as_two_stage:
-            references_unact, features, head_inputs = self.propose(
-                memory, memory_mask, level_shapes
+            first_stage = self.propose(memory, memory_mask, level_shapes)
+            query, query_pos = self.embed_proposals(
+                first_stage.references_unact, first_stage.features
             )
-            query, query_pos = self.embed_proposals(references_unact, features)
-            references = references_unact.sigmoid()
+            references = first_stage.references_unact.sigmoid()
+            head_inputs['first_stage'] = first_stage
         else:
             query, query_pos = self._learned_queries(len(memory))
             references = widened(self.reference_points_fc(query_pos)).sigmoid()
-            head_inputs = dict()
-        groups = self.query_groups(query.shape[1])
         decoder_inputs = dict(
             query=query,
             query_pos=query_pos,
             memory=memory,
             reference_points=references,
-            query_groups=groups,
+            query_groups=self.query_groups(query.shape[1]),
         )
-        if not self.training:
-            return decoder_inputs, dict()
-        return decoder_inputs, dict(query_groups=groups, **head_inputs)
-
-    def gen_encoder_output_proposals(
-        self,
-        memory: Tensor,
-        memory_mask: Tensor | None,
-        spatial_shapes: LevelShapes,
-    ) -> tuple[Tensor, Tensor]:
-        """Transform the memory and make an anchor of each of its points.
-
-        Args:
-            memory (Tensor): As in :meth:`pre_decoder`.
-            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
-            spatial_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
-
-        Returns:
-            tuple[Tensor, Tensor]: The memory, has its shape, and log-odds of
-            the anchors (cx, cy, w, h), infinite where there is none, has
-            shape (bs, num_feat_points, 4).
-        """
-        if memory_mask is None:  # without it mmdet moves sizes to the device
-            memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
-        return super().gen_encoder_output_proposals(
-            memory, memory_mask, spatial_shapes
-        )
-
-    def propose(
-        self,
-        memory: Tensor,
-        memory_mask: Tensor | None,
-        level_shapes: LevelShapes,
-    ) -> tuple[Tensor, Tensor, dict]:
-        """First stage: proposals from the memory, and the choice of queries.
-
-        Objectness is channel 0 of the last class head. In evaluation only
-        this channel, and boxes of only the proposals that are looked at, are
-        computed.
-
-        Args:
-            memory (Tensor): As in :meth:`pre_decoder`.
-            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
-            level_shapes (Sequence[tuple[int, int]]): As there.
-
-        Returns:
-            tuple[Tensor, Tensor, dict]: Log-odds of the chosen boxes, without
-            gradient, best first, has shape (bs, num_queries, 4); the
-            transformed memory there, without gradient, has shape
-            (bs, num_queries, dim); and the first stage's outputs for the
-            loss, empty in evaluation.
-        """
-        memory, anchors = self.gen_encoder_output_proposals(
-            memory, memory_mask, level_shapes
-        )
-        cls_head = self.bbox_head.cls_branches[self.decoder.num_layers]
-        reg_head = self.bbox_head.reg_branches[self.decoder.num_layers]
-        if self.training:
-            logits = apply_in_full_precision(cls_head, memory)
-            boxes = reg_head(memory) + anchors
-            scores = logits[..., 0]
-            outputs = self.first_stage_outputs(logits, boxes, anchors)
-        else:
-            objectness = full_precision(F.linear)
-            scores = objectness(memory, cls_head.weight[:1], cls_head.bias[:1])
-            scores, outputs = scores[..., 0], dict()
-
-        def boxes_of(points: Tensor) -> Tensor:
-            if self.training:
-                return gather_points(boxes.detach(), points)
-            boxes_there = reg_head(gather_points(memory, points))
-            return boxes_there + gather_points(anchors, points)
-
-        chosen = self.choose_proposals(scores, boxes_of, level_shapes)
-        features = gather_points(memory.detach(), chosen)
-        return boxes_of(chosen), features, outputs
-
-    def first_stage_outputs(
-        self, logits: Tensor, boxes_unact: Tensor, anchors: Tensor
-    ) -> dict:
-        """What the head's loss takes of the first stage.
-
-        Args:
-            logits (Tensor): Has shape (bs, num_feat_points, num_classes).
-            boxes_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has shape
-                (bs, num_feat_points, 4).
-            anchors (Tensor): Log-odds of the anchors, infinite where there
-                is none, has the same shape.
-
-        Returns:
-            dict: ``enc_outputs_class``, the logits, and
-            ``enc_outputs_coord``, boxes (cx, cy, w, h) in [0, 1].
-        """
-        return dict(
-            enc_outputs_class=logits, enc_outputs_coord=boxes_unact.sigmoid()
-        )
-
-    def choose_proposals(
-        self,
-        scores: Tensor,
-        boxes_of: Callable[[Tensor], Tensor],
-        level_shapes: LevelShapes,
-    ) -> Tensor:
-        """Pick as many points as there are queries, best first.
-
-        An image with fewer points than queries gives all it has.
-
-        Args:
-            scores (Tensor): Objectness, has shape (bs, num_feat_points).
-            boxes_of (Callable): Gives for points of shape (bs, n) the
-                log-odds of their boxes, without gradient, shape (bs, n, 4).
-            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
-
-        Returns:
-            Tensor: Indices, has shape (bs, num_queries).
-        """
-        wanted = self.num_total_queries if self.training else self.num_queries
-        available = scores.shape[1]
-        if available < wanted and not self._told_small_input:
-            self._told_small_input = True
-            print_log(
-                f'The input gives only {available} proposals for {wanted} '
-                'queries; all are used. Larger images give more.',
-                logger='current',
-                level=logging.WARNING,
-            )
-        wanted = min(wanted, available)
-        if self.proposal_selector is None:
-            return widened(scores).topk(wanted, dim=1).indices
-        return self.proposal_selector.select(
-            scores, boxes_of, level_shapes, wanted
-        )
-
-    def embed_proposals(
-        self, references_unact: Tensor, features: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Content and position of the queries of chosen proposals.
-
-        Args:
-            references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has
-                shape (bs, num_queries, 4).
-            features (Tensor): Transformed memory at the proposals, for a
-                method that puts it into the contents; has shape
-                (bs, num_queries, dim).
-
-        Returns:
-            tuple[Tensor, Tensor]: ``query`` and ``query_pos``, each has shape
-            (bs, num_queries, dim).
-        """
-        embedding = self.get_proposal_pos_embed(
-            references_unact, num_pos_feats=self.embed_dims // 2
-        )
-        embedding = like_weights(embedding, self.pos_trans_fc)
-        embedding = self.pos_trans_norm(self.pos_trans_fc(embedding))
-        query_pos, query = embedding.chunk(2, dim=-1)
-        return query, query_pos
+        return decoder_inputs, head_inputs
 
     def _learned_queries(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """Content and position of the queries without a first stage."""
@@ -605,12 +373,10 @@ class BaseDeformableDETR(
             **kwargs: Positions, groups and geometry for the decoder.
 
         Returns:
-            dict: Keyword arguments of the head: ``hidden_states`` of shape
-            (num_decoder_layers, bs, num_queries, dim), ``references``, a
-            list that begins with the first references, and, if the decoder
-            has auxiliary results, in training ``auxiliary``.
+            dict: Keyword arguments of the head: ``decoder_output`` and, if
+            the decoder has auxiliary results, ``auxiliary``.
         """
-        hidden_states, references, *auxiliary = self.decoder(
+        decoder_output = self.decoder(
             query,
             value=memory,
             key_padding_mask=memory_mask,
@@ -619,51 +385,7 @@ class BaseDeformableDETR(
             cls_branches=self.bbox_head.cls_branches,
             **kwargs,
         )
-        head_inputs = dict(
-            hidden_states=hidden_states,
-            references=[reference_points, *references],
-        )
-        if auxiliary:
-            head_inputs['auxiliary'] = [
-                AuxiliaryBranch(
-                    self.auxiliary_prefix.format(i), head, hidden, weight
-                )
-                for i, (head, hidden, weight) in enumerate(
-                    zip(
-                        self.bbox_head_aux,
-                        auxiliary,
-                        self.aux_weights,
-                        strict=True,
-                    )
-                )
-            ]
+        head_inputs = dict(decoder_output=decoder_output)
+        if decoder_output.auxiliary:
+            head_inputs['auxiliary'] = self.auxiliary_branches(decoder_output)
         return head_inputs
-
-
-def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:
-    """The level sizes in every form that the layers take.
-
-    The tensors are made on the host and sent: ``torch.tensor`` with a device
-    would halt the host until the device has caught up.
-
-    Args:
-        level_shapes (tuple[tuple[int, int]]): (h, w) of each level.
-        device (torch.device): Where the tensors go.
-
-    Returns:
-        dict: ``level_shapes``; ``spatial_shapes``, the same as a tensor of
-        shape (num_levels, 2); ``level_start_index``, the index of each
-        level's first point, has shape (num_levels, ).
-    """
-    starts = accumulate((h * w for h, w in level_shapes[:-1]), initial=0)
-    shapes, starts = torch.tensor(level_shapes), torch.tensor(list(starts))
-    return dict(
-        level_shapes=level_shapes,
-        spatial_shapes=shapes.to(device, non_blocking=True),
-        level_start_index=starts.to(device, non_blocking=True),
-    )
-
-
-def _flatten_levels(maps: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
-    """Join maps of shape (bs, dim, h, w) to (bs, num_feat_points, dim)."""
-    return torch.cat([m.flatten(2) for m in maps], 2).transpose(1, 2)

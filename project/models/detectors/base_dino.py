@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from project.utils.errors import UserError
 
 from ..layers.dn_query_generator import ContrastiveDNQueryGenerator
+from ..layers.stage_outputs import FirstStageOutput
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.dino_decoder import DINODecoder
 from ..utils.gather import gather_points
@@ -137,14 +138,13 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
                 truth, needed in training.
 
         Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
-            those that the head's loss takes besides its results: the first
-            stage's outputs and ``denoising``. Nothing in evaluation.
+            tuple[dict, dict]: Keyword arguments of ``forward_decoder``; and,
+            for the head, ``first_stage`` and, in training, ``denoising``.
         """
-        references, features, head_inputs = self.propose(
-            memory, memory_mask, level_shapes
-        )
-        query, _ = self.embed_proposals(references, features)
+        first_stage = self.propose(memory, memory_mask, level_shapes)
+        head_inputs = dict(first_stage=first_stage)
+        references = first_stage.references_unact
+        query, _ = self.embed_proposals(references, first_stage.features)
         groups = self.query_groups(query.shape[1])
         if self.training and self.use_dn:
             denoising = self._denoising_queries(batch_data_samples, references)
@@ -166,7 +166,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         memory: Tensor,
         memory_mask: Tensor | None,
         level_shapes: LevelShapes,
-    ) -> tuple[Tensor, Tensor, dict]:
+    ) -> FirstStageOutput:
         """First stage: the points that are surest of some class.
 
         Args:
@@ -175,12 +175,8 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
             level_shapes (Sequence[tuple[int, int]]): As there.
 
         Returns:
-            tuple[Tensor, Tensor, dict]: Log-odds of the chosen boxes,
-            without gradient, best first, has shape (bs, num_queries, 4); the
-            transformed memory there, without gradient, has shape
-            (bs, num_queries, dim); and, for the loss, ``enc_outputs_class``
-            and ``enc_outputs_coord`` of the chosen points, empty in
-            evaluation.
+            FirstStageOutput: The chosen proposals, and in training the
+            predictions there.
         """
         memory, anchors = self.gen_encoder_output_proposals(
             memory, memory_mask, level_shapes
@@ -204,12 +200,13 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         boxes = boxes_of(chosen)
         features = gather_points(memory.detach(), chosen)
         if not self.training:
-            return boxes, features, dict()
-        outputs = dict(
-            enc_outputs_class=gather_points(logits, chosen),
-            enc_outputs_coord=boxes.sigmoid(),
+            return FirstStageOutput(boxes, features)
+        return FirstStageOutput(
+            boxes.detach(),
+            features,
+            cls_scores=gather_points(logits, chosen),
+            bbox_preds=boxes.sigmoid(),
         )
-        return boxes.detach(), features, outputs
 
     def embed_proposals(
         self, references_unact: Tensor, features: Tensor

@@ -181,13 +181,11 @@ class DABDenoisingMixin(DenoisingMixin):
                 else the decoder's layers take.
 
         Returns:
-            dict: Keyword arguments of the head: ``hidden_states`` of shape
-            (num_decoder_layers, bs, num_queries, dim) and ``references``
-            before each layer.
+            dict: Keyword arguments of the head: ``decoder_output``.
         """
         if not self.decoder_key_padding_mask:
             memory_mask = None
-        hidden_states, references = self.decoder(
+        decoder_output = self.decoder(
             query,
             memory,
             key_pos=memory_pos,
@@ -195,4 +193,4 @@ class DABDenoisingMixin(DenoisingMixin):
             reg_branch=self.bbox_head.fc_reg,
             **kwargs,
         )
-        return dict(hidden_states=hidden_states, references=references)
+        return dict(decoder_output=decoder_output)

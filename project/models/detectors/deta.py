@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
+from ..layers.stage_outputs import AnchoredFirstStageOutput
 from .base_deformable_detr import BaseDeformableDETR
 
 
@@ -48,25 +49,27 @@ class DETA(BaseDeformableDETR):
         super().init_weights()
         nn.init.xavier_uniform_(self.pix_trans_fc.weight)
 
-    def first_stage_outputs(
-        self, logits: Tensor, boxes_unact: Tensor, anchors: Tensor
-    ) -> dict:
-        """Outputs of the first stage, and the anchors for its assignment.
+    def first_stage_output(
+        self,
+        references_unact: Tensor,
+        features: Tensor,
+        anchors_unact: Tensor,
+        **predictions: Tensor,
+    ) -> AnchoredFirstStageOutput:
+        """Add, in training, the anchors that proposals are assigned by.
 
         Args:
-            logits (Tensor): Has shape (bs, num_feat_points, num_classes).
-            boxes_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has shape
-                (bs, num_feat_points, 4).
-            anchors (Tensor): Log-odds of the anchors, infinite where there
-                is none, has the same shape.
-
-        Returns:
-            dict: That of :class:`BaseDeformableDETR`, and
-            ``enc_outputs_anchors``, the anchors (cx, cy, w, h) in [0, 1],
-            (1, 1, 1, 1) where there is none.
+            references_unact (Tensor): As in :class:`FirstStageOutput`.
+            features (Tensor): As in :class:`FirstStageOutput`.
+            anchors_unact (Tensor): Logits of the anchors, infinite where
+                there is none, has shape (bs, num_feat_points, 4).
+            **predictions (Tensor): In training, see
+                :class:`FirstStageOutput`.
         """
-        outputs = super().first_stage_outputs(logits, boxes_unact, anchors)
-        return dict(enc_outputs_anchors=anchors.sigmoid(), **outputs)
+        anchors = anchors_unact.sigmoid() if self.training else None
+        return AnchoredFirstStageOutput(
+            references_unact, features, anchors=anchors, **predictions
+        )
 
     def embed_proposals(
         self, references_unact: Tensor, features: Tensor

@@ -36,6 +36,7 @@ class DNDeformableDETR(DenoisingMixin, BaseDeformableDETR):
     """
 
     decoder_class = DABDeformableDecoder
+    learned_queries_are_points = False
 
     def __init__(
         self,

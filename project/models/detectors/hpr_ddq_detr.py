@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError, check_keys, check_number
 
+from ..layers.stage_outputs import DenseFirstStageOutput, FirstStageOutput
 from ..layers.transformer.ddq_decoder import DDQDecoder, DistinctQueryGroups
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.proposal_refiner import ROI_EXTRACTOR
@@ -89,7 +90,6 @@ class HPRDDQDETR(BaseDINO):
             )
         self.iou_threshold = dqs_cfg['iou_threshold']
         self.dense_topk_ratio = dense_topk_ratio
-        self.draw_mergers = draw_mergers
         kwargs['ckpt_backbone'] = kwargs.get('ckpt_backbone') or backbone_cp
         kwargs['ckpt_neck'] = kwargs.get('ckpt_neck') or neck_cp
         super().__init__(
@@ -98,6 +98,7 @@ class HPRDDQDETR(BaseDINO):
                 'bbox_roi_extractor': ROI_EXTRACTOR,
                 **decoder,
                 'iou_threshold': self.iou_threshold,
+                'draw_mergers': draw_mergers,
             },
             aux_weights=aux_weights,
             **kwargs,
@@ -110,11 +111,6 @@ class HPRDDQDETR(BaseDINO):
 
     def _init_content_weights(self) -> None:
         """Leave the contents' layer as PyTorch makes it."""
-
-    def _reset_mergers(self) -> None:
-        """Leave the mergers as drawn if wanted."""
-        if not self.draw_mergers:
-            super()._reset_mergers()
 
     def pre_decoder(
         self,
@@ -135,58 +131,75 @@ class HPRDDQDETR(BaseDINO):
                 truth, needed in training.
 
         Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
-            those that the head takes besides its results: the groups of the
-            queries, and in training the first stage's outputs and
-            ``denoising``.
+            tuple[dict, dict]: Keyword arguments of ``forward_decoder``; and,
+            for the head, ``first_stage`` and, in training, ``denoising``.
         """
-        points = self.gen_encoder_output_proposals(
-            memory, memory_mask, level_shapes
-        )
-        query, references, head_inputs = self._distinct_queries(
-            memory, *points
-        )
+        first_stage = self.propose(memory, memory_mask, level_shapes)
+        head_inputs = dict(first_stage=first_stage)
+        query, references = first_stage.features, first_stage.references_unact
         groups = [QueryGroup('matching', query.shape[1])]
         if self.training:
             denoising = self._denoising_queries(batch_data_samples, references)
-            dense_query, dense_references, outputs = self._dense_queries(
-                memory, *points
-            )
-            query = torch.cat([denoising.query, query, dense_query], 1)
+            dense = first_stage.dense
+            query = torch.cat([denoising.query, query, dense.features], 1)
             references = torch.cat(
-                [denoising.references_unact, references, dense_references], 1
+                [
+                    denoising.references_unact,
+                    references,
+                    dense.references_unact,
+                ],
+                1,
             )
             groups = denoising.query_groups(groups[0].num_queries).groups
-            groups.append(QueryGroup('dense', dense_query.shape[1]))
-            head_inputs.update(denoising=denoising, **outputs)
-        groups = DistinctQueryGroups(groups)
+            groups.append(QueryGroup('dense', dense.features.shape[1]))
+            head_inputs['denoising'] = denoising
         decoder_inputs = dict(
             query=query,
             query_pos=None,  # made of the references by the decoder
             memory=memory,
             reference_points=references.sigmoid(),
-            query_groups=groups,
+            query_groups=DistinctQueryGroups(groups),
         )
-        return decoder_inputs, dict(query_groups=groups, **head_inputs)
+        return decoder_inputs, head_inputs
+
+    def propose(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        level_shapes: LevelShapes,
+    ) -> DenseFirstStageOutput:
+        """First stage: distinct points and, in training, dense ones.
+
+        Args:
+            memory (Tensor): As in :meth:`pre_decoder`.
+            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+
+        Returns:
+            DenseFirstStageOutput: The queries, whose contents come from the
+            memory, and in training the predictions there.
+        """
+        features, anchors = self.gen_encoder_output_proposals(
+            memory, memory_mask, level_shapes
+        )
+        distinct = self._distinct_queries(memory, features, anchors)
+        dense = None
+        if self.training:
+            dense = self._dense_queries(memory, features, anchors)
+        return DenseFirstStageOutput(**vars(distinct), dense=dense)
 
     def _distinct_queries(
         self, memory: Tensor, features: Tensor, anchors: Tensor
-    ) -> tuple[Tensor, Tensor, dict]:
-        """The most confident points whose boxes do not overlap.
+    ) -> FirstStageOutput:
+        """Take the most confident points whose boxes do not overlap.
 
         An image that has fewer fills up with zeros, as in mmdet.
 
         Args:
             memory (Tensor): As in :meth:`pre_decoder`.
             features (Tensor): What the first stage makes of it, likewise.
-            anchors (Tensor): Log-odds of the points' boxes, has shape
+            anchors (Tensor): Logits of the points' boxes, has shape
                 (bs, num_feat_points, 4).
-
-        Returns:
-            tuple[Tensor, Tensor, dict]: Contents, has shape
-            (bs, num_queries, dim), log-odds of boxes, without gradient, has
-            shape (bs, num_queries, 4), and the first stage's outputs for the
-            loss, empty in evaluation.
         """
         branch = self.decoder.num_layers
         logits = apply_in_full_precision(
@@ -207,25 +220,17 @@ class HPRDDQDETR(BaseDINO):
             tensor.masked_fill(is_filler[..., None], 0.0)
             for tensor in (logits, boxes, self.query_map(contents))
         )
-        outputs = dict()
-        if self.training:
-            outputs = dict(
-                enc_outputs_class=logits, enc_outputs_coord=boxes.sigmoid()
-            )
-        return query, boxes.detach(), outputs
+        return self._first_stage_of(query, logits, boxes)
 
     def _dense_queries(
         self, memory: Tensor, features: Tensor, anchors: Tensor
-    ) -> tuple[Tensor, Tensor, dict]:
-        """The most confident points, by branches of their own.
+    ) -> FirstStageOutput:
+        """Take the most confident points, by branches of their own.
 
         Args:
             memory (Tensor): As in :meth:`_distinct_queries`.
-            features (Tensor): Likewise.
-            anchors (Tensor): Likewise.
-
-        Returns:
-            tuple[Tensor, Tensor, dict]: Likewise, of dense queries.
+            features (Tensor): As in :meth:`_distinct_queries`.
+            anchors (Tensor): As in :meth:`_distinct_queries`.
         """
         logits = apply_in_full_precision(
             self.bbox_head.cls_branches[-1], features
@@ -238,11 +243,19 @@ class HPRDDQDETR(BaseDINO):
         )
         boxes = deltas + gather_points(anchors, indices)
         query = self.query_map(gather_points(memory.detach(), indices))
-        outputs = dict(
-            dense_enc_outputs_class=gather_points(logits, indices),
-            dense_enc_outputs_coord=boxes.sigmoid(),
+        return self._first_stage_of(
+            query, gather_points(logits, indices), boxes
         )
-        return query, boxes.detach(), outputs
+
+    def _first_stage_of(
+        self, query: Tensor, logits: Tensor, boxes_unact: Tensor
+    ) -> FirstStageOutput:
+        """Gather what was found at the chosen points."""
+        if not self.training:
+            return FirstStageOutput(boxes_unact.detach(), query)
+        return FirstStageOutput(
+            boxes_unact.detach(), query, logits, boxes_unact.sigmoid()
+        )
 
     def refining_branches(self, query_groups: DistinctQueryGroups) -> list:
         """Box heads that refine the references, see the head."""

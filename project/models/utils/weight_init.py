@@ -39,6 +39,13 @@ class PyTorchInit(BaseInit):
         return f'{type(self).__name__}: as PyTorch makes them'
 
 
+class SelfInitialized:
+    """Module whose ``init_weights`` has the last word.
+
+    A transformer calls it after it has drawn all its matrices.
+    """
+
+
 def cloned_layers(
     build: Callable[[], nn.Module], num_layers: int
 ) -> ModuleList:

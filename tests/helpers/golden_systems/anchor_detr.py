@@ -43,7 +43,7 @@ def run(
     results = dict(
         feat=feats[0],
         memory=encoder_outputs['memory'].permute(0, 3, 1, 2),
-        hidden=head_inputs['hidden_states'],
+        hidden=head_inputs['decoder_output'].hidden_states,
         logits=cls_scores,
         boxes=boxes,
     )

@@ -90,11 +90,12 @@ def run(
         head_inputs = model.forward_transformer(feats, samples)
     ((_, encoder_outputs),) = encoder_calls
     ((decoder_inputs, _),) = decoder_calls
+    output = head_inputs['decoder_output']
     logits, boxes = model.bbox_head(**head_inputs)
     results = dict(
         memory=encoder_outputs['memory'],
-        hs=head_inputs['hidden_states'],
-        references=torch.stack(head_inputs['references']),
+        hs=output.hidden_states,
+        references=torch.stack(output.references),
         logits=logits,
         boxes=boxes,
         **{f'feat{level}': feat for level, feat in enumerate(feats)},

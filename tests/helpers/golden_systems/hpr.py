@@ -97,14 +97,14 @@ def run(
     if followers:
         results['distinct_mask'] = torch.stack([g.alive for g in followers])
         results['distinct_keep'] = torch.stack([g.keep for g in followers])
-    references = head_inputs['references']
+    output = head_inputs['decoder_output']
     logits, boxes = model.bbox_head(**head_inputs)
     results.update(
         memory=memory['memory'],
         init_query=queries['query'],
         init_references=queries['reference_points'],
-        hidden=head_inputs['hidden_states'],
-        references=torch.stack(references),
+        hidden=output.hidden_states,
+        references=torch.stack(output.references),
         logits=logits,
         boxes=boxes,
     )
@@ -119,17 +119,14 @@ def training_results(
     """What only training has."""
     results = {'main.logits': logits, 'main.boxes': boxes}
     for i, branch in enumerate(head_inputs['auxiliary']):
-        kwargs = {**head_inputs, 'hidden_states': branch.hidden_states}
-        outputs = branch.head(**kwargs)
+        outputs = branch.head(branch.decoder_output)
         results[f'aux{i}.logits'], results[f'aux{i}.boxes'] = outputs
-    for name in ('', 'dense_'):
-        if f'{name}enc_outputs_class' in head_inputs:
-            results[f'{name}enc_logits'] = head_inputs[
-                f'{name}enc_outputs_class'
-            ]
-            results[f'{name}enc_boxes'] = head_inputs[
-                f'{name}enc_outputs_coord'
-            ]
+    first_stage = head_inputs['first_stage']
+    stages = {'': first_stage, 'dense_': getattr(first_stage, 'dense', None)}
+    for name, stage in stages.items():
+        if stage is not None:
+            results[f'{name}enc_logits'] = stage.cls_scores
+            results[f'{name}enc_boxes'] = stage.bbox_preds
     if 'denoising' in head_inputs:
         denoising = head_inputs['denoising']
         groups = queries['query_groups']

@@ -4,6 +4,7 @@ from mmdet.models.layers import inverse_sigmoid
 from mmengine.registry import DefaultScope
 
 from project.models.dense_heads import AnchorDETRHead
+from project.models.layers.stage_outputs import DecoderOutput
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_one_head_for_all_layers(head: AnchorDETRHead) -> None:
 def test_layers_predict_from_the_same_points(head: AnchorDETRHead) -> None:
     states = torch.randn(3, 2, 4, 8, dtype=torch.float64)
     points = torch.rand(2, 4, 2, dtype=torch.float64) * 1.4 - 0.2
-    cls_scores, boxes = head(states, [points] * 3)
+    cls_scores, boxes = head(DecoderOutput(states, [points] * 3))
     assert cls_scores.shape == (3, 2, 4, 5)
     for layer in range(3):
         torch.testing.assert_close(

@@ -110,7 +110,7 @@ def test_denoising_losses(
     """On two ranks, of which the other has no object."""
     head = build_head(dn_loss_on_fillers=on_fillers, sync_dn_avg_factor=synced)
     targets, denoising, scores, boxes = predictions(num_gts)
-    sets = head.prediction_sets(scores, boxes, denoising)
+    sets = head.prediction_sets(scores, boxes, denoising=denoising)
     matched, noised = (each.predictions for each in sets)
     assert (matched.prefix, noised.prefix) == ('', 'dn_')
     assert matched.num_queries == 4
@@ -140,7 +140,7 @@ def test_fewer_targets_than_ranks_count_as_one(synced: bool) -> None:
     """detrex: at least one target, times the groups."""
     head = build_head(sync_dn_avg_factor=synced)
     targets, denoising, scores, boxes = predictions((1,))
-    sets = head.prediction_sets(scores, boxes, denoising)
+    sets = head.prediction_sets(scores, boxes, denoising=denoising)
     with mock.patch.object(
         set_criterion, 'reduce_mean', lambda numbers: numbers / 8
     ):
@@ -156,7 +156,7 @@ def test_without_objects_all_losses_are_there(on_fillers: bool) -> None:
     head = build_head(dn_loss_on_fillers=on_fillers)
     targets, denoising, scores, boxes = predictions((0, 0))
     losses = head.criterion(
-        head.prediction_sets(scores, boxes, denoising), targets
+        head.prediction_sets(scores, boxes, denoising=denoising), targets
     )
     names = {f'{s}dn_{name}' for s in ('', 'd0.') for name in WEIGHTS}
     assert names < losses.keys()

@@ -6,6 +6,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from project.models.dense_heads import SetPredictionHead
+from project.models.layers.stage_outputs import DecoderOutput, FirstStageOutput
 from project.utils.errors import UserError
 from tools.analysis_tools.reference.set_prediction_batch import make_batch
 
@@ -72,14 +73,13 @@ def test_losses_have_the_names_and_values_of_mmdet(
     theirs, ours = heads
     first_stage = make_batch((7, 4))
     enc = first_stage.groups[1]
-    inputs = dict(
+    expected = theirs.loss(
         **outputs(),
         enc_outputs_class=enc['scores'][0],
         enc_outputs_coord=first_stage.boxes(enc)[0],
         batch_data_samples=samples(first_stage),
     )
-    expected = theirs.loss(**inputs)
-    losses = ours.loss(**inputs)
+    losses = ours.loss(**loss_inputs())
     assert losses.keys() == expected.keys()
     for name, value in losses.items():
         torch.testing.assert_close(
@@ -90,10 +90,12 @@ def test_losses_have_the_names_and_values_of_mmdet(
 def loss_inputs() -> dict:
     first_stage = make_batch((7, 4))
     enc = first_stage.groups[1]
+    points = torch.zeros(2, 0, 4)
     return dict(
-        **outputs(),
-        enc_outputs_class=enc['scores'][0],
-        enc_outputs_coord=first_stage.boxes(enc)[0],
+        decoder_output=DecoderOutput(**outputs()),
+        first_stage=FirstStageOutput(
+            points, points, enc['scores'][0], first_stage.boxes(enc)[0]
+        ),
         batch_data_samples=samples(first_stage),
     )
 
@@ -117,6 +119,8 @@ def test_a_weight_may_change_after_construction(
 
 class MmdetStyleHead(SetPredictionHead):
     """A user's, with the signature of mmdet's ``DeformableDETRHead``."""
+
+    trains_on_predictions_alone = True
 
     def loss_by_feat(
         self,
@@ -157,9 +161,9 @@ def test_loss_by_feat_that_does_not_take_what_a_method_gives(
     _, ours = heads
     ours.__class__ = MmdetStyleHead
     with pytest.raises(
-        UserError, match=r'MmdetStyleHead.loss_by_feat .*keywords query_groups'
+        UserError, match=r'MmdetStyleHead.loss_by_feat .*keywords denoising'
     ):
-        ours.loss(**loss_inputs(), query_groups=None)
+        ours.loss(**loss_inputs(), denoising=None)
 
 
 @pytest.mark.parametrize('rescale', [True, False])
@@ -172,7 +176,9 @@ def test_detections_are_those_of_mmdet(
     expected = theirs.predict(
         **inputs, batch_data_samples=batch, rescale=rescale
     )
-    found = ours.predict(**inputs, batch_data_samples=batch, rescale=rescale)
+    found = ours.predict(
+        DecoderOutput(**inputs), batch_data_samples=batch, rescale=rescale
+    )
     for mine, reference in zip(found, expected, strict=True):
         assert torch.equal(mine.labels, reference.labels)
         torch.testing.assert_close(mine.scores, reference.scores)
@@ -209,25 +215,24 @@ def test_only_the_last_layer_detects(
         ),
     )
     batch = samples(make_batch((7, 4)))
-    head.predict(**outputs(), batch_data_samples=batch)
+    head.predict(DecoderOutput(**outputs()), batch_data_samples=batch)
     assert layers == [2]
 
 
 def test_a_method_may_rule_queries_out(
     heads: tuple[nn.Module, nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked with all that the detector gives."""
     _, head = heads
     chosen = torch.zeros(2, 30, dtype=torch.bool)
     chosen[0, 3] = chosen[1, 8] = True
     monkeypatch.setattr(
-        head, 'detectable_queries', lambda **given: given['chosen']
+        head, 'detectable_queries', lambda decoder_output: chosen
     )
-    inputs = dict(**outputs(), batch_data_samples=samples(make_batch((7, 4))))
+    output = DecoderOutput(**outputs())
     scores, _ = head.forward_layer(
-        2, inputs['hidden_states'][2], inputs['references'][2]
+        2, output.hidden_states[2], output.references[2]
     )
-    found = head.predict(**inputs, chosen=chosen)
+    found = head.predict(output, samples(make_batch((7, 4))))
     for image, query in enumerate((3, 8)):
         best = scores[image, query].sigmoid().topk(9)
         torch.testing.assert_close(found[image].scores, best.values)

@@ -103,8 +103,8 @@ def test_decoder_equals_mmdet(num_cp: int) -> None:
         self_attn_masks=~groups.attention_mask(anchors.device),
     )
     pairs = [
-        (results[0], expected[0]),
-        (torch.stack(results[1]), expected[1]),
+        (results.hidden_states, expected[0]),
+        (torch.stack(results.references), expected[1]),
     ]
     for ours_, theirs_ in pairs:
         torch.testing.assert_close(ours_, theirs_, rtol=1e-10, atol=1e-10)
@@ -125,13 +125,13 @@ def test_clamp_of_references(eps: float) -> None:
     decoder = DABDecoder(2, layer_cfg(), inverse_sigmoid_eps=eps).double()
     given = inputs()
     boxes = torch.zeros_like(given.pop('anchors')) + 1e-9
-    _, references = decoder(
+    output = decoder(
         **given,
         reference_points=boxes,
         reg_branch=lambda query: torch.zeros_like(query[..., :4]),
     )
     torch.testing.assert_close(
-        references[1], torch.full_like(boxes, eps), rtol=2e-3, atol=0
+        output.references[1], torch.full_like(boxes, eps), rtol=2e-3, atol=0
     )
 
 
@@ -202,10 +202,12 @@ def test_small_boxes_in_half_precision() -> None:
     }
     anchors = given.pop('anchors') - 6
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        hidden_states, references = decoder(
+        output = decoder(
             **given,
             reference_points=anchors.sigmoid(),
             reg_branch=randomised(MLP(DIMS, DIMS, 4, 3)).float(),
         )
-    assert hidden_states.isfinite().all()
-    assert all(reference.dtype == torch.float32 for reference in references)
+    assert output.hidden_states.isfinite().all()
+    assert all(
+        reference.dtype == torch.float32 for reference in output.references
+    )

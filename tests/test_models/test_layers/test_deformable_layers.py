@@ -91,11 +91,18 @@ def test_decoder_equals_mmdet(reference_dims: int, refine: bool) -> None:
     heads = box_heads(3) if refine else None
     inputs = decoder_inputs(reference_dims)
     states, references = theirs(**inputs, reg_branches=heads)
-    our_states, our_references = ours(
-        **inputs, level_shapes=LEVELS, reg_branches=heads
+    output = ours(**inputs, level_shapes=LEVELS, reg_branches=heads)
+    torch.testing.assert_close(
+        output.hidden_states, states, rtol=1e-11, atol=1e-11
     )
-    torch.testing.assert_close(our_states, states, rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(torch.stack(our_references), references)
+    first, *after = output.references
+    assert first.equal(inputs['reference_points'])
+    torch.testing.assert_close(torch.stack(after), references)
+    assert output.layer_groups == (None,) * 3
+    for layer_id, deltas in enumerate(output.box_deltas):
+        expected = heads[layer_id](output.hidden_states[layer_id])
+        torch.testing.assert_close(deltas, expected)
+    assert len(output.box_deltas) == (3 if refine else 0)
 
 
 def test_look_forward_twice_trains_the_head_before() -> None:
@@ -107,10 +114,10 @@ def test_look_forward_twice_trains_the_head_before() -> None:
         look_forward_twice=True,
     ).double()
     heads = box_heads(2)
-    _, references = decoder(
+    output = decoder(
         **decoder_inputs(4), level_shapes=LEVELS, reg_branches=heads
     )
-    references[0].sum().backward()
+    output.references[1].sum().backward()
     assert heads[0].weight.grad.abs().sum() > 0
     assert heads[1].weight.grad is None
 
@@ -128,8 +135,8 @@ def test_recomputed_layers_train_alike(num_cp: int) -> None:
                 num_cp=count,
             )
         ).train()
-        states, _ = decoder(**decoder_inputs(4), level_shapes=LEVELS)
-        states.pow(2).sum().backward()
+        output = decoder(**decoder_inputs(4), level_shapes=LEVELS)
+        output.hidden_states.pow(2).sum().backward()
         gradients.append(
             {name: p.grad for name, p in decoder.named_parameters()}
         )

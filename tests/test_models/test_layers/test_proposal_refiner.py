@@ -53,12 +53,14 @@ def test_evaluation_has_no_auxiliary_results():
     decoder, plain, branches = decoders(1, torch.float64)
     inputs = RefinerBatch.make([(64, 64)], 8, dtype=torch.float64).inputs
     with torch.no_grad():
-        _, _, *auxiliary = decoder(**inputs, reg_branches=branches)
-        assert len(auxiliary) == 2
-        hidden, _, *auxiliary = decoder.eval()(**inputs, reg_branches=branches)
-        expected = plain.eval()(**inputs, reg_branches=branches)[0]
-    assert not auxiliary
-    torch.testing.assert_close(hidden, expected, rtol=0, atol=1e-10)
+        output = decoder(**inputs, reg_branches=branches)
+        assert len(output.auxiliary) == 2
+        output = decoder.eval()(**inputs, reg_branches=branches)
+        expected = plain.eval()(**inputs, reg_branches=branches)
+    assert output.auxiliary == ()
+    torch.testing.assert_close(
+        output.hidden_states, expected.hidden_states, rtol=0, atol=1e-10
+    )
 
 
 def test_recomputed_layers_give_the_same(monkeypatch):
@@ -149,7 +151,7 @@ def test_mergers():
     assert (one(*features) == 14).all()
     assert [n for n, _ in one.named_parameters()] == ['weights']
     fixed = Merger('add', [1, 2, 3], 3)
-    fixed.reset_weights()
+    fixed.init_weights()
     assert (fixed(*features) == 6).all()
     assert not list(fixed.parameters())
     assert 'weights' in fixed.state_dict()

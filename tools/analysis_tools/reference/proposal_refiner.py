@@ -40,7 +40,7 @@ class PlainRefinerLayer(ProposalRefinerLayer):
         query_pos: Tensor | None = None,
         query_groups: QueryGroups | None = None,
         **kwargs: Any,
-    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As the package's layer, with every map and region in memory."""
         sizes = [height * width for height, width in level_shapes]
         maps = [
@@ -92,8 +92,8 @@ class PlainRefinerLayer(ProposalRefinerLayer):
         deform = merge(self.merger_FFN, self.ffn(deform), dyconv, ca)
         deform = self.norms[2](deform)
         if not self.training:
-            return deform
-        return deform, self.ca_norms[2](ca), self.dyconv_norms[2](dyconv)
+            return deform, ()
+        return deform, (self.ca_norms[2](ca), self.dyconv_norms[2](dyconv))
 
 
 def merge(merger: Any, *features: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from project.models.detectors.base_deformable_detr import level_geometry
 from project.models.layers.transformer.dino_decoder import DINODecoder
+from project.models.layers.transformer.feature_levels import level_geometry
 from project.models.layers.transformer.query_groups import (
     QueryGroup,
     QueryGroups,
@@ -78,10 +78,12 @@ class RefinerBatch:
             },
         }
         decoder.zero_grad()
-        hidden, references, *auxiliary = decoder(
-            **inputs, reg_branches=branches
-        )
-        results = [hidden, *auxiliary, torch.stack(references)]
+        output = decoder(**inputs, reg_branches=branches)
+        results = [
+            output.hidden_states,
+            *output.auxiliary,
+            torch.stack(output.references[1:]),
+        ]
         loss = sum(
             (result * torch.linspace(-1, 1, result.shape[-1])).square().mean()
             for result in results

@@ -22,6 +22,7 @@ from project.utils.errors import check_number
 from ...utils.box_ops import refine_reference
 from ...utils.precision import like_weights
 from ..recomputation import RecomputedEncoder, recompute_layers
+from ..stage_outputs import DecoderOutput
 from .conditional_attention import (
     ConditionalCrossAttention,
     ConditionalSelfAttention,
@@ -135,6 +136,7 @@ class DABDecoder(DetrTransformerDecoder):
     """
 
     layer_class = DABDecoderLayer
+    num_auxiliary = 0
 
     def __init__(
         self,
@@ -177,8 +179,9 @@ class DABDecoder(DetrTransformerDecoder):
         *,
         reference_points: Tensor,
         reg_branch: nn.Module,
+        query_groups: QueryGroups | None = None,
         **kwargs: Any,
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> DecoderOutput:
         """Decode queries, refining their boxes after each layer.
 
         Args:
@@ -187,16 +190,12 @@ class DABDecoder(DetrTransformerDecoder):
             reference_points (Tensor): Boxes (cx, cy, w, h) in [0, 1], has
                 shape (bs, num_queries, 4).
             reg_branch (nn.Module): Box head, shared by the layers.
+            query_groups (QueryGroups, optional): Groups of the queries.
             **kwargs: Passed on to every layer.
 
         Returns:
-            tuple[Tensor, list[Tensor]]:
-
-            - hidden_states (Tensor): Queries after each layer, normalised,
-              has shape (num_decoder_layers, bs, num_queries, dim).
-            - references (list[Tensor]): Box before each layer, with the
-              gradient of the layer before, each has shape
-              (bs, num_queries, 4).
+            DecoderOutput: The queries after each layer, normed, and the
+            boxes before each, with the gradient of the layer before.
         """
         hidden_states, references = [], [reference_points]
         for layer_id, layer in enumerate(self.layers):
@@ -216,6 +215,7 @@ class DABDecoder(DetrTransformerDecoder):
                     layer_id, encoding, query, boxes
                 ),
                 is_first=layer_id == 0,
+                query_groups=query_groups,
                 **kwargs,
             )
             hidden_states.append(self.post_norm(query))
@@ -224,7 +224,10 @@ class DABDecoder(DetrTransformerDecoder):
                     reg_branch(query), boxes, self.inverse_sigmoid_eps
                 )
                 references.append(reference)
-        return torch.stack(hidden_states), references
+        layer_groups = (query_groups,) * self.num_layers
+        return DecoderOutput(
+            torch.stack(hidden_states), references, layer_groups
+        )
 
     def _sine_embed(
         self, layer_id: int, encoding: Tensor, query: Tensor, boxes: Tensor

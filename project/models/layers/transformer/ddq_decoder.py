@@ -1,6 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """DDQ's decoder, whose queries stay distinct from layer to layer."""
 
+from collections.abc import Sequence
+
 import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor, nn
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 from ...utils.distinct_boxes import distinct_boxes
 from ...utils.precision import apply_in_full_precision
 from .dino_decoder import DINODecoder
-from .query_groups import QueryGroups
+from .query_groups import QueryGroup, QueryGroups
 
 
 class DistinctQueryGroups(QueryGroups):
@@ -26,19 +28,19 @@ class DistinctQueryGroups(QueryGroups):
         keep (Tensor, optional): Which matching queries are distinct, has
             shape (bs, num_matching). By default all are, before the first
             layer.
-        history (list[Tensor], optional): Who was alive after each layer so
-            far; whoever has the first groups sees it grow.
+        first (DistinctQueryGroups, optional): The groups before the first
+            layer, whose mask is shared. By default these.
     """
 
     def __init__(
         self,
-        groups: list,
+        groups: Sequence[QueryGroup],
         keep: Tensor | None = None,
-        history: list[Tensor] | None = None,
+        first: 'DistinctQueryGroups | None' = None,
     ) -> None:
         super().__init__(groups)
         self.keep = keep
-        self.history = [] if history is None else history
+        self.first = first or self
 
     @property
     def is_masked(self) -> bool:
@@ -60,11 +62,9 @@ class DistinctQueryGroups(QueryGroups):
                 (bs, num_matching).
 
         Returns:
-            DistinctQueryGroups: The groups, noted in the history.
+            DistinctQueryGroups: The groups.
         """
-        groups = DistinctQueryGroups(self.groups, keep, self.history)
-        self.history.append(groups.alive)
-        return groups
+        return DistinctQueryGroups(self.groups, keep, self.first)
 
     def attention_mask(self, device: torch.device) -> Tensor:
         """Who sees whom, made once.
@@ -79,8 +79,8 @@ class DistinctQueryGroups(QueryGroups):
         """
         if self.keep is None or self._mask is not None:
             return super().attention_mask(device)
-        shared = super().attention_mask(device)
-        mask = shared.repeat(len(self.keep), 1, 1, 1)
+        mask = self.first.attention_mask(device)
+        mask = mask.repeat(len(self.keep), 1, 1, 1)
         place = self['matching']
         mask[:, 0, place, place] = self.keep[:, :, None] | self.keep[:, None]
         self._mask = mask

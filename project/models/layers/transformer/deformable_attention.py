@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""mmcv's deformable attention, told the level sizes as Python integers."""
+"""mmcv's deformable attention, which may be told level sizes as integers."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,12 @@ LevelShapes = Sequence[tuple[int, int]]
 class DeformableAttention(MultiScaleDeformableAttention):
     """Multi-scale deformable attention without host synchronisation.
 
-    Parameters, initialisation and results are those of mmcv's
-    ``MultiScaleDeformableAttention`` (Deformable DETR, section 4.1). mmcv
-    reads the level sizes back from a tensor in every layer, which makes the
-    host wait for a GPU and keeps the layer from being exported; here they
-    come as integers, and :mod:`project.ops` samples.
+    Parameters, initialisation, arguments and results are those of mmcv's
+    ``MultiScaleDeformableAttention`` (Deformable DETR, section 4.1), in whose
+    place it can be put. mmcv reads the level sizes back from a tensor in
+    every layer, which makes the host wait for a GPU and keeps the layer from
+    being exported; here they may be given as integers, and
+    :mod:`project.ops` samples.
     """
 
     def init_weights(self) -> None:
@@ -36,17 +37,19 @@ class DeformableAttention(MultiScaleDeformableAttention):
         identity: Tensor | None = None,
         query_pos: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
+        reference_points: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        level_start_index: Tensor | None = None,
         *,
-        reference_points: Tensor,
-        level_shapes: LevelShapes,
-        spatial_shapes: Tensor,
-        level_start_index: Tensor,
+        level_shapes: LevelShapes | None = None,
         **kwargs,
     ) -> Tensor:
         """Attend to a few points around each query's reference.
 
         Args:
-            query (Tensor): Queries, has shape (bs, num_queries, dim).
+            query (Tensor): Queries, has shape (bs, num_queries, dim). Without
+                ``batch_first`` the first two axes of this and of the next
+                four are swapped, and so are the result's.
             key (Tensor, optional): Not used; part of mmcv's interface.
             value (Tensor, optional): Flattened features, has shape
                 (bs, num_feat_points, dim). Defaults to ``query``.
@@ -59,11 +62,13 @@ class DeformableAttention(MultiScaleDeformableAttention):
             reference_points (Tensor): Points (x, y) or boxes
                 (cx, cy, w, h) in [0, 1] of each padded level, has shape
                 (bs, num_queries, num_levels, 2 or 4).
-            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
-            spatial_shapes (Tensor): The same as a tensor, has shape
+            spatial_shapes (Tensor): (h, w) of each level, has shape
                 (num_levels, 2).
             level_start_index (Tensor): Index of each level's first point,
                 has shape (num_levels, ).
+            level_shapes (Sequence[tuple[int, int]], optional): The same as
+                ``spatial_shapes``. By default read from there where needed.
+            **kwargs: Of other attentions, unused.
 
         Returns:
             Tensor: Attended queries, has shape (bs, num_queries, dim).
@@ -72,6 +77,8 @@ class DeformableAttention(MultiScaleDeformableAttention):
         identity = query if identity is None else identity
         if query_pos is not None:
             query = query + query_pos
+        if not self.batch_first:
+            query, value = query.transpose(0, 1), value.transpose(0, 1)
 
         value = self.value_proj(value)
         if key_padding_mask is not None:
@@ -92,6 +99,8 @@ class DeformableAttention(MultiScaleDeformableAttention):
             level_shapes=level_shapes,
         )
         output = self.output_proj(output)
+        if not self.batch_first:
+            output = output.transpose(0, 1)
         return self.dropout(output) + identity
 
     def _sampling_locations(

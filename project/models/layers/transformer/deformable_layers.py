@@ -17,6 +17,7 @@ from project.utils.errors import UserError, check_number
 
 from ...utils.box_ops import refine_reference
 from ..recomputation import RecomputedEncoder, recompute_layers
+from ..stage_outputs import DecoderOutput
 from .deformable_attention import DeformableAttention, LevelShapes
 from .layer_norms import layer_norms
 from .query_groups import GroupedSelfAttention, QueryGroups
@@ -84,6 +85,10 @@ class DeformableEncoder(RecomputedEncoder, DeformableDetrTransformerEncoder):
 class DeformableDecoderLayer(DeformableDetrTransformerDecoderLayer):
     """mmdet's layer on grouped self-attention and integer level sizes."""
 
+    num_auxiliary = 0
+    """Auxiliary results in training. A layer that has some returns the
+    queries and a tuple of these, which is empty in evaluation."""
+
     def _init_layers(self) -> None:
         """Initialize self_attn, cross-attn, ffn, and norms."""
         self.self_attn = GroupedSelfAttention(**self.self_attn_cfg)
@@ -97,9 +102,8 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
     """Deformable decoder with iterative refinement of the references.
 
     ``layer_cfg`` may name the ``type`` of its layers, by default a
-    :class:`DeformableDecoderLayer`. Layers that tell how many
-    ``num_auxiliary`` results they have return these besides the queries, in
-    training.
+    :class:`DeformableDecoderLayer`, which says how a layer has auxiliary
+    results.
 
     Args:
         look_forward_twice (bool): Whether the box of a layer also trains
@@ -136,16 +140,12 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         """Initialize decoder layers."""
         settings = dict(self.layer_cfg)
         layer_class = _layer_class(settings.pop('type', None))
+        self.num_auxiliary = getattr(layer_class, 'num_auxiliary', 0)
         self.layers = ModuleList(
             layer_class(**settings) for _ in range(self.num_layers)
         )
         self.embed_dims = self.layers[0].embed_dims
         recompute_layers(self.layers, max(self.num_cp, 0))
-
-    @property
-    def num_auxiliary(self) -> int:
-        """int: Results of a layer besides the queries, in training."""
-        return getattr(self.layers[0], 'num_auxiliary', 0)
 
     def forward(
         self,
@@ -158,7 +158,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         reg_branches: nn.ModuleList | None = None,
         cls_branches: nn.ModuleList | None = None,
         **kwargs,
-    ) -> tuple[Tensor | list[Tensor], ...]:
+    ) -> DecoderOutput:
         """Decode queries, refining their references after each layer.
 
         Args:
@@ -179,17 +179,11 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             **kwargs: Passed on to every layer.
 
         Returns:
-            tuple[Tensor | list[Tensor], ...]:
-
-            - hidden_states (Tensor): Queries after each layer, has shape
-              (num_decoder_layers, bs, num_queries, dim).
-            - references (list[Tensor]): Reference after each layer, as the
-              next layer takes it, each has shape (bs, num_queries, 2 or 4).
-            - auxiliary (Tensor): In training the auxiliary results of the
-              layers, if they have any; each has the shape of
-              ``hidden_states``.
+            DecoderOutput: The results of all layers, with the references
+            before each layer and after the last.
         """
-        hidden_states, references = [], []
+        queries, references = [], [reference_points]
+        layer_groups, box_deltas = [], []
         for layer_id, layer in enumerate(self.layers):
             on_levels = _on_levels(reference_points, valid_ratios)
             query_pos = self.embed_position(
@@ -203,15 +197,14 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
                 image_references=reference_points,
                 **kwargs,
             )
-            results = results if isinstance(results, tuple) else (results,)
-            hidden_states.append(results)
-            query = results[0]
+            query, auxiliary = results if self.num_auxiliary else (results, ())
+            queries.append((query, *auxiliary))
+            layer_groups.append(query_groups)
             reference = reference_points
             if reg_branches is not None:
+                box_deltas.append(reg_branches[layer_id](query))
                 reference = refine_reference(
-                    reg_branches[layer_id](query),
-                    reference_points,
-                    self.inverse_sigmoid_eps,
+                    box_deltas[-1], reference_points, self.inverse_sigmoid_eps
                 )
             if layer_id + 1 < len(self.layers):
                 query_groups = self.next_groups(
@@ -236,9 +229,15 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
                 reference if self.look_forward_twice else reference_points
             )
         hidden_states, *auxiliary = map(
-            torch.stack, zip(*hidden_states, strict=True)
+            torch.stack, zip(*queries, strict=True)
         )
-        return hidden_states, references, *auxiliary
+        return DecoderOutput(
+            hidden_states,
+            references,
+            tuple(layer_groups),
+            tuple(box_deltas),
+            tuple(auxiliary),
+        )
 
     def embed_position(
         self,

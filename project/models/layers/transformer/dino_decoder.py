@@ -1,11 +1,14 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """DINO's decoder, whose layers may have auxiliary results."""
 
+from dataclasses import replace
+
 from mmdet.models.layers.transformer import MLP, coordinate_to_encoding
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from ...utils.precision import like_weights
+from ..stage_outputs import DecoderOutput
 from .deformable_layers import BoxRefinementDecoder
 
 
@@ -22,6 +25,8 @@ class DINODecoder(BoxRefinementDecoder):
         bbox_roi_extractor (dict, optional): How the regions of the queries
             are cut out, for layers of the type ``ProposalRefinerLayer``,
             which is then the default.
+        draw_mergers (bool): Whether the weights of these layers' mergers are
+            drawn. Defaults to False.
         **kwargs: As in :class:`BoxRefinementDecoder`.
     """
 
@@ -30,12 +35,14 @@ class DINODecoder(BoxRefinementDecoder):
         *args,
         layer_cfg: dict,
         bbox_roi_extractor: dict | None = None,
+        draw_mergers: bool = False,
         **kwargs,
     ) -> None:
         if bbox_roi_extractor is not None:
             layer_cfg = {
                 'type': 'ProposalRefinerLayer',
                 'bbox_roi_extractor': bbox_roi_extractor,
+                'draw_mergers': draw_mergers,
                 **layer_cfg,
             }
         super().__init__(*args, layer_cfg=layer_cfg, **kwargs)
@@ -51,23 +58,25 @@ class DINODecoder(BoxRefinementDecoder):
                 nn.LayerNorm(dims) for _ in range(self.num_auxiliary)
             )
 
-    def forward(self, *args, **kwargs) -> tuple[Tensor | list[Tensor], ...]:
+    def forward(self, *args, **kwargs) -> DecoderOutput:
         """Decode queries, see :class:`BoxRefinementDecoder`.
 
         Returns:
-            tuple[Tensor | list[Tensor], ...]: Likewise, all
-            but the references normed.
+            DecoderOutput: Likewise, all queries normed. The box heads have
+            seen them as they were before, so the head applies them again.
         """
-        hidden_states, references, *auxiliary = super().forward(
-            *args, **kwargs
+        output = super().forward(*args, **kwargs)
+        auxiliary = output.auxiliary
+        norms = self.norm_aux if auxiliary else ()
+        return replace(
+            output,
+            hidden_states=self.norm(output.hidden_states),
+            box_deltas=(),
+            auxiliary=tuple(
+                norm(results)
+                for norm, results in zip(norms, auxiliary, strict=True)
+            ),
         )
-        auxiliary = [
-            norm(results)
-            for norm, results in zip(
-                self.norm_aux if auxiliary else (), auxiliary, strict=True
-            )
-        ]
-        return self.norm(hidden_states), references, *auxiliary
 
     def embed_position(
         self,

@@ -56,6 +56,8 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         regional_ca_cfg (dict, optional): Settings of
             :class:`RegionalCrossAttention`; its ``roi_size`` is that of the
             regions.
+        draw_mergers (bool): Whether the weights of the mergers are drawn like
+            the matrices around them. Defaults to False.
         merge_dropout (float): Of the authors' configs, which never had an
             effect. Defaults to 0.0.
         **kwargs: As in mmdet's class.
@@ -77,6 +79,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         initial_weights: Sequence[float] = (1, 1, 1),
         dy_conv_cfg: dict | None = None,
         regional_ca_cfg: dict | None = None,
+        draw_mergers: bool = False,
         merge_dropout: float = 0.0,
         **kwargs,
     ) -> None:
@@ -88,7 +91,9 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
                 'attention'
             )
         self.merger_cfg = dict(
-            merge_method=merge_method, initial_weights=initial_weights
+            merge_method=merge_method,
+            initial_weights=initial_weights,
+            is_drawn=draw_mergers,
         )
         self.dy_conv_cfg = dy_conv_cfg or {}
         self.roi_align = MemoryRoIAlign(bbox_roi_extractor)
@@ -146,7 +151,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         query_pos: Tensor | None = None,
         query_groups: QueryGroups | None = None,
         **kwargs,
-    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Refine queries.
 
         Args:
@@ -164,8 +169,8 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
             **kwargs: As in :class:`DeformableAttention`.
 
         Returns:
-            Tensor | tuple[Tensor, Tensor, Tensor]: Queries of the primary
-            refiner; in training with those of regional cross attention and
+            tuple[Tensor, tuple[Tensor, ...]]: Queries of the primary
+            refiner; and in training those of regional cross attention and
             of dynamic convolution, each has shape (bs, num_queries, dim).
         """
         regions = self._regions(
@@ -192,8 +197,9 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         by_ca = self._refine_by_ca(by_ca, regions)
         query = self.norms[2](self.merger_FFN(query, by_dyconv, by_ca))
         if not self.training:
-            return query
-        return query, self.ca_norms[2](by_ca), self.dyconv_norms[2](by_dyconv)
+            return query, ()
+        auxiliary = self.ca_norms[2](by_ca), self.dyconv_norms[2](by_dyconv)
+        return query, auxiliary
 
     def _regions(
         self,

@@ -91,12 +91,22 @@ class QueryGroups:
             shape (num_queries, num_queries).
         """
         if self._mask is None or self._mask.device != device:
-            size = max((s.stop for s in self._slices.values()), default=0)
-            mask = torch.zeros(size, size, dtype=torch.bool)
-            for queries, slices in self.attention_blocks():
-                for keys in slices:
-                    mask[queries, keys] = True
-            self._mask = mask.to(device, non_blocking=True)
+            # Only the group of each query and which groups see each other
+            # travel to the device.
+            groups = self.groups
+            sees = torch.tensor(
+                [
+                    [key.name in (query.name, *query.sees) for key in groups]
+                    for query in groups
+                ]
+            )
+            sizes = torch.tensor([group.num_queries for group in groups])
+            group = torch.arange(len(sizes)).repeat_interleave(sizes)
+            sees, group = (
+                tensor.to(device, non_blocking=True)
+                for tensor in (sees, group)
+            )
+            self._mask = sees[group[:, None], group]
         return self._mask
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from project.utils.errors import UserError
 
+from ...utils.weight_init import SelfInitialized
 from ..recomputation import recomputed
 
 # Of an attention's in-projection: rows of the queries, keys and values.
@@ -210,7 +211,7 @@ class RegionalDynamicConv(DynamicConv):
         return self.activation(self.norm_out(features)).flatten(1)
 
 
-class Merger(nn.Module):
+class Merger(SelfInitialized, nn.Module):
     """Weighted sum of features.
 
     Source: HPR, "Hybrid Proposal Refiner" (CVPR 2024), feature injection.
@@ -222,6 +223,8 @@ class Merger(nn.Module):
         initial_weights (Sequence[float]): Weight of each feature to begin
             with, where it is learned.
         embed_dims (int): Dimension of the features.
+        is_drawn (bool): Whether weights that a transformer draws stay.
+            Defaults to False.
 
     Raises:
         UserError: If the method is another.
@@ -232,8 +235,10 @@ class Merger(nn.Module):
         merge_method: str,
         initial_weights: Sequence[float],
         embed_dims: int,
+        is_drawn: bool = False,
     ) -> None:
         super().__init__()
+        self.is_drawn = is_drawn
         if merge_method == 'add':
             initial_weights = [1] * len(initial_weights)
         self.initial_weights = list(initial_weights)
@@ -252,8 +257,10 @@ class Merger(nn.Module):
             )
 
     @torch.no_grad()
-    def reset_weights(self) -> None:
-        """Set the weights to the initial ones, whatever was drawn."""
+    def init_weights(self) -> None:
+        """Set the weights to the initial ones, unless they are drawn."""
+        if self.is_drawn:
+            return
         initial = self.weights.new_tensor(self.initial_weights)
         self.weights.copy_(initial.expand_as(self.weights))
 

@@ -1,0 +1,217 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+import logging
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import TASK_UTILS
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from project.utils.errors import UserError
+
+from ..layers.stage_outputs import FirstStageOutput
+from ..layers.transformer.deformable_attention import LevelShapes
+from ..utils.gather import gather_points
+from ..utils.precision import (
+    apply_in_full_precision,
+    full_precision,
+    like_weights,
+    widened,
+)
+
+
+@runtime_checkable
+class ProposalSelector(Protocol):
+    """Chooses proposals, as ``LevelNMSSelector`` does."""
+
+    def select(
+        self,
+        scores: Tensor,
+        boxes_of: Callable[[Tensor], Tensor],
+        level_shapes: LevelShapes,
+        num_wanted: int,
+    ) -> Tensor:
+        """Return indices, best first, of shape (bs, num_wanted)."""
+
+
+class FirstStageMixin:
+    """The first stage of two: it proposes, chooses and embeds.
+
+    To be put before mmdet's ``DeformableDETR``.
+    """
+
+    proposal_selector: ProposalSelector | None = None
+    _told_small_input = False
+
+    def _init_proposal_selector(self, config: dict | None) -> None:
+        """Build what chooses proposals; by default the best are chosen."""
+        if config is None:
+            return
+        self.proposal_selector = TASK_UTILS.build(config)
+        if not isinstance(self.proposal_selector, ProposalSelector):
+            raise UserError(
+                f'model.proposal_selector.type={config["type"]!r} selects no '
+                "proposals; use 'LevelNMSSelector', or None for the best"
+            )
+
+    def _init_first_stage(self) -> None:
+        """Initialize what turns memory into proposals and queries."""
+        dims = self.embed_dims
+        self.memory_trans_fc = nn.Linear(dims, dims)
+        self.memory_trans_norm = nn.LayerNorm(dims)
+        self.pos_trans_fc = nn.Linear(dims * 2, dims * 2)
+        self.pos_trans_norm = nn.LayerNorm(dims * 2)
+
+    def gen_encoder_output_proposals(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        spatial_shapes: LevelShapes,
+    ) -> tuple[Tensor, Tensor]:
+        """Transform the memory and make an anchor of each of its points.
+
+        Args:
+            memory (Tensor): As in :meth:`pre_decoder`.
+            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
+            spatial_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+
+        Returns:
+            tuple[Tensor, Tensor]: The memory, has its shape, and log-odds of
+            the anchors (cx, cy, w, h), infinite where there is none, has
+            shape (bs, num_feat_points, 4).
+        """
+        if memory_mask is None:  # without it mmdet moves sizes to the device
+            memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
+        return super().gen_encoder_output_proposals(
+            memory, memory_mask, spatial_shapes
+        )
+
+    def propose(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None,
+        level_shapes: LevelShapes,
+    ) -> FirstStageOutput:
+        """First stage: proposals from the memory, and the choice of queries.
+
+        Objectness is channel 0 of the last class head. In evaluation only
+        this channel, and boxes of only the proposals that are looked at, are
+        computed.
+
+        Args:
+            memory (Tensor): As in :meth:`pre_decoder`.
+            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
+            level_shapes (Sequence[tuple[int, int]]): As there.
+
+        Returns:
+            FirstStageOutput: The chosen proposals, and in training the
+            predictions at all points.
+        """
+        memory, anchors = self.gen_encoder_output_proposals(
+            memory, memory_mask, level_shapes
+        )
+        cls_head = self.bbox_head.cls_branches[self.decoder.num_layers]
+        reg_head = self.bbox_head.reg_branches[self.decoder.num_layers]
+        predictions = {}
+        if self.training:
+            logits = apply_in_full_precision(cls_head, memory)
+            boxes = reg_head(memory) + anchors
+            scores = logits[..., 0]
+            predictions = dict(cls_scores=logits, bbox_preds=boxes.sigmoid())
+        else:
+            objectness = full_precision(F.linear)
+            scores = objectness(memory, cls_head.weight[:1], cls_head.bias[:1])
+            scores = scores[..., 0]
+
+        def boxes_of(points: Tensor) -> Tensor:
+            if self.training:
+                return gather_points(boxes.detach(), points)
+            boxes_there = reg_head(gather_points(memory, points))
+            return boxes_there + gather_points(anchors, points)
+
+        chosen = self.choose_proposals(scores, boxes_of, level_shapes)
+        features = gather_points(memory.detach(), chosen)
+        return self.first_stage_output(
+            boxes_of(chosen), features, anchors, **predictions
+        )
+
+    def first_stage_output(
+        self,
+        references_unact: Tensor,
+        features: Tensor,
+        anchors_unact: Tensor,
+        **predictions: Tensor,
+    ) -> FirstStageOutput:
+        """Gather what the first stage hands on; a method may add to it.
+
+        Args:
+            references_unact (Tensor): As in :class:`FirstStageOutput`.
+            features (Tensor): As in :class:`FirstStageOutput`.
+            anchors_unact (Tensor): Logits of the anchors, infinite where
+                there is none, has shape (bs, num_feat_points, 4).
+            **predictions (Tensor): In training, see
+                :class:`FirstStageOutput`.
+        """
+        return FirstStageOutput(references_unact, features, **predictions)
+
+    def choose_proposals(
+        self,
+        scores: Tensor,
+        boxes_of: Callable[[Tensor], Tensor],
+        level_shapes: LevelShapes,
+    ) -> Tensor:
+        """Pick as many points as there are queries, best first.
+
+        An image with fewer points than queries gives all it has.
+
+        Args:
+            scores (Tensor): Objectness, has shape (bs, num_feat_points).
+            boxes_of (Callable): Gives for points of shape (bs, n) the
+                log-odds of their boxes, without gradient, shape (bs, n, 4).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+
+        Returns:
+            Tensor: Indices, has shape (bs, num_queries).
+        """
+        wanted = self.num_total_queries if self.training else self.num_queries
+        available = scores.shape[1]
+        if available < wanted and not self._told_small_input:
+            self._told_small_input = True
+            print_log(
+                f'The input gives only {available} proposals for {wanted} '
+                'queries; all are used. Larger images give more.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        wanted = min(wanted, available)
+        if self.proposal_selector is None:
+            return widened(scores).topk(wanted, dim=1).indices
+        return self.proposal_selector.select(
+            scores, boxes_of, level_shapes, wanted
+        )
+
+    def embed_proposals(
+        self, references_unact: Tensor, features: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Content and position of the queries of chosen proposals.
+
+        Args:
+            references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has
+                shape (bs, num_queries, 4).
+            features (Tensor): Transformed memory at the proposals, for a
+                method that puts it into the contents; has shape
+                (bs, num_queries, dim).
+
+        Returns:
+            tuple[Tensor, Tensor]: ``query`` and ``query_pos``, each has shape
+            (bs, num_queries, dim).
+        """
+        embedding = self.get_proposal_pos_embed(
+            references_unact, num_pos_feats=self.embed_dims // 2
+        )
+        embedding = like_weights(embedding, self.pos_trans_fc)
+        embedding = self.pos_trans_norm(self.pos_trans_fc(embedding))
+        query_pos, query = embedding.chunk(2, dim=-1)
+        return query, query_pos

@@ -1,0 +1,79 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Feature maps of several levels as one sequence of points."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from mmdet.structures import OptSampleList
+from torch import Tensor
+
+from .deformable_attention import LevelShapes
+
+
+def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:
+    """The level sizes in every form that the layers take.
+
+    The tensors are made on the host and sent: ``torch.tensor`` with a device
+    would halt the host until the device has caught up.
+
+    Args:
+        level_shapes (tuple[tuple[int, int]]): (h, w) of each level.
+        device (torch.device): Where the tensors go.
+
+    Returns:
+        dict: ``level_shapes``; ``spatial_shapes``, the same as a tensor of
+        shape (num_levels, 2); ``level_start_index``, the index of each
+        level's first point, has shape (num_levels, ).
+    """
+    starts = accumulate((h * w for h, w in level_shapes[:-1]), initial=0)
+    shapes, starts = torch.tensor(level_shapes), torch.tensor(list(starts))
+    return dict(
+        level_shapes=level_shapes,
+        spatial_shapes=shapes.to(device, non_blocking=True),
+        level_start_index=starts.to(device, non_blocking=True),
+    )
+
+
+def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
+    """Join the maps of all levels.
+
+    Args:
+        maps (Sequence[Tensor]): Of each level, has shape (bs, dim, h, w).
+
+    Returns:
+        Tensor: Has shape (bs, num_feat_points, dim).
+    """
+    return torch.cat([m.flatten(2) for m in maps], 2).transpose(1, 2)
+
+
+def level_masks(
+    mlvl_feats: Sequence[Tensor], batch_data_samples: OptSampleList
+) -> list[Tensor | None]:
+    """Find where each level is padding.
+
+    Args:
+        mlvl_feats (Sequence[Tensor]): Features of each level, has shape
+            (bs, dim, h_lvl, w_lvl).
+        batch_data_samples (list[:obj:`DetDataSample`], optional): Tell the
+            size of each image within the batch. By default no image is
+            padded.
+
+    Returns:
+        list[Tensor | None]: For each level True where padded, has shape
+        (bs, h_lvl, w_lvl); all None when no image is padded.
+    """
+    samples = batch_data_samples or []
+    if all(s.img_shape[:2] == s.batch_input_shape for s in samples):
+        return [None] * len(mlvl_feats)
+    masks = mlvl_feats[0].new_ones(
+        (len(samples), *samples[0].batch_input_shape)
+    )
+    for mask, sample in zip(masks, samples, strict=True):
+        height, width = sample.img_shape[:2]
+        mask[:height, :width] = 0
+    return [
+        F.interpolate(masks[None], size=feat.shape[-2:])[0].bool()
+        for feat in mlvl_feats
+    ]
