@@ -134,8 +134,8 @@ class DETAHead(SetPredictionHead):
         candidates = self.best_scored(
             cls_scores, bbox_preds, test_cfg.get('nms_pre', 10000)
         )
-        # One image after another, although each makes the host wait: memory
-        # and time of the suppression grow with the square of the boxes.
+        # One image after another, as in :func:`survivors` where they have so
+        # many boxes.
         selected = []
         for scores, labels, boxes in zip(*candidates, strict=True):
             kept = kept_in_groups(

@@ -28,8 +28,8 @@ class LevelNMSSelector:
     own level: there they can suppress, be chosen or be suppressed by
     themselves, the second time that they occur.
 
-    All images and levels are suppressed at once, and the host waits for the
-    device once, in the suppression itself.
+    The host waits for the device in the suppression alone, which takes all
+    levels of several images at once, see :func:`nms_in_groups`.
 
     Args:
         max_per_level (int): How many proposals of a level are looked at.
@@ -125,13 +125,9 @@ class LevelNMSSelector:
         images = torch.arange(batch_size, device=levels.device)
         # Large levels first: they are suppressed without loss of precision.
         groups = levels * batch_size + images[:, None]
-        survives = nms_in_groups(
-            boxes.flatten(0, 1),
-            groups.flatten(),
-            num_levels * batch_size,
-            self.iou_threshold,
+        return nms_in_groups(
+            boxes, groups, num_levels * batch_size, self.iou_threshold
         )
-        return survives.view_as(levels)
 
 
 def _levels_of_points(

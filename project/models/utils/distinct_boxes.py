@@ -6,13 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .gather import gather_points
-from .nms import survivors
-
-# The op's time and memory grow with the square of its boxes. On a GPU one
-# call is worth some; each makes the host wait.
-_BOXES_PER_CALL = 8192
-# A quadrant has room for 20 images before float32 has none for their areas.
-_IMAGES_PER_CALL = 80
+from .nms import IMAGES_PER_CALL, survivors
 
 
 @torch.no_grad()
@@ -46,7 +40,7 @@ def distinct_boxes(
     # Without an area they overlap nothing.
     moved = moved.masked_fill(others, 0)
     order = best_first(scores.float())  # the op has no float64
-    stays = _stay(gather_points(moved, order), iou_threshold)
+    stays = survivors(_apart(gather_points(moved, order)), iou_threshold)
     return torch.zeros_like(stays).scatter(1, order, stays) & candidates
 
 
@@ -73,9 +67,10 @@ def best_distinct_boxes(
     order = best_first(scores.float())  # the op has no float64
     moved = _moved(boxes, boxes)
     num_boxes, looked_at = order.shape[1], 4 * num_wanted
-    stays = _stay(gather_points(moved, order[:, :looked_at]), iou_threshold)
+    best = gather_points(moved, order[:, :looked_at])
+    stays = survivors(_apart(best), iou_threshold)
     if looked_at < num_boxes and (stays.sum(1) < num_wanted).any():
-        stays = _stay(gather_points(moved, order), iou_threshold)
+        stays = survivors(_apart(gather_points(moved, order)), iou_threshold)
     first = (~stays).byte().argsort(dim=1, stable=True)[:, :num_wanted]
     indices, is_filler = order.gather(1, first), ~stays.gather(1, first)
     missing = (0, num_wanted - indices.shape[1])
@@ -107,45 +102,22 @@ def _moved(boxes: Tensor, measured: Tensor) -> Tensor:
     return boxes + (measured.amax((1, 2), keepdim=True) + 1)
 
 
-def _stay(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """Which boxes overlap no better one of their own image.
-
-    Args:
-        boxes (Tensor): Moved boxes, best first, has shape
-            (bs, num_boxes, 4).
-        iou_threshold (float): As in :func:`distinct_boxes`.
-
-    Returns:
-        Tensor: Has shape (bs, num_boxes).
-    """
-    num_images = 1
-    if boxes.is_cuda:
-        num_images = max(1, _BOXES_PER_CALL // boxes.shape[1])
-    num_images = min(num_images, _IMAGES_PER_CALL)
-    return torch.cat(
-        [
-            survivors(_apart(some).flatten(0, 1), iou_threshold).unflatten(
-                0, some.shape[:2]
-            )
-            for some in boxes.float().split(num_images)
-        ]
-    )
-
-
 def _apart(boxes: Tensor) -> Tensor:
-    """Put the images' boxes where they do not meet.
+    """Put the boxes of images that share a call where they do not meet.
 
     Four of them into the four quadrants, the next four eight times as large
-    around these, and so on: signs and powers of two round nothing.
+    around these, and so on: signs and powers of two round nothing. A quadrant
+    has room for 20 images before float32 has none for their areas.
 
     Args:
         boxes (Tensor): Moved boxes, which lie in [0.5, 4], has shape
             (bs, num_boxes, 4).
 
     Returns:
-        Tensor: Has the same shape.
+        Tensor: In float32, has the same shape.
     """
-    image = torch.arange(len(boxes), device=boxes.device)
+    boxes = boxes.float()
+    image = torch.arange(len(boxes), device=boxes.device) % IMAGES_PER_CALL
     signs = 1 - 2 * torch.stack([image % 2, image // 2 % 2], 1)
     factors = (signs * 8.0 ** (image // 4)[:, None]).to(boxes.dtype)
     corners = boxes.unflatten(-1, (2, 2)) * factors[:, None, None]

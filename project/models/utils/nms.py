@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Non-maximum suppression of many groups of boxes in one call."""
+"""Non-maximum suppression in several images and groups of boxes at once."""
 
 import math
 from itertools import product
@@ -8,68 +8,76 @@ import torch
 from mmcv.ops import nms
 from torch import Tensor
 
+# The op's time and memory grow with the square of its boxes. On an accelerator
+# one call is worth some; each makes the host wait.
+_BOXES_PER_CALL = 8192
+IMAGES_PER_CALL = 80
+"""The most images whose boxes one call of the op is given."""
+
+
+def survivors(boxes: Tensor, iou_threshold: float) -> Tensor:
+    """Suppress boxes that overlap a better one.
+
+    As many images go into a call of the op as it takes together. Boxes
+    without area are never suppressed.
+
+    Args:
+        boxes (Tensor): Boxes (x1, y1, x2, y2), best first in each image,
+            has shape (bs, num_boxes, 4). Those of :data:`IMAGES_PER_CALL`
+            images in a row must not meet.
+        iou_threshold (float): A box is suppressed if its IoU is larger.
+
+    Returns:
+        Tensor: True for the boxes that survive, has shape (bs, num_boxes).
+    """
+    calls = boxes.split(_images_per_call(boxes))
+    return torch.cat([_marked(some, iou_threshold) for some in calls])
+
 
 def nms_in_groups(
     boxes: Tensor, groups: Tensor, num_groups: int, iou_threshold: float
 ) -> Tensor:
     """Suppress boxes that overlap a better box of their own group.
 
-    One call of mmcv's compiled op for all groups. Boxes without area are
-    never suppressed.
-
     Args:
-        boxes (Tensor): Boxes (x1, y1, x2, y2) in [0, 1], best first within
-            each group, has shape (num_boxes, 4).
-        groups (Tensor): Group of each box, has shape (num_boxes, ).
+        boxes (Tensor): Boxes (x1, y1, x2, y2) in [0, 1], best first in each
+            image, has shape (bs, num_boxes, 4).
+        groups (Tensor): Group of each box, which no other image has, has
+            shape (bs, num_boxes).
         num_groups (int): Number of groups. The first four lose no precision,
             see :func:`_side_by_side`.
-        iou_threshold (float): A box is suppressed if its IoU is larger.
+        iou_threshold (float): As in :func:`survivors`.
 
     Returns:
-        Tensor: True for the boxes that survive, has shape (num_boxes, ).
+        Tensor: True for the boxes that survive, has shape (bs, num_boxes).
     """
-    kept = kept_in_groups(boxes, groups, num_groups, iou_threshold)
-    return _marked(kept, len(boxes))
+    apart = _side_by_side(boxes.flatten(0, 1), groups.flatten(), num_groups)
+    return survivors(apart.view_as(boxes), iou_threshold)
 
 
 def kept_in_groups(
     boxes: Tensor, groups: Tensor, num_groups: int, iou_threshold: float
 ) -> Tensor:
-    """Indices of the boxes that survive in :func:`nms_in_groups`.
+    """Indices of the boxes of one image that survive within their group.
 
-    The op knows how many they are; to count them in its mask would make the
+    The op knows how many they are; to count them in a mask would make the
     host wait once more.
 
     Args:
-        boxes (Tensor): As there.
-        groups (Tensor): As there.
+        boxes (Tensor): As in :func:`nms_in_groups`, has shape
+            (num_boxes, 4).
+        groups (Tensor): Group of each box, has shape (num_boxes, ).
         num_groups (int): As there.
         iou_threshold (float): As there.
 
     Returns:
         Tensor: Indices in the order of the boxes, has shape (num_kept, ).
     """
-    # Half precision cannot tell neighbours apart, and the op takes no float64.
-    boxes = _side_by_side(boxes.float(), groups, num_groups)
-    return _kept(boxes, iou_threshold)
-
-
-def survivors(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """Suppress boxes that overlap a better one.
-
-    Args:
-        boxes (Tensor): Boxes (x1, y1, x2, y2) in float32, best first, has
-            shape (num_boxes, 4).
-        iou_threshold (float): A box is suppressed if its IoU is larger.
-
-    Returns:
-        Tensor: True for the boxes that survive, has shape (num_boxes, ).
-    """
-    return _marked(_kept(boxes, iou_threshold), len(boxes))
+    return _kept(_side_by_side(boxes, groups, num_groups), iou_threshold)
 
 
 def _kept(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """Indices of the boxes that survive, see :func:`survivors`.
+    """Indices of the boxes that survive, best first.
 
     mmcv's op reads scores only to sort by them, so it is given the order
     itself: ties are broken the same way everywhere.
@@ -78,10 +86,20 @@ def _kept(boxes: Tensor, iou_threshold: float) -> Tensor:
     return nms(boxes, order.to(boxes.dtype), iou_threshold)[1]
 
 
-def _marked(indices: Tensor, length: int) -> Tensor:
-    """True at the indices, has shape (length, )."""
-    marks = torch.zeros(length, dtype=torch.bool, device=indices.device)
-    return marks.index_fill_(0, indices, 1)  # TorchScript does not take True
+def _images_per_call(boxes: Tensor) -> int:
+    """How many images :func:`survivors` suppresses in at once."""
+    if boxes.device.type == 'cpu':
+        return 1
+    num_images = _BOXES_PER_CALL // max(boxes.shape[1], 1)
+    return min(max(num_images, 1), IMAGES_PER_CALL)
+
+
+def _marked(boxes: Tensor, iou_threshold: float) -> Tensor:
+    """:func:`survivors`, in one call of the op."""
+    kept = _kept(boxes.flatten(0, 1), iou_threshold)
+    marks = boxes.new_zeros(boxes.shape[:2].numel(), dtype=torch.bool)
+    marks = marks.index_fill_(0, kept, 1)  # TorchScript does not take True
+    return marks.view(boxes.shape[:2])
 
 
 def _side_by_side(boxes: Tensor, groups: Tensor, num_groups: int) -> Tensor:
@@ -99,9 +117,11 @@ def _side_by_side(boxes: Tensor, groups: Tensor, num_groups: int) -> Tensor:
         num_groups (int): Number of groups.
 
     Returns:
-        Tensor: Boxes of which those of different groups do not overlap, has
-        shape (num_boxes, 4).
+        Tensor: Boxes in float32, of which those of different groups do not
+        overlap, has shape (num_boxes, 4).
     """
+    # Half precision cannot tell neighbours apart, and the op takes no float64.
+    boxes = boxes.float()
     half = math.ceil(math.sqrt(num_groups) / 2)
     cells = sorted(
         product(range(-half, half), repeat=2),

@@ -120,20 +120,20 @@ def test_images_may_differ_in_falling_back() -> None:
     assert boxes_of(everything).shape == (3, NUM_POINTS, 4)
 
 
-def test_one_suppression_for_all_images_and_levels() -> None:
+@pytest.mark.parametrize(('images_per_call', 'calls'), [(1, 3), (2, 2)])
+def test_the_host_waits_for_the_suppression_alone(
+    images_per_call: int, calls: int
+) -> None:
+    """Which takes all levels of an image, or of several, at once."""
     scores, boxes_of = first_stage()
-    with mock.patch.object(
-        nms_module, 'nms', wraps=nms_module.nms
-    ) as suppress:
+    with (
+        mock.patch.object(
+            nms_module, '_images_per_call', return_value=images_per_call
+        ),
+        WaitingOps() as ops,
+    ):
         LevelNMSSelector().select(scores, boxes_of, LEVELS, 40)
-    assert suppress.call_count == 1
-
-
-def test_the_host_waits_for_the_suppression_alone() -> None:
-    scores, boxes_of = first_stage()
-    with WaitingOps() as ops:
-        LevelNMSSelector().select(scores, boxes_of, LEVELS, 40)
-    assert ops.found == ['masked_select']  # within mmcv's op
+    assert ops.found == ['masked_select'] * calls  # within mmcv's op
 
 
 def test_fewer_candidates_than_queries() -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from project.models.utils import nms as nms_module
 from project.models.utils.nms import nms_in_groups
 
 
@@ -40,7 +41,7 @@ def greedy(boxes: Tensor, groups: Tensor, threshold: float) -> list[bool]:
 def test_greedy_within_each_group(num_groups: int) -> None:
     boxes = random_boxes(400)
     groups = torch.arange(400) % num_groups
-    kept = nms_in_groups(boxes, groups, num_groups, 0.8)
+    (kept,) = nms_in_groups(boxes[None], groups[None], num_groups, 0.8)
     assert kept.tolist() == greedy(boxes, groups, 0.8)
     assert 0 < kept.sum() < 400
 
@@ -61,24 +62,61 @@ def test_the_first_groups_lose_no_precision() -> None:
             continue
         below = torch.nextafter(iou, torch.tensor(0.0)).item()
         for group in range(4):
-            groups = torch.full((2,), group)
-            assert nms_in_groups(pair, groups, 16, iou.item()).all()
-            kept = nms_in_groups(pair, groups, 16, below)
+            inputs = pair[None], torch.full((1, 2), group), 16
+            assert nms_in_groups(*inputs, iou.item()).all()
+            (kept,) = nms_in_groups(*inputs, below)
             assert kept.tolist() == [True, False]
 
 
 def test_boxes_without_area_stay() -> None:
-    boxes = torch.tensor([[0.5, 0.5, 0.5, 0.5]] * 3)
-    assert nms_in_groups(boxes, torch.zeros(3).long(), 1, 0.5).all()
+    boxes = torch.full((1, 3, 4), 0.5)
+    assert nms_in_groups(boxes, torch.zeros(1, 3).long(), 1, 0.5).all()
 
 
 def test_equal_boxes_leave_the_first() -> None:
     boxes = torch.tensor([[0.2, 0.2, 0.6, 0.6]] * 9, dtype=torch.float64)
     groups = torch.tensor([0, 1, 2] * 3)
-    kept = nms_in_groups(boxes, groups, 3, 0.9)
+    (kept,) = nms_in_groups(boxes[None], groups[None], 3, 0.9)
     assert kept.tolist() == [True] * 3 + [False] * 6
 
 
 def test_no_boxes() -> None:
-    kept = nms_in_groups(torch.zeros(0, 4), torch.zeros(0).long(), 5, 0.9)
-    assert kept.shape == (0,)
+    kept = nms_in_groups(
+        torch.zeros(2, 0, 4), torch.zeros(2, 0).long(), 5, 0.9
+    )
+    assert kept.shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ('num_boxes', 'num_images'), [(10, 80), (300, 27), (5000, 1), (0, 80)]
+)
+def test_a_call_has_no_more_boxes_than_memory_allows(
+    num_boxes: int, num_images: int
+) -> None:
+    """That of the op grows with the square of its boxes, here 8192."""
+    boxes = torch.empty(99, num_boxes, 4, device='meta')
+    assert nms_module._images_per_call(boxes) == num_images
+
+
+def test_calls_choose_as_one_call_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    boxes = random_boxes(12 * 500, spread=0.2).view(12, -1, 4)
+    groups = torch.arange(36).view(12, 3).repeat(1, 167)[:, :500]
+    sizes = []
+    original = nms_module._kept
+
+    def spy(boxes: Tensor, iou_threshold: float) -> Tensor:
+        sizes.append(len(boxes))
+        return original(boxes, iou_threshold)
+
+    monkeypatch.setattr(nms_module, '_kept', spy)
+    by_image = nms_in_groups(boxes, groups, 36, 0.7)
+    assert sizes == [500] * 12
+    for num_images in (5, 12):
+        monkeypatch.setattr(
+            nms_module, '_images_per_call', lambda _, num=num_images: num
+        )
+        assert nms_in_groups(boxes, groups, 36, 0.7).equal(by_image)
+    assert sizes[12:] == [2500, 2500, 1000, 6000]
+    assert 100 < by_image.sum() < 5000
