@@ -83,15 +83,7 @@ class AlignDETRHead(HPRDETRHead):
     def decoder_set(
         self, predictions: Predictions, decoder_output: DecoderOutput | None
     ) -> PredictionSet:
-        """Match targets to several queries of each decoder layer.
-
-        Args:
-            predictions (Predictions): Those of the matched queries.
-            decoder_output (DecoderOutput, optional): Unused.
-
-        Returns:
-            PredictionSet: How they learn.
-        """
+        """Match targets to several queries of each decoder layer."""
         return PredictionSet(
             predictions,
             HungarianMatching(self.assigner, self.num_gt_repeat[:-1]),
@@ -101,15 +93,7 @@ class AlignDETRHead(HPRDETRHead):
     def first_stage_set(
         self, predictions: Predictions, first_stage: FirstStageOutput | None
     ) -> PredictionSet:
-        """Match targets to several proposals.
-
-        Args:
-            predictions (Predictions): The proposals.
-            first_stage (FirstStageOutput, optional): Unused.
-
-        Returns:
-            PredictionSet: How they learn.
-        """
+        """Match targets to several proposals."""
         return PredictionSet(
             predictions,
             HungarianMatching(self.assigner, self.num_gt_repeat[-1]),

@@ -26,20 +26,9 @@ class AnchorDETRHead(SetPredictionHead):
     def forward(
         self, decoder_output: DecoderOutput, **kwargs
     ) -> tuple[Tensor, Tensor]:
-        """Predict classes and boxes from the queries of every layer.
+        """Predict from the queries of all layers at once.
 
-        Args:
-            decoder_output (DecoderOutput): Queries, and the anchor points
-                (cx, cy) in [0, 1], which are the same in each layer.
-            **kwargs: What only the loss needs.
-
-        Returns:
-            tuple[Tensor, Tensor]:
-
-            - cls_scores (Tensor): Logits, has shape
-              (num_decoder_layers, bs, num_queries, num_classes).
-            - bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
-              (num_decoder_layers, bs, num_queries, 4).
+        Arguments and results are those of :class:`SetPredictionHead`.
         """
         return self.forward_layer(
             0, decoder_output.hidden_states, decoder_output.references[0]

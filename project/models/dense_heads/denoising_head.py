@@ -93,14 +93,7 @@ class DenoisingHead(SetPredictionHead):
         return [*sets, noised]
 
     def denoising_scoring(self, denoising: DenoisingQueries) -> Scoring:
-        """Tell how the denoising queries are scored.
-
-        Args:
-            denoising (DenoisingQueries): The queries.
-
-        Returns:
-            Scoring: In one of the two published forms.
-        """
+        """Tell how the denoising queries are scored, in either form."""
         if self.sync_dn_avg_factor:
             share = 1 / max(denoising.num_groups, 1)
             return Scoring(normalizer='targets', loss_weight=share)

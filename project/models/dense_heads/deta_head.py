@@ -68,35 +68,16 @@ class DETAHead(SetPredictionHead):
     def decoder_set(
         self, predictions: Predictions, decoder_output: DecoderOutput
     ) -> PredictionSet:
-        """Let the queries be assigned by their proposals.
-
-        Args:
-            predictions (Predictions): Those of the queries.
-            decoder_output (DecoderOutput): Its first references are the
-                proposals.
-
-        Returns:
-            PredictionSet: How they learn.
-        """
+        """Let the queries be assigned by their proposals."""
+        proposals = decoder_output.references[0]
         return PredictionSet(
-            predictions,
-            self._pairing(
-                self.second_stage_assigner, decoder_output.references[0]
-            ),
+            predictions, self._pairing(self.second_stage_assigner, proposals)
         )
 
     def first_stage_set(
         self, predictions: Predictions, first_stage: AnchoredFirstStageOutput
     ) -> PredictionSet:
-        """Let the proposals be assigned by their anchors.
-
-        Args:
-            predictions (Predictions): The proposals.
-            first_stage (AnchoredFirstStageOutput): Has the anchors.
-
-        Returns:
-            PredictionSet: How they learn.
-        """
+        """Let the proposals be assigned by their anchors."""
         return PredictionSet(
             predictions,
             self._pairing(self.first_stage_assigner, first_stage.anchors),

@@ -49,19 +49,9 @@ class DNDETRHead(DenoisingHead):
         reference: Tensor,
         deltas: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Predict from the queries of one layer.
+        """Predict from the queries of one layer, by the shared branches.
 
-        Args:
-            layer_id (int): Unused, the branches are shared.
-            hidden_state (Tensor): Has shape (bs, num_queries, dim).
-            reference (Tensor): Box before the layer in [0, 1], has shape
-                (bs, num_queries, 4).
-            deltas (Tensor, optional): As in :class:`DenoisingHead`.
-
-        Returns:
-            tuple[Tensor, Tensor]: Logits, has shape
-            (bs, num_queries, num_classes), and boxes (cx, cy, w, h) in
-            [0, 1], has shape (bs, num_queries, 4).
+        Arguments and results are those of :class:`SetPredictionHead`.
         """
         if deltas is None:
             deltas = self.fc_reg(hidden_state)

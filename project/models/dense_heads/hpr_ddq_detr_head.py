@@ -137,15 +137,9 @@ class HPRDDQDETRHead(HPRDETRHead):
     def forward(
         self, decoder_output: DecoderOutput, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Predict classes and boxes from the queries of every layer.
+        """Predict from the queries of every layer, of which dense are last.
 
-        Args:
-            decoder_output (DecoderOutput): Queries, dense ones last, and
-                references.
-            **kwargs: What only the loss needs.
-
-        Returns:
-            tuple[Tensor, Tensor]: As in :class:`SetPredictionHead`.
+        Arguments and results are those of :class:`SetPredictionHead`.
         """
         groups = decoder_output.query_groups
         if groups is None or 'dense' not in groups:
@@ -247,15 +241,7 @@ class HPRDDQDETRHead(HPRDETRHead):
     def decoder_set(
         self, predictions: Predictions, decoder_output: DecoderOutput
     ) -> PredictionSet:
-        """Match in each layer those that are still alive one-to-one.
-
-        Args:
-            predictions (Predictions): Those of the distinct queries.
-            decoder_output (DecoderOutput): Tells who is alive in each layer.
-
-        Returns:
-            PredictionSet: How they learn.
-        """
+        """Match in each layer those that are still alive one-to-one."""
         alive = [groups.alive for groups in decoder_output.layer_groups[1:]]
         if alive:
             valid = torch.stack([torch.ones_like(alive[0]), *alive])
@@ -268,16 +254,7 @@ class HPRDDQDETRHead(HPRDETRHead):
         bbox_preds: Tensor,
         first_stage: DenseFirstStageOutput,
     ) -> list[PredictionSet]:
-        """Tell how the first stage is trained, at the dense queries, too.
-
-        Args:
-            cls_scores (Tensor): As in :class:`SetPredictionHead`.
-            bbox_preds (Tensor): As in :class:`SetPredictionHead`.
-            first_stage (DenseFirstStageOutput): Has the dense queries.
-
-        Returns:
-            list[PredictionSet]: The sets to match and to take losses of.
-        """
+        """Tell how the first stage is trained, at the dense queries, too."""
         dense_set = self.dense_set(
             first_stage.dense.cls_scores[None],
             first_stage.dense.bbox_preds[None],
@@ -313,12 +290,7 @@ class HPRDDQDETRHead(HPRDETRHead):
     ) -> Tensor | None:
         """Tell which queries are alive in the last layer.
 
-        Args:
-            decoder_output (DecoderOutput): Has the groups of the layers.
-
-        Returns:
-            Tensor | None: As in :class:`SetPredictionHead`; None in a decoder
-            of one layer, to which all are.
+        Before the first layer, and so in a decoder of one, all are: None.
         """
         return decoder_output.layer_groups[-1].alive
 

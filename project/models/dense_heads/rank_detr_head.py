@@ -48,20 +48,9 @@ class RankDETRHead(HDETRHead):
         reference: Tensor,
         deltas: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Predict from the queries of one layer.
+        """Predict from the queries of one layer, in the order of their rank.
 
-        Args:
-            layer_id (int): Which layer's branches and biases to use.
-            hidden_state (Tensor): Queries in the order of their rank, has
-                shape (bs, num_queries, dim).
-            reference (Tensor): Reference before the layer, has shape
-                (bs, num_queries, 2 or 4).
-            deltas (Tensor, optional): As in :class:`HDETRHead`.
-
-        Returns:
-            tuple[Tensor, Tensor]: Logits, has shape
-            (bs, num_queries, num_classes), and boxes (cx, cy, w, h) in
-            [0, 1], has shape (bs, num_queries, 4).
+        Arguments and results are those of :class:`SetPredictionHead`.
         """
         cls_scores, boxes = super().forward_layer(
             layer_id, hidden_state, reference, deltas

@@ -59,14 +59,17 @@ def test_masks_are_those_of_mmdet(first_is_best: bool) -> None:
         mask = DDQTransformerDecoder.select_distinct_queries(
             theirs, boxes[layer], queries[layer], mask, layer
         )
-        current = DDQDecoder.next_groups(
+        *unchanged, current = DDQDecoder.hand_over(
             ours,
             layer,
             queries[layer],
+            None,
             boxes[layer],
             query_groups=current,
             cls_branches=heads,
         )
+        assert unchanged[0].equal(queries[layer])
+        assert unchanged[2].equal(boxes[layer])
         expected = ~mask[::NUM_HEADS, None]
         assert current.attention_mask(device).equal(expected)
         alive = torch.stack(

@@ -60,7 +60,8 @@ def test_an_empty_group_has_no_ranks() -> None:
 
 def test_all_that_belongs_to_a_query_moves_with_it(inputs: dict) -> None:
     decoder = make_decoder()
-    moved = decoder.hand_over(1, **inputs)
+    *moved, groups = decoder.hand_over(1, **inputs)
+    assert groups is GROUPS
     scores = inputs['cls_branches'][1](inputs['query']).amax(-1)
     for image in range(2):
         order = [
@@ -87,7 +88,7 @@ def test_contents_of_ranks_are_merged_as_published(inputs: dict) -> None:
 
 def test_nothing_moves_when_switched_off(inputs: dict) -> None:
     decoder = make_decoder(sort_queries=False)
-    after = decoder.hand_over(0, **inputs)
+    *after, _ = decoder.hand_over(0, **inputs)
     before = (inputs[k] for k in ('query', 'query_pos', 'reference'))
     for result, tensor in zip(after, before, strict=True):
         assert torch.equal(result, tensor)

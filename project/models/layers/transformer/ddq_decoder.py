@@ -101,37 +101,30 @@ class DDQDecoder(DINODecoder):
         self.iou_threshold = iou_threshold
         super().__init__(*args, **kwargs)
 
-    @torch.no_grad()
-    def next_groups(
+    def hand_over(
         self,
         layer_id: int,
         query: Tensor,
+        query_pos: Tensor,
         reference: Tensor,
         *,
         query_groups: DistinctQueryGroups,
         cls_branches: nn.ModuleList,
-    ) -> DistinctQueryGroups:
+    ) -> tuple[Tensor, Tensor, Tensor, DistinctQueryGroups]:
         """Choose the distinct ones among the matching queries.
 
-        Args:
-            layer_id (int): The layer that the results come from.
-            query (Tensor): Queries after it, has shape
-                (bs, num_queries, dim).
-            reference (Tensor): Their refined references, has shape
-                (bs, num_queries, 4).
-            query_groups (DistinctQueryGroups): Groups in this layer.
-            cls_branches (nn.ModuleList): Class heads of the layers.
-
-        Returns:
-            DistinctQueryGroups: Groups in the next layer.
+        Arguments and results are those of :class:`BoxRefinementDecoder`.
         """
         place = query_groups['matching']
-        logits = apply_in_full_precision(
-            cls_branches[layer_id], query[:, place]
-        )
-        scores = logits.sigmoid().amax(-1)
-        boxes = bbox_cxcywh_to_xyxy(reference[:, place])
-        keep = distinct_boxes(
-            boxes, scores, self.iou_threshold, query_groups.alive
-        )
-        return query_groups.followed_by(keep)
+        with torch.no_grad():
+            logits = apply_in_full_precision(
+                cls_branches[layer_id], query[:, place]
+            )
+            keep = distinct_boxes(
+                bbox_cxcywh_to_xyxy(reference[:, place]),
+                logits.sigmoid().amax(-1),
+                self.iou_threshold,
+                query_groups.alive,
+            )
+        groups = query_groups.followed_by(keep)
+        return query, query_pos, reference, groups

@@ -1,6 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Deformable encoder and the decoder that refines boxes layer by layer."""
 
+from collections.abc import Sequence
+
 import torch
 from mmcv.cnn.bricks.transformer import FFN
 from mmdet.models.layers.transformer import (
@@ -182,39 +184,25 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             DecoderOutput: The results of all layers, with the references
             before each layer and after the last.
         """
-        queries, references = [], [reference_points]
-        layer_groups, box_deltas = [], []
+        references, steps = [reference_points], []
         for layer_id, layer in enumerate(self.layers):
-            on_levels = _on_levels(reference_points, valid_ratios)
-            query_pos = self.embed_position(
-                layer_id, query, query_pos, on_levels
-            )
+            places = _on_levels(reference_points, valid_ratios)
+            query_pos = self.embed_position(layer_id, query, query_pos, places)
             results = layer(
                 query,
                 query_pos=query_pos,
                 query_groups=query_groups,
-                reference_points=on_levels,
+                reference_points=places,
                 image_references=reference_points,
                 **kwargs,
             )
             query, auxiliary = results if self.num_auxiliary else (results, ())
-            queries.append((query, *auxiliary))
-            layer_groups.append(query_groups)
-            reference = reference_points
-            if reg_branches is not None:
-                box_deltas.append(reg_branches[layer_id](query))
-                reference = refine_reference(
-                    box_deltas[-1], reference_points, self.inverse_sigmoid_eps
-                )
+            deltas, reference = self._refine(
+                layer_id, query, reference_points, reg_branches
+            )
+            steps.append((query, query_groups, deltas, auxiliary))
             if layer_id + 1 < len(self.layers):
-                query_groups = self.next_groups(
-                    layer_id,
-                    query,
-                    reference,
-                    query_groups=query_groups,
-                    cls_branches=cls_branches,
-                )
-                query, query_pos, reference = self.hand_over(
+                query, query_pos, reference, query_groups = self.hand_over(
                     layer_id,
                     query,
                     query_pos,
@@ -225,19 +213,23 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
             reference_points = reference
             if reg_branches is not None:
                 reference_points = reference.detach()
-            references.append(
-                reference if self.look_forward_twice else reference_points
-            )
-        hidden_states, *auxiliary = map(
-            torch.stack, zip(*queries, strict=True)
-        )
-        return DecoderOutput(
-            hidden_states,
-            references,
-            tuple(layer_groups),
-            tuple(box_deltas),
-            tuple(auxiliary),
-        )
+            twice = self.look_forward_twice
+            references.append(reference if twice else reference_points)
+        return _decoder_output(references, steps)
+
+    def _refine(
+        self,
+        layer_id: int,
+        query: Tensor,
+        reference_points: Tensor,
+        reg_branches: Sequence[nn.Module] | None,
+    ) -> tuple[Tensor | None, Tensor]:
+        """What the box head makes of the queries, and the new references."""
+        if reg_branches is None:
+            return None, reference_points
+        deltas = reg_branches[layer_id](query)
+        eps = self.inverse_sigmoid_eps
+        return deltas, refine_reference(deltas, reference_points, eps)
 
     def embed_position(
         self,
@@ -264,24 +256,26 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         """
         return query_pos
 
-    def next_groups(
+    def hand_over(
         self,
         layer_id: int,
         query: Tensor,
+        query_pos: Tensor | None,
         reference: Tensor,
         *,
         query_groups: QueryGroups | None = None,
         cls_branches: nn.ModuleList | None = None,
-    ) -> QueryGroups | None:
-        """Decide who sees whom in the next layer.
+    ) -> tuple[Tensor, Tensor | None, Tensor, QueryGroups | None]:
+        """Turn the results of a layer into the inputs of the next.
 
-        A method may judge by the results of a layer. By default the groups
-        stay.
+        A method may reorder the queries, change their contents or decide
+        anew who sees whom. By default all stays as it is.
 
         Args:
             layer_id (int): The layer that the results come from.
             query (Tensor): Queries after it, has shape
                 (bs, num_queries, dim).
+            query_pos (Tensor, optional): Their positions, has the same shape.
             reference (Tensor): Their refined references, with gradient, has
                 shape (bs, num_queries, 2 or 4).
             query_groups (QueryGroups, optional): Groups in this layer.
@@ -289,41 +283,24 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
                 layers.
 
         Returns:
-            QueryGroups | None: Groups in the next layer.
+            tuple: ``query``, ``query_pos``, ``reference`` and
+            ``query_groups`` of the next layer.
         """
-        return query_groups
+        return query, query_pos, reference, query_groups
 
-    def hand_over(
-        self,
-        layer_id: int,
-        query: Tensor,
-        query_pos: Tensor,
-        reference: Tensor,
-        *,
-        query_groups: QueryGroups | None = None,
-        cls_branches: nn.ModuleList | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Turn the results of a layer into the inputs of the next.
 
-        A method may reorder the queries or change their contents here. By
-        default they go on as they are.
-
-        Args:
-            layer_id (int): The layer that they come from.
-            query (Tensor): Queries after it, has shape
-                (bs, num_queries, dim).
-            query_pos (Tensor): Their positions, has the same shape.
-            reference (Tensor): Their refined references, with gradient, has
-                shape (bs, num_queries, 2 or 4).
-            query_groups (QueryGroups, optional): Groups of the queries.
-            cls_branches (nn.ModuleList, optional): Class heads of the
-                layers.
-
-        Returns:
-            tuple[Tensor, Tensor, Tensor]: ``query``, ``query_pos`` and
-            ``reference`` of the next layer.
-        """
-        return query, query_pos, reference
+def _decoder_output(
+    references: list[Tensor], steps: Sequence[tuple]
+) -> DecoderOutput:
+    """Join queries, groups, box deltas and auxiliary results of layers."""
+    queries, groups, deltas, auxiliary = zip(*steps, strict=True)
+    return DecoderOutput(
+        torch.stack(queries),
+        references,
+        layer_groups=groups,
+        box_deltas=() if deltas[0] is None else deltas,
+        auxiliary=tuple(map(torch.stack, zip(*auxiliary, strict=True))),
+    )
 
 
 def _layer_class(name: str | None) -> type[nn.Module]:

@@ -59,24 +59,12 @@ class RankDecoder(BoxRefinementDecoder):
         *,
         query_groups: QueryGroups | None = None,
         cls_branches: nn.ModuleList | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, QueryGroups | None]:
         """Sort the queries by confidence and tell them their rank.
 
-        Args:
-            layer_id (int): The layer that they come from.
-            query (Tensor): Queries after it, has shape
-                (bs, num_queries, dim).
-            query_pos (Tensor): Their positions, has the same shape.
-            reference (Tensor): Their refined references, has shape
-                (bs, num_queries, 2 or 4).
-            query_groups (QueryGroups, optional): Groups, each of which is
-                sorted by itself.
-            cls_branches (nn.ModuleList): Class heads; the rank-adaptive bias
-                has no part in the order.
-
-        Returns:
-            tuple[Tensor, Tensor, Tensor]: ``query``, ``query_pos`` and
-            ``reference`` of the next layer, most confident first.
+        Each group is sorted by itself, and the rank-adaptive biases have no
+        part in the order. Arguments and results are those of
+        :class:`BoxRefinementDecoder`.
         """
         if self.sort_queries:
             confidence = _confidence(cls_branches[layer_id], query)
@@ -87,7 +75,7 @@ class RankDecoder(BoxRefinementDecoder):
             )
         if self.num_ranks:
             query = self._merge_rank_contents(layer_id, query)
-        return query, query_pos, reference
+        return query, query_pos, reference, query_groups
 
     def _merge_rank_contents(self, layer_id: int, query: Tensor) -> Tensor:
         """Merge the learned content of each rank into the query there.

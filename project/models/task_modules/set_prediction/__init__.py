@@ -11,7 +11,6 @@ from .protocols import (
     ClassificationLoss,
     Pairing,
     PriorAssigner,
-    ProposalSelector,
 )
 from .structures import (
     MatchedPairs,
@@ -35,7 +34,6 @@ __all__ = [
     'PredictionSet',
     'Predictions',
     'PriorAssigner',
-    'ProposalSelector',
     'Scoring',
     'SetTargets',
 ]

@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """What the parts of set prediction have to offer each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -132,31 +132,5 @@ class ClassificationLoss(Protocol):
 
         Returns:
             PairTerms: Of each pair.
-        """
-        ...
-
-
-@runtime_checkable
-class ProposalSelector(Protocol):
-    """Chooses the first stage's proposals."""
-
-    def select(
-        self,
-        scores: Tensor,
-        boxes_of: Callable[[Tensor], Tensor],
-        level_shapes: Sequence[tuple[int, int]],
-        num_wanted: int,
-    ) -> Tensor:
-        """Choose proposals.
-
-        Args:
-            scores (Tensor): Objectness, has shape (bs, num_feat_points).
-            boxes_of (Callable): Gives for indices of shape (bs, n) the
-                logits of their boxes (cx, cy, w, h), shape (bs, n, 4).
-            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
-            num_wanted (int): How many to choose, at most num_feat_points.
-
-        Returns:
-            Tensor: Indices, best first, has shape (bs, num_wanted).
         """
         ...
