@@ -19,6 +19,7 @@ from project.utils.environment import (
     inspect_environment,
     installed_stack,
 )
+from tests.helpers.accelerators import pretend_accelerators
 
 ROOT = Path(__file__).parents[1]
 NO_SITE_PACKAGES = '-S'
@@ -147,9 +148,7 @@ def test_gpu_without_ops_for_it_is_told(monkeypatch):
     monkeypatch.setattr(
         'mmcv.ops.get_compiling_cuda_version', lambda: 'not available'
     )
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda index: 'H200')
+    pretend_accelerators(monkeypatch, 'cuda', 'H200', 'H200')
 
     findings = {finding.name: finding for finding in inspect_environment()}
 

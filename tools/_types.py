@@ -112,22 +112,23 @@ def device(text: str) -> str:
         str: The same.
 
     Raises:
-        ArgumentTypeError: If torch knows no such name, or there is no such
-            GPU.
+        ArgumentTypeError: If torch knows no such name, or this machine has
+            no such device.
     """
     if not _DEVICE.fullmatch(text):
         raise argparse.ArgumentTypeError(
             f'{text!r} is no device; expected cpu, cuda, cuda:1 or the like'
         )
     kind, _, index = text.partition(':')
-    if kind == 'cuda':
+    if kind not in ('cpu', 'meta'):
         import torch
 
-        count = torch.cuda.device_count()
+        module = getattr(torch, kind, None)
+        count = module.device_count() if module else 0
         if int(index or 0) >= count:
             raise argparse.ArgumentTypeError(
-                f'{text!r} is not there: this machine has {count} GPUs for '
-                'CUDA'
+                f'{text!r} is not there: torch sees {count} devices of the '
+                f'kind {kind!r}'
             )
     return text
 

@@ -108,7 +108,7 @@ def train(work_dir: Path, options: Sequence[str]) -> None:
     heading(f'2/4 training into {work_dir}')
     import torch
 
-    processes = 1 if torch.cuda.is_available() else 2
+    processes = 1 if torch.accelerator.is_available() else 2
     batch_size = BATCH_SIZE // processes
     run(
         './dist_train.sh',

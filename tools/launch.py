@@ -166,8 +166,8 @@ def prepare_processes(num_processes: int) -> None:
     """
     import torch
 
-    if torch.cuda.is_available():
-        num_gpus = torch.cuda.device_count()
+    if torch.accelerator.is_available():
+        num_gpus = torch.accelerator.device_count()
         if num_processes > num_gpus:
             sys.exit(
                 f'Error: {num_processes} GPUs were asked for, but this '

@@ -4,7 +4,7 @@ import resource
 
 from mmengine.registry import LOG_PROCESSORS
 from mmengine.runner import LogProcessor, Runner
-from torch.cuda import is_available as has_cuda
+from torch.accelerator import is_available as has_accelerator
 
 # Losses of earlier decoder layers, other query groups and stages.
 _FURTHER_LOSS = re.compile(r'(.*/)?(?!loss)[^/]*loss')
@@ -16,7 +16,8 @@ class BriefLogProcessor(LogProcessor):
 
     A line shows the total loss and the loss terms of the last decoder layer;
     the scalars written to disk hold those of all layers, query groups and
-    stages. Without a GPU ``memory`` is the peak of the process in MiB.
+    stages. Without an accelerator ``memory`` is the peak of the process, in
+    MiB.
     """
 
     def get_log_after_iter(
@@ -29,7 +30,8 @@ class BriefLogProcessor(LogProcessor):
             for item in line.rstrip().split('  ')
             if not _FURTHER_LOSS.match(item.partition(':')[0])
         ]
-        if mode == 'train' and 'memory' not in scalars and not has_cuda():
+        is_logged = 'memory' in scalars or has_accelerator()
+        if mode == 'train' and not is_logged:
             usage = resource.getrusage(resource.RUSAGE_SELF)
             scalars['memory'] = usage.ru_maxrss // 1024
             items.append(f'memory: {scalars["memory"]}')

@@ -11,12 +11,14 @@ import mmdet
 import mmengine
 import torch
 from mmengine.dataset import BaseDataset
+from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from project.ops import describe
+from project.utils.accelerators import accelerators
 from project.version import __version__
 
 _MAX_COUNTED = 20_000  # images whose objects are counted
@@ -41,11 +43,12 @@ def environment(runner: Runner) -> list[str]:
     versions = ', '.join(f'{name} {v}' for name, v in packages.items())
     python = f'Python {platform.python_version()}'
     numpy = f'numpy {metadata.version("numpy")}'
-    if torch.cuda.is_available():
-        device = f'{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}'
+    driver, names = accelerators()
+    if names:
+        device = f'{names[0]}, {driver}'
     else:
         device = f'CPU, {_plural(torch.get_num_threads(), "thread")}'
-    attention = describe('cuda' if torch.cuda.is_available() else 'cpu')
+    attention = describe(get_device())
     processes = _plural(runner.world_size, 'process', 'processes')
     return [
         f'Environment  {versions}',

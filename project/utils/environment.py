@@ -256,10 +256,11 @@ def _device() -> Finding:
     """What torch can compute on."""
     import torch
 
-    if torch.cuda.is_available():
-        count = torch.cuda.device_count()
-        names = {torch.cuda.get_device_name(i) for i in range(count)}
-        value = f'CUDA {torch.version.cuda}, {count} x {" / ".join(names)}'
+    from .accelerators import accelerators
+
+    driver, names = accelerators()
+    if names:
+        value = f'{driver}, {len(names)} x {" / ".join(sorted(set(names)))}'
     elif torch.version.cuda:
         value = f'CPU; torch, built for CUDA {torch.version.cuda}, sees no GPU'
     else:

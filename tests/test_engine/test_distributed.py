@@ -76,7 +76,7 @@ def test_mpi_knows_whether_there_is_one_machine(
 
 def test_each_process_needs_a_gpu(no_ranks: pytest.MonkeyPatch) -> None:
     no_ranks.setattr(torch.cuda, 'is_available', lambda: True)
-    no_ranks.setattr(torch.cuda, 'device_count', lambda: 2)
+    no_ranks.setattr(torch.accelerator, 'device_count', lambda: 2)
     no_ranks.setenv('LOCAL_RANK', '1')
     check_local_device()
     no_ranks.setenv('LOCAL_WORLD_SIZE', '4')

@@ -103,7 +103,7 @@ def test_the_batch_is_the_same_with_and_without_gpu(
     with_gpu: bool,
     processes: int,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: with_gpu)
+    monkeypatch.setattr(torch.accelerator, 'is_available', lambda: with_gpu)
     demo.main(paths(tmp_path))
     train = steps.commands[0]
     assert train[:3] == ['./dist_train.sh', str(demo.CONFIG), str(processes)]

@@ -111,8 +111,8 @@ def test_fewer_gpus_than_asked_for(tmp_path: Path) -> None:
     # Python imports this before anything else.
     (tmp_path / 'sitecustomize.py').write_text(
         'import torch\n'
-        'torch.cuda.is_available = lambda: True\n'
-        'torch.cuda.device_count = lambda: 1\n'
+        'torch.accelerator.is_available = lambda: True\n'
+        'torch.accelerator.device_count = lambda: 1\n'
     )
     result = run_tool(
         TRAIN, TOY_CONFIG, '2', 'w', env=dict(PYTHONPATH=str(tmp_path))

@@ -55,7 +55,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--device',
         type=device,
-        help='where models run (default: cuda where there is a GPU, else cpu)',
+        help='where models run (default: an accelerator if there is one)',
     )
     add_config_options(parser)
 

@@ -144,9 +144,9 @@ def check_local_device() -> None:
     Raises:
         UserError: If the process has no GPU of its own.
     """
-    if not is_cuda_available():
+    if not has_accelerator():
         return
-    num_gpus = torch.cuda.device_count()
+    num_gpus = torch.accelerator.device_count()
     num_processes = int(os.environ.get('LOCAL_WORLD_SIZE', 0))
     num_processes = max(num_processes, int(os.environ['LOCAL_RANK']) + 1)
     if num_processes > num_gpus:

@@ -189,7 +189,7 @@ class _Step:
         inputs (Tensor | dict[str, Tensor]): Images.
         samples (list[:obj:`DetDataSample`] | dict): Their ground truth.
         random_state (Tensor): Of the host's generator.
-        device_state (Tensor, optional): Of the GPU's.
+        device_state (Tensor, optional): Of that of another device.
         autocast (tuple[bool, torch.dtype]): Whether precision was mixed.
     """
 
@@ -204,12 +204,11 @@ class _Step:
     def begin(cls, inputs: Any, samples: Any) -> '_Step':
         """Note the state before the step."""
         device = next(_images(inputs)).device
-        is_cuda = device.type == 'cuda'
         return cls(
             inputs,
             samples,
             torch.get_rng_state(),
-            torch.cuda.get_rng_state(device) if is_cuda else None,
+            _device_generator(device, 'get_rng_state'),
             (
                 torch.is_autocast_enabled(device.type),
                 torch.get_autocast_dtype(device.type),
@@ -224,8 +223,7 @@ class _Step:
         """
         device = next(_images(self.inputs)).device
         torch.set_rng_state(self.random_state)
-        if self.device_state is not None:
-            torch.cuda.set_rng_state(self.device_state, device)
+        _device_generator(device, 'set_rng_state', self.device_state)
         is_mixed, dtype = self.autocast
         found: list[str] = []
 
@@ -277,6 +275,17 @@ class _Step:
         if broken:
             return f'the boxes of {_name(samples[broken[0]])} are not finite'
         return None
+
+
+def _device_generator(
+    device: torch.device, method: str, *state: Tensor | None
+) -> Tensor | None:
+    """Get or set the state of a device's generator; the host has its own."""
+    if device.type in ('cpu', 'meta'):
+        return None
+    access = getattr(torch.get_device_module(device), method)
+    # Apple's is one and takes no device.
+    return access(*state, *(() if device.type == 'mps' else (device,)))
 
 
 def _weights_told(detector: nn.Module) -> str | None:
