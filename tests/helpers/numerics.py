@@ -2,6 +2,8 @@
 
 import copy
 from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from unittest import mock
 
@@ -9,6 +11,9 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
+
+from project.models.detectors import hpr_ddq_detr
+from project.models.layers.transformer import ddq_decoder
 
 from .toy import toy_batch
 from .waiting_ops import WaitingOps, on_device
@@ -76,31 +81,47 @@ def check_half_precision(
     batch, samples = toy_batch()
     batch, samples = batch.to(device), [s.to(device) for s in samples]
     half = copy.deepcopy(model.eval()).to(dtype)
-    chosen = []
-    if hasattr(model, 'choose_proposals'):
-        original = model.choose_proposals
-
-        def choose(*args: object) -> Tensor:
-            chosen.append(original(*args))
-            return chosen[-1]
-
-        with mock.patch.object(model, 'choose_proposals', choose):
-            expected = model._forward(batch, samples)[1]
-        with mock.patch.object(
-            half, 'choose_proposals', side_effect=list(chosen)
-        ):
-            boxes = half._forward(batch.to(dtype), samples)[1]
-    else:
+    chosen = {}
+    with ExitStack() as stack:
+        for owner, name in _choices(model):
+            spy = _Spy(getattr(owner, name))
+            stack.enter_context(mock.patch.object(owner, name, spy))
+            chosen[name] = spy.results
         expected = model._forward(batch, samples)[1]
+    with ExitStack() as stack:
+        for owner, name in _choices(half):
+            same = mock.Mock(side_effect=chosen[name])
+            stack.enter_context(mock.patch.object(owner, name, same))
         boxes = half._forward(batch.to(dtype), samples)[1]
     assert boxes.dtype == torch.float32
     # By the nearest, for a layer may sort them: queries that tie.
     gaps = torch.cdist(boxes, expected, p=float('inf')).amin(-1)
-    chooses_otherwise = type(model).__name__ == 'HPRDDQDETR'
-    assert chooses_otherwise or gaps.max() < 1e-2
+    assert gaps.max() < 1e-2
     for sample in half.predict(batch.to(dtype), samples):
         assert sample.pred_instances.scores.dtype == torch.float32
         assert sample.pred_instances.bboxes.isfinite().all()
+
+
+def _choices(model: nn.Module) -> list[tuple[object, str]]:
+    """What chooses queries in a model: owners, and names of functions."""
+    choices = [
+        (model, 'choose_proposals'),
+        (hpr_ddq_detr, 'best_distinct_boxes'),
+        (ddq_decoder, 'distinct_boxes'),
+    ]
+    return [choice for choice in choices if hasattr(*choice)]
+
+
+class _Spy:
+    """A function whose results are kept."""
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+        self.results = []
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        self.results.append(self.function(*args, **kwargs))
+        return self.results[-1]
 
 
 def waits_in_training(model: nn.Module) -> Counter:
