@@ -90,15 +90,13 @@ class AlignDETRHead(HPRDETRHead):
             Scoring(normalizer='objects'),
         )
 
-    def first_stage_set(
+    def first_stage_sets(
         self, predictions: Predictions, first_stage: FirstStageOutput | None
-    ) -> PredictionSet:
+    ) -> list[PredictionSet]:
         """Match targets to several proposals."""
-        return PredictionSet(
-            predictions,
-            HungarianMatching(self.assigner, self.num_gt_repeat[-1]),
-            Scoring(loss_cls=self.enc_loss_cls, normalizer='objects'),
-        )
+        pairing = HungarianMatching(self.assigner, self.num_gt_repeat[-1])
+        scoring = Scoring(loss_cls=self.enc_loss_cls, normalizer='objects')
+        return [PredictionSet(predictions, pairing, scoring)]
 
     def denoising_scoring(self, denoising: DenoisingQueries) -> Scoring:
         """Tell how the denoising queries are scored, without ranks."""

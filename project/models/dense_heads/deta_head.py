@@ -74,15 +74,13 @@ class DETAHead(SetPredictionHead):
             predictions, self._pairing(self.second_stage_assigner, proposals)
         )
 
-    def first_stage_set(
+    def first_stage_sets(
         self, predictions: Predictions, first_stage: AnchoredFirstStageOutput
-    ) -> PredictionSet:
+    ) -> list[PredictionSet]:
         """Let the proposals be assigned by their anchors."""
-        return PredictionSet(
-            predictions,
-            self._pairing(self.first_stage_assigner, first_stage.anchors),
-            Scoring(loss_cls=self.enc_loss_cls),
-        )
+        pairing = self._pairing(self.first_stage_assigner, first_stage.anchors)
+        scoring = Scoring(loss_cls=self.enc_loss_cls)
+        return [PredictionSet(predictions, pairing, scoring)]
 
     def _pairing(
         self, assigner: PriorAssigner | None, priors: Tensor | None

@@ -249,19 +249,14 @@ class HPRDDQDETRHead(HPRDETRHead):
         return super().decoder_set(predictions, decoder_output)
 
     def first_stage_sets(
-        self,
-        cls_scores: Tensor,
-        bbox_preds: Tensor,
-        first_stage: DenseFirstStageOutput,
+        self, predictions: Predictions, first_stage: DenseFirstStageOutput
     ) -> list[PredictionSet]:
         """Tell how the first stage is trained, at the dense queries, too."""
+        dense = first_stage.dense
         dense_set = self.dense_set(
-            first_stage.dense.cls_scores[None],
-            first_stage.dense.bbox_preds[None],
-            'enc_dense_',
+            dense.cls_scores[None], dense.bbox_preds[None], 'enc_dense_'
         )
-        sets = super().first_stage_sets(cls_scores, bbox_preds, first_stage)
-        return [*sets, dense_set]
+        return [*super().first_stage_sets(predictions, first_stage), dense_set]
 
     def dense_set(
         self, cls_scores: Tensor, bbox_preds: Tensor, prefix: str

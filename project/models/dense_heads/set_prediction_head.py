@@ -272,9 +272,13 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
             **kwargs,
         )
         if enc_cls_scores is not None:
-            sets += self.first_stage_sets(
-                enc_cls_scores, enc_bbox_preds, first_stage
+            predictions = Predictions(
+                enc_cls_scores[None],
+                enc_bbox_preds[None],
+                prefix='enc_',
+                class_agnostic=self.first_stage_is_class_agnostic,
             )
+            sets += self.first_stage_sets(predictions, first_stage)
         for branch, *outputs in auxiliary:
             sets += [
                 each.of_branch(branch.prefix, branch.loss_weight)
@@ -328,49 +332,20 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         return PredictionSet(predictions, HungarianMatching(self.assigner))
 
     def first_stage_sets(
-        self,
-        cls_scores: Tensor,
-        bbox_preds: Tensor,
-        first_stage: FirstStageOutput | None = None,
+        self, predictions: Predictions, first_stage: FirstStageOutput | None
     ) -> list[PredictionSet]:
-        """Tell how the first stage is trained.
+        """Tell how the first stage is trained, by default one-to-one.
 
         Args:
-            cls_scores (Tensor): Logits, has shape
-                (bs, num_points, num_classes).
-            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
-                (bs, num_points, 4).
+            predictions (Predictions): Its proposals.
             first_stage (FirstStageOutput, optional): What they belong to.
 
         Returns:
             list[PredictionSet]: The sets to match and to take losses of.
         """
-        predictions = Predictions(
-            cls_scores[None],
-            bbox_preds[None],
-            prefix='enc_',
-            class_agnostic=self.first_stage_is_class_agnostic,
-        )
-        return [self.first_stage_set(predictions, first_stage)]
-
-    def first_stage_set(
-        self, predictions: Predictions, first_stage: FirstStageOutput | None
-    ) -> PredictionSet:
-        """Match the first stage one-to-one.
-
-        Args:
-            predictions (Predictions): Its proposals.
-            first_stage (FirstStageOutput, optional): As in
-                :meth:`first_stage_sets`.
-
-        Returns:
-            PredictionSet: How they learn.
-        """
-        return PredictionSet(
-            predictions,
-            HungarianMatching(self.assigner),
-            Scoring(loss_cls=self.enc_loss_cls),
-        )
+        scoring = Scoring(loss_cls=self.enc_loss_cls)
+        pairing = HungarianMatching(self.assigner)
+        return [PredictionSet(predictions, pairing, scoring)]
 
 
 def _check_assigner(assigner: object) -> None:

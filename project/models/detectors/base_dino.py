@@ -129,17 +129,15 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         """Choose proposals, build the queries and, in training, noised ones.
 
         Args:
-            memory (Tensor): Encoded features, has shape
-                (bs, num_feat_points, dim).
-            memory_mask (Tensor, optional): True where padded, has shape
-                (bs, num_feat_points).
-            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            memory (Tensor): As in :class:`BaseDeformableDETR`.
+            memory_mask (Tensor, optional): As there.
+            level_shapes (Sequence[tuple[int, int]]): As there.
             batch_data_samples (list[:obj:`DetDataSample`], optional): Ground
                 truth, needed in training.
 
         Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_decoder``; and,
-            for the head, ``first_stage`` and, in training, ``denoising``.
+            tuple[dict, dict]: As there, in training with ``denoising`` for
+            the head.
         """
         first_stage = self.propose(memory, memory_mask, level_shapes)
         head_inputs = dict(first_stage=first_stage)
@@ -169,14 +167,8 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
     ) -> FirstStageOutput:
         """First stage: the points that are surest of some class.
 
-        Args:
-            memory (Tensor): As in :meth:`pre_decoder`.
-            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
-            level_shapes (Sequence[tuple[int, int]]): As there.
-
-        Returns:
-            FirstStageOutput: The chosen proposals, and in training the
-            predictions there.
+        What is trained are the predictions at the chosen points. Arguments
+        and results are those of :class:`BaseDeformableDETR`.
         """
         memory, anchors = self.gen_encoder_output_proposals(
             memory, memory_mask, level_shapes
@@ -213,13 +205,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
     ) -> tuple[Tensor, None]:
         """Learned contents, by rank; the decoder makes the positions.
 
-        Args:
-            references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), best
-                first, has shape (bs, num_queries, 4).
-            features (Tensor): Unused.
-
-        Returns:
-            tuple[Tensor, None]: ``query``, has shape (bs, num_queries, dim).
+        Arguments and results are those of :class:`BaseDeformableDETR`.
         """
         batch_size, num_queries = references_unact.shape[:2]
         contents = self.query_embedding.weight[:num_queries]

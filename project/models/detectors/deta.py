@@ -56,16 +56,7 @@ class DETA(BaseDeformableDETR):
         anchors_unact: Tensor,
         **predictions: Tensor,
     ) -> AnchoredFirstStageOutput:
-        """Add, in training, the anchors that proposals are assigned by.
-
-        Args:
-            references_unact (Tensor): As in :class:`FirstStageOutput`.
-            features (Tensor): As in :class:`FirstStageOutput`.
-            anchors_unact (Tensor): Logits of the anchors, infinite where
-                there is none, has shape (bs, num_feat_points, 4).
-            **predictions (Tensor): In training, see
-                :class:`FirstStageOutput`.
-        """
+        """Add, in training, the anchors that proposals are assigned by."""
         anchors = anchors_unact.sigmoid() if self.training else None
         return AnchoredFirstStageOutput(
             references_unact, features, anchors=anchors, **predictions
@@ -76,15 +67,7 @@ class DETA(BaseDeformableDETR):
     ) -> tuple[Tensor, Tensor]:
         """Position from the proposal, content from it and from the memory.
 
-        Args:
-            references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has
-                shape (bs, num_queries, 4).
-            features (Tensor): Transformed memory at the proposals, has shape
-                (bs, num_queries, dim).
-
-        Returns:
-            tuple[Tensor, Tensor]: ``query`` and ``query_pos``, each has shape
-            (bs, num_queries, dim).
+        Arguments and results are those of :class:`BaseDeformableDETR`.
         """
         query, query_pos = super().embed_proposals(references_unact, features)
         query = query + self.pix_trans_norm(self.pix_trans_fc(features))

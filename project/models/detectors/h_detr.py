@@ -74,14 +74,7 @@ class HDETR(BaseDeformableDETR):
     ) -> tuple[Tensor, Tensor]:
         """Position from the proposal, content from the rank if mixed.
 
-        Args:
-            references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has
-                shape (bs, num_queries, 4), best first.
-            features (Tensor): Not used.
-
-        Returns:
-            tuple[Tensor, Tensor]: ``query`` and ``query_pos``, each has shape
-            (bs, num_queries, dim).
+        Arguments and results are those of :class:`BaseDeformableDETR`.
         """
         query, query_pos = super().embed_proposals(references_unact, features)
         if self.mixed_selection:

@@ -121,18 +121,7 @@ class HPRDDQDETR(BaseDINO):
     ) -> tuple[dict, dict]:
         """Choose distinct and, in training, dense and denoising queries.
 
-        Args:
-            memory (Tensor): Encoded features, has shape
-                (bs, num_feat_points, dim).
-            memory_mask (Tensor, optional): True where padded, has shape
-                (bs, num_feat_points).
-            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
-            batch_data_samples (list[:obj:`DetDataSample`], optional): Ground
-                truth, needed in training.
-
-        Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_decoder``; and,
-            for the head, ``first_stage`` and, in training, ``denoising``.
+        Arguments and results are those of :class:`BaseDINO`.
         """
         first_stage = self.propose(memory, memory_mask, level_shapes)
         head_inputs = dict(first_stage=first_stage)
@@ -170,14 +159,8 @@ class HPRDDQDETR(BaseDINO):
     ) -> DenseFirstStageOutput:
         """First stage: distinct points and, in training, dense ones.
 
-        Args:
-            memory (Tensor): As in :meth:`pre_decoder`.
-            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
-            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
-
-        Returns:
-            DenseFirstStageOutput: The queries, whose contents come from the
-            memory, and in training the predictions there.
+        Arguments and results are those of :class:`BaseDeformableDETR`; the
+        features are the contents of the queries.
         """
         features, anchors = self.gen_encoder_output_proposals(
             memory, memory_mask, level_shapes

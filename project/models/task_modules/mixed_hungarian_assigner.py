@@ -21,15 +21,6 @@ class MixedHungarianAssigner(BatchHungarianAssigner):
     def num_copies(
         self, copies: Sequence[int], num_queries: int, num_gts: int
     ) -> list[int]:
-        """How often each target of an image is matched in each layer.
-
-        Args:
-            copies (Sequence[int]): How often it is to be matched.
-            num_queries (int): Queries of the image.
-            num_gts (int): Its targets, at least one.
-
-        Returns:
-            list[int]: As it is to be, but as the queries allow.
-        """
+        """As often as it is to be, but as the queries allow."""
         share = max(num_queries // num_gts, 1)
         return [min(number, share) for number in copies]

@@ -85,18 +85,9 @@ class DINODecoder(BoxRefinementDecoder):
         query_pos: Tensor | None,
         reference_points: Tensor,
     ) -> Tensor:
-        """Embed the boxes.
+        """Embed the boxes, as they lie in the first level.
 
-        Args:
-            layer_id (int): Unused.
-            query (Tensor): Unused.
-            query_pos (Tensor, optional): Unused.
-            reference_points (Tensor): Boxes (cx, cy, w, h) in fractions of
-                each padded level, of which the first level's are encoded,
-                has shape (bs, num_queries, num_levels, 4).
-
-        Returns:
-            Tensor: Position, has shape (bs, num_queries, dim).
+        Arguments and results are those of :class:`BoxRefinementDecoder`.
         """
         encoding = coordinate_to_encoding(
             reference_points[:, :, 0], num_feats=self.embed_dims // 2
