@@ -58,18 +58,8 @@ class DenoisingHead(SetPredictionHead):
     ) -> list[PredictionSet]:
         """Match the matched queries, and pair the others with their own.
 
-        Args:
-            cls_scores (Tensor): Logits of both, denoising queries first, has
-                shape (num_decoder_layers, bs, num_queries, num_classes).
-            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1] of both, has
-                shape (num_decoder_layers, bs, num_queries, 4).
-            decoder_output (DecoderOutput, optional): As in
-                :class:`SetPredictionHead`.
-            denoising (DenoisingQueries, optional): The denoising queries. By
-                default there are none, as in evaluation.
-
-        Returns:
-            list[PredictionSet]: The sets to match and to take losses of.
+        Denoising queries come first, in training. Other arguments and results
+        are those of :class:`SetPredictionHead`.
         """
         if denoising is None:
             return super().prediction_sets(

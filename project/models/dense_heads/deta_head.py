@@ -95,16 +95,7 @@ class DETAHead(SetPredictionHead):
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Choose the best detections that no better one suppresses.
 
-        Args:
-            cls_scores (Tensor): Logits, has shape
-                (bs, num_queries, num_classes).
-            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
-                (bs, num_queries, 4).
-
-        Returns:
-            tuple[list[Tensor]]: For each image, best first, scores of shape
-            (n, ), labels of shape (n, ), and boxes (x1, y1, x2, y2) relative
-            to the image, shape (n, 4).
+        Arguments and results are those of :class:`SetPredictionHead`.
         """
         test_cfg = self.test_cfg or {}
         nms = test_cfg.get('nms')

@@ -38,16 +38,7 @@ class HDETRHead(SetPredictionHead):
     ) -> list[PredictionSet]:
         """Match the first group one-to-one and the second one-to-many.
 
-        Args:
-            cls_scores (Tensor): Logits of both groups, has shape
-                (num_decoder_layers, bs, num_queries, num_classes).
-            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1] of both, has
-                shape (num_decoder_layers, bs, num_queries, 4).
-            decoder_output (DecoderOutput, optional): Tells where each group
-                lies. By default there is only the first.
-
-        Returns:
-            list[PredictionSet]: The sets to match and to take losses of.
+        Arguments and results are those of :class:`SetPredictionHead`.
         """
         groups = decoder_output.query_groups if decoder_output else None
         if groups is None or 'one2many' not in groups:

@@ -212,18 +212,8 @@ class HPRDDQDETRHead(HPRDETRHead):
     ) -> list[PredictionSet]:
         """Tell which queries are trained, and how.
 
-        Args:
-            cls_scores (Tensor): Logits of denoising, distinct and dense
-                queries, has shape
-                (num_decoder_layers, bs, num_queries, num_classes).
-            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1] of the same,
-                has shape (num_decoder_layers, bs, num_queries, 4).
-            decoder_output (DecoderOutput): Tells where they lie, and which
-                were distinct.
-            **kwargs: As in :class:`HPRDETRHead`.
-
-        Returns:
-            list[PredictionSet]: The sets to match and to take losses of.
+        The queries are denoising, distinct and dense ones, in this order.
+        Arguments and results are those of :class:`DenoisingHead`.
         """
         groups = decoder_output.query_groups
         place, dense = groups['matching'], groups['dense']

@@ -191,13 +191,19 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         # Boxes of the chosen points are all that anything depends on.
         boxes = boxes_of(chosen)
         features = gather_points(memory.detach(), chosen)
+        return self._first_stage_at(
+            features, gather_points(logits, chosen), boxes
+        )
+
+    def _first_stage_at(
+        self, features: Tensor, logits: Tensor, boxes_unact: Tensor
+    ) -> FirstStageOutput:
+        """Gather what was found at the chosen points, where it is trained."""
+        references = boxes_unact.detach()
         if not self.training:
-            return FirstStageOutput(boxes, features)
+            return FirstStageOutput(references, features)
         return FirstStageOutput(
-            boxes.detach(),
-            features,
-            cls_scores=gather_points(logits, chosen),
-            bbox_preds=boxes.sigmoid(),
+            references, features, logits, boxes_unact.sigmoid()
         )
 
     def embed_proposals(

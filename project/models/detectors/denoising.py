@@ -72,18 +72,8 @@ class DenoisingMixin:
     ) -> tuple[dict, dict]:
         """Put, in training, the denoising queries before the matched ones.
 
-        Args:
-            memory (Tensor): Encoded features, has shape
-                (bs, num_feat_points, dim).
-            batch_data_samples (list[:obj:`DetDataSample`], optional): Ground
-                truth, needed in training.
-            **kwargs: Geometry of the features, unused here.
-
-        Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_decoder``:
-            ``memory``, ``query`` of shape (bs, num_queries, dim),
-            ``reference_points`` in [0, 1] of shape (bs, num_queries, 4) and
-            ``query_groups``; and ``denoising`` for the head's loss.
+        Arguments and results are those of :class:`BaseDeformableDETR`, with
+        the data samples and, for the head, ``denoising``.
         """
         contents, anchors = self.matched_queries()
         query, references = (

@@ -203,7 +203,7 @@ class HPRDDQDETR(BaseDINO):
             tensor.masked_fill(is_filler[..., None], 0.0)
             for tensor in (logits, boxes, self.query_map(contents))
         )
-        return self._first_stage_of(query, logits, boxes)
+        return self._first_stage_at(query, logits, boxes)
 
     def _dense_queries(
         self, memory: Tensor, features: Tensor, anchors: Tensor
@@ -226,18 +226,8 @@ class HPRDDQDETR(BaseDINO):
         )
         boxes = deltas + gather_points(anchors, indices)
         query = self.query_map(gather_points(memory.detach(), indices))
-        return self._first_stage_of(
+        return self._first_stage_at(
             query, gather_points(logits, indices), boxes
-        )
-
-    def _first_stage_of(
-        self, query: Tensor, logits: Tensor, boxes_unact: Tensor
-    ) -> FirstStageOutput:
-        """Gather what was found at the chosen points."""
-        if not self.training:
-            return FirstStageOutput(boxes_unact.detach(), query)
-        return FirstStageOutput(
-            boxes_unact.detach(), query, logits, boxes_unact.sigmoid()
         )
 
     def refining_branches(self, query_groups: DistinctQueryGroups) -> list:

@@ -242,17 +242,15 @@ class SetCriterion:
         scores = logits.flatten().index_select(0, cells)
         change, weights = self._loss_cls(each).pair_terms(scores, context)
         change = change * _decides_class(rows, pairs, boxes[..., 0].numel())
-        loss_bbox = self._l1_loss(preds, gts)
+        loss_bbox = self.loss_bbox(preds, gts, reduction_override='none').sum(
+            -1
+        )
         loss_iou = self._iou_loss(each, *corners, sizes)
         if weights is None:
             weights = torch.ones_like(loss_bbox).detach()
         else:
             loss_bbox, loss_iou = loss_bbox * weights, loss_iou * weights
         return (change, loss_bbox, loss_iou), weights
-
-    def _l1_loss(self, preds: Tensor, gts: Tensor) -> Tensor:
-        """Box loss of matched boxes, has shape (num_pairs, )."""
-        return self.loss_bbox(preds, gts, reduction_override='none').sum(-1)
 
     def _iou_loss(
         self, each: PredictionSet, preds: Tensor, gts: Tensor, sizes: Tensor

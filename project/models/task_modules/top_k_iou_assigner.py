@@ -131,14 +131,8 @@ class TopKIoUAssigner(BaseAssigner):
     def choose(self, priors: Tensor, targets: SetTargets) -> Tensor:
         """Choose the boxes of each ground truth, without waiting.
 
-        Args:
-            priors (Tensor): Boxes (cx, cy, w, h) in [0, 1] that stand for
-                the queries, has shape (bs, num_queries, 4).
-            targets (SetTargets): Ground truth.
-
-        Returns:
-            Tensor: Queries of each ground truth, by falling IoU, -1 where
-            there are no more, has shape (num_gts, min(k, num_queries)).
+        Arguments and results are those of :class:`PriorAssigner`; queries
+        come by falling IoU.
         """
         corners = bbox_cxcywh_to_xyxy(priors)
         gts = bbox_cxcywh_to_xyxy(targets.bboxes_normalized)
