@@ -97,7 +97,9 @@ def _images_per_call(boxes: Tensor) -> int:
 def _marked(boxes: Tensor, iou_threshold: float) -> Tensor:
     """:func:`survivors`, in one call of the op."""
     kept = _kept(boxes.flatten(0, 1), iou_threshold)
-    marks = boxes.new_zeros(boxes.shape[:2].numel(), dtype=torch.bool)
+    marks = torch.zeros(
+        boxes.shape[:2].numel(), dtype=torch.bool, device=boxes.device
+    )
     marks = marks.index_fill_(0, kept, 1)  # TorchScript does not take True
     return marks.view(boxes.shape[:2])
 
