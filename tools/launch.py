@@ -166,6 +166,8 @@ def prepare_processes(num_processes: int) -> None:
     """
     import torch
 
+    from project.utils.cores import num_cores
+
     if torch.accelerator.is_available():
         num_gpus = torch.accelerator.device_count()
         if num_processes > num_gpus:
@@ -175,8 +177,7 @@ def prepare_processes(num_processes: int) -> None:
             )
         num_threads = 1  # as torchrun does
     else:
-        num_cores = len(os.sched_getaffinity(0))
-        num_threads = max(1, num_cores // num_processes)
+        num_threads = max(1, num_cores() // num_processes)
     for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
         os.environ.setdefault(name, str(num_threads))
 

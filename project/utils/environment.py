@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from .cores import num_cores
+
 DISTRIBUTION = 'mmdetr'
 REPORT_MODULE = 'project.env'
 STACKS = {
@@ -132,12 +134,11 @@ def can_register() -> bool:
 
 def _machine() -> Finding:
     """Python, processors and memory."""
-    cores = len(os.sched_getaffinity(0))
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     return Finding(
         'python',
         f'{platform.python_version()}, {platform.system()} '
-        f'{platform.machine()}, {cores} cores, {memory / 2**30:.0f} GiB',
+        f'{platform.machine()}, {num_cores()} cores, {memory / 2**30:.0f} GiB',
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from project.utils.cores import num_cores
+
 _T = TypeVar('_T')
 _MAX_THREADS = 8
 
@@ -37,5 +39,4 @@ def num_host_threads() -> int:
         machine, 8 at most.
     """
     processes = int(os.environ.get('LOCAL_WORLD_SIZE') or 1)
-    cores = len(os.sched_getaffinity(0)) // processes
-    return max(1, min(cores, _MAX_THREADS))
+    return max(1, min(num_cores() // processes, _MAX_THREADS))
