@@ -10,7 +10,9 @@ pad = dict(type='Pad', size=image_size, pad_val=dict(img=(114, 114, 114)))
 
 load_pipeline = [
     dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    # mmdet's LoadAnnotations and CopyPaste, several times as fast: the same
+    # pixels and boxes. Masks end with the latter.
+    dict(type='LoadRegionAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='RandomResize',
         scale=image_size,
@@ -35,7 +37,7 @@ train_pipeline = [
         weak=[],
         strong=_base_.strong_augmentation,
     ),
-    dict(type='CopyPaste', max_num_pasted=100),
+    dict(type='RegionCopyPaste', max_num_pasted=100),
     _base_.pack,
 ]
 test_pipeline = [
