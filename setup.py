@@ -22,8 +22,9 @@ LEFT_OUT = (
     '__pycache__',
     'setup',
     'demo.py',
-    'benchmark_*.py',
+    'benchmark*.py',
     '_benchmarking.py',
+    '_variants.py',
     '_set_prediction.py',
     'reference',
 )

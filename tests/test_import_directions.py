@@ -76,6 +76,7 @@ ALLOWED = {
         'project.datasets',
         'project.engine',
         'project.evaluation',
+        'project.ops',
         'project.preflight',
         'project.utils',
         'project.visualization',

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import torch
 from mmdet.models import BaseDetector
@@ -95,12 +95,22 @@ def total(losses: Iterable[Tensor]) -> Tensor:
     return sum(losses, torch.zeros(()))
 
 
-@torch.no_grad()
-def detect(
-    model: BaseDetector, batch: Tensor, samples: list[DetDataSample]
-) -> None:
-    """Detect objects, post-processing included."""
-    model.predict(batch, samples)
+class Clock:
+    """Reads the time after the device has done its work.
+
+    Args:
+        wait: Waits for the device.
+        of_cpu: Whether it runs with this process's CPU time.
+    """
+
+    def __init__(self, wait: Callable[[], object], of_cpu: bool) -> None:
+        self.wait = wait
+        self.read = process_time if of_cpu else perf_counter
+
+    def __call__(self) -> float:
+        """Seconds since some moment."""
+        self.wait()
+        return self.read()
 
 
 def waiting_for(device: str) -> Callable[[], object]:

@@ -1,0 +1,98 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Puts the backends under mmcv's attention; see :mod:`project.accelerate`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmcv.ops import multi_scale_deform_attn as mmcv_attention
+from mmengine.logging import print_log
+from torch import Tensor
+from torch.compiler import is_compiling
+
+from .attention import describe, multi_scale_deformable_attention
+
+_NAMES = (
+    'multi_scale_deformable_attn_pytorch',
+    'MultiScaleDeformableAttnFunction',
+)
+_told: set[str] = set()
+_theirs = mmcv_attention.MultiScaleDeformableAttnFunction
+
+
+def install() -> None:
+    """Put the backends in the place of both forms that mmcv calls."""
+    for name, form in zip(_NAMES, (_attend, _Kernel), strict=True):
+        setattr(mmcv_attention, name, form)
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Install for a while."""
+    before = {name: getattr(mmcv_attention, name) for name in _NAMES}
+    install()
+    try:
+        yield
+    finally:
+        for name, form in before.items():
+            setattr(mmcv_attention, name, form)
+
+
+class _Kernel:
+    """Called as mmcv's autograd function for GPUs."""
+
+    @staticmethod
+    def apply(
+        value: Tensor,
+        spatial_shapes: Tensor,
+        level_start_index: Tensor,
+        sampling_locations: Tensor,
+        attention_weights: Tensor,
+        im2col_step: int,
+    ) -> Tensor:
+        """Attend; on devices that we know nothing of, as mmcv does."""
+        if value.device.type not in ('cpu', 'cuda'):
+            return _theirs.apply(
+                value,
+                spatial_shapes,
+                level_start_index,
+                sampling_locations,
+                attention_weights,
+                im2col_step,
+            )
+        _tell_once(value.device.type)
+        return multi_scale_deformable_attention(
+            value,
+            spatial_shapes,
+            level_start_index,
+            sampling_locations,
+            attention_weights,
+        )
+
+
+def _attend(
+    value: Tensor,
+    value_spatial_shapes: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Called as mmcv's PyTorch form."""
+    _tell_once(value.device.type)
+    num_keys = value_spatial_shapes.prod(1)
+    return multi_scale_deformable_attention(
+        value,
+        value_spatial_shapes,
+        num_keys.cumsum(0) - num_keys,
+        sampling_locations,
+        attention_weights,
+    )
+
+
+def _tell_once(device: str) -> None:
+    """Say in the log of the run what computes, when it first does."""
+    if device not in _told and not is_compiling():
+        _told.add(device)
+        print_log(
+            'project.accelerate: MultiScaleDeformableAttention of mmcv runs '
+            f'on {describe(device)}.',
+            logger='current',
+        )

@@ -1,0 +1,81 @@
+"""Detectors are timed in turn, on the same images."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.training import TOY_CONFIG, load_tool
+
+benchmark = load_tool('analysis_tools/benchmark')
+benchmarking = load_tool('analysis_tools/_benchmarking')
+
+
+OPTIONS = ('--shape', '64', '96', '--repeats', '2', '--device', 'cpu')
+
+
+def run(capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    options = ['--cfg-options', 'model.num_queries=5']
+    benchmark.main([*map(str, arguments), *OPTIONS, *options])
+    return capsys.readouterr().out
+
+
+def test_inference_of_two_backends(capsys: pytest.CaptureFixture) -> None:
+    printed = run(capsys, f'{TOY_CONFIG}@pytorch', TOY_CONFIG)
+    rows = re.findall(
+        r'([\d.]+) \| +([\d.]+) \| +([\d.]+) \| +\| (\d): .*toy', printed
+    )
+    assert [row[3] for row in rows] == ['1', '2']
+    for seconds, ratio, rate, _ in rows:
+        assert float(seconds) > 0
+        assert float(ratio) > 0
+        assert float(rate) == pytest.approx(1 / float(seconds), rel=0.05)
+    assert float(rows[0][1]) == 1
+    assert 'image 64x96, batch 1' in printed
+    (shares,) = re.findall(r'^1: network (.*)%, post-.* (.*)%$', printed, re.M)
+    assert sum(map(float, shares)) == pytest.approx(100, abs=0.2)
+
+
+def test_training_is_written_down(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    run(
+        capsys,
+        TOY_CONFIG,
+        *('--mode', 'training', '--gts', '3', '--batch-size', '2'),
+        *('--out', tmp_path, '--cpu-time'),
+    )
+    content = json.loads((tmp_path / 'benchmark.json').read_text())
+    assert content['settings']['boxes'] == 3
+    (row,) = content['rows']
+    assert sum(row['shares'].values()) == pytest.approx(1)
+    assert list(row['shares']) == [
+        'network',
+        'matching and losses',
+        'backward',
+        'clipping',
+        'optimiser',
+    ]
+    assert min(row['shares'].values()) > 0
+    assert (tmp_path / 'benchmark.png').stat().st_size > 1000
+
+
+def test_unknown_backend_is_told_with_those_there_are() -> None:
+    with pytest.raises(SystemExit, match=r"'cudnn' .*mmcv, cpp, pytorch"):
+        benchmark.main([f'{TOY_CONFIG}@cudnn', *OPTIONS])
+
+
+def test_variants_run_in_turn() -> None:
+    calls: list[str] = []
+    variants = {name: lambda name=name: calls.append(name) for name in 'ab'}
+    seconds = benchmarking.time_in_turn(variants, 2, lambda: None)
+    assert ''.join(calls) == 'ababab'
+    assert [len(times) for times in seconds.values()] == [2, 2]
+
+
+def test_missing_config_is_named() -> None:
+    with pytest.raises(SystemExit, match=r'Error: The config no\.py does no'):
+        benchmark.main(['no.py'])
+    with pytest.raises(SystemExit, match=r'config mmdet::no\.py is not found'):
+        benchmark.main(['mmdet::no.py'])

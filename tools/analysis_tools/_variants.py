@@ -1,0 +1,237 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Detectors that benchmark.py runs in turn, phase by phase."""
+
+import argparse
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from _benchmarking import (
+    Clock,
+    build_detector,
+    median_ratio,
+    random_batch,
+    random_image,
+    total,
+)
+from mmdet.models import BaseDetector
+from mmengine.config import Config
+from mmengine.hub import get_config
+from torch import nn
+
+from project.ops import attention_backend
+from project.ops.in_mmcv import installed
+from project.preflight.config_files import read_config_file
+from project.utils.errors import UserError
+
+Phases = dict[str, float]
+_LOSSES = 'matching and losses'
+
+
+def build_variant(
+    name: str, args: argparse.Namespace, device: str, clock: Clock
+) -> Callable[[], Phases]:
+    """Build what is run again and again.
+
+    Args:
+        name: Config, with or without ``@BACKEND``.
+        args: The command line.
+        device: Where it runs.
+        clock: Reads the time of its phases.
+
+    Returns:
+        Runs once; returns the seconds of each phase.
+    """
+    path, _, backend = name.partition('@')
+    config = _read(path, args.cfg_options)
+    model = build_detector(config, device)
+    kind = Training if args.mode == 'training' else Inference
+    run = kind(model, args, device, clock)
+
+    def run_on_backend() -> Phases:
+        with installed(), attention_backend(backend):
+            return run()
+
+    return run_on_backend if backend else run
+
+
+def _read(path: str, options: dict | None) -> Config:
+    """Read a config file, or one of an installed package."""
+    if '::' not in path:
+        return read_config_file(path, options)
+    try:
+        config = get_config(path)
+    except Exception as error:  # mmengine raises anything
+        raise UserError(f'The config {path} is not found: {error}') from error
+    config.merge_from_dict(options or {})
+    return config
+
+
+class Inference:
+    """Network, then post-processing, of images without padding."""
+
+    def __init__(
+        self,
+        model: BaseDetector,
+        args: argparse.Namespace,
+        device: str,
+        clock: Clock,
+    ) -> None:
+        image, samples = random_image(tuple(args.shape), device)
+        self.images = image.repeat(args.batch_size, 1, 1, 1)
+        self.samples = samples * args.batch_size
+        self.model = model
+        self.clock = clock
+        self.after = Timed(model.bbox_head, 'predict_by_feat', clock)
+
+    @torch.no_grad()
+    def __call__(self) -> Phases:
+        """Detect once."""
+        self.after.seconds = 0.0
+        start = self.clock()
+        self.model.predict(self.images, self.samples)
+        whole = self.clock() - start
+        after = self.after.seconds
+        return {'network': whole - after, 'post-processing': after}
+
+
+class Training:
+    """A step with AdamW and clipping, on random boxes."""
+
+    def __init__(
+        self,
+        model: BaseDetector,
+        args: argparse.Namespace,
+        device: str,
+        clock: Clock,
+    ) -> None:
+        self.batch = random_batch(
+            tuple(args.shape),
+            args.batch_size,
+            args.gts,
+            model.bbox_head.num_classes,
+            device,
+        )
+        self.model = model.train()
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-6)
+        self.clock = clock
+        self.losses = Timed(model.bbox_head, 'loss_by_feat', clock)
+
+    def __call__(self) -> Phases:
+        """Train one step."""
+        self.losses.seconds = 0.0
+        self.optimizer.zero_grad()
+        times = [self.clock()]
+        loss = total(_terms(self.model.loss(*self.batch)))
+        times.append(self.clock())
+        loss.backward()
+        times.append(self.clock())
+        nn.utils.clip_grad_norm_(self.parameters, 0.1)
+        times.append(self.clock())
+        self.optimizer.step()
+        times.append(self.clock())
+        spans = [b - a for a, b in itertools.pairwise(times)]
+        names = ('network', 'backward', 'clipping', 'optimiser')
+        phases = dict(zip(names, spans, strict=True))
+        phases['network'] -= self.losses.seconds
+        return {
+            'network': phases.pop('network'),
+            _LOSSES: self.losses.seconds,
+            **phases,
+        }
+
+
+class Timed:
+    """A method of a module, and how long its calls took.
+
+    Attributes:
+        seconds: Of all calls since it was last set to 0.
+    """
+
+    def __init__(self, module: nn.Module, name: str, clock: Clock) -> None:
+        self.seconds = 0.0
+        method = getattr(module, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = clock()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.seconds += clock() - start
+
+        setattr(module, name, timed)
+
+
+def _terms(losses: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Those of mmdet's losses that are trained, lists of them included."""
+    terms = []
+    for name, value in losses.items():
+        if 'loss' in name:
+            terms += value if isinstance(value, list) else [value]
+    return terms
+
+
+def measure(
+    variants: Mapping[str, Callable[[], Phases]], repeats: int, device: str
+) -> dict[str, list[dict]]:
+    """Run all in turn, once to warm up and then ``repeats`` times.
+
+    Args:
+        variants: What to run, by name.
+        repeats: How often.
+        device: Whose peak of memory is read; a CPU's is not known.
+
+    Returns:
+        Phases of each run, and the peak of its memory in MiB or None.
+    """
+    runs: dict[str, list[dict]] = {name: [] for name in variants}
+    for _ in range(repeats + 1):
+        for name, run in variants.items():
+            if device != 'cpu':
+                torch.cuda.reset_peak_memory_stats(device)
+            phases = run()
+            peak = None
+            if device != 'cpu':
+                peak = torch.cuda.max_memory_allocated(device) / 2**20
+            runs[name].append(dict(phases=phases, peak=peak))
+    return {name: found[1:] for name, found in runs.items()}
+
+
+def summarise(
+    runs: Mapping[str, Sequence[dict]], batch_size: int
+) -> list[dict]:
+    """Medians, ratios to the first detector and shares of the phases.
+
+    Args:
+        runs: As :func:`measure` returns them.
+        batch_size: Images of a run.
+
+    Returns:
+        One row for each detector.
+    """
+    wholes = {
+        name: [sum(run['phases'].values()) for run in found]
+        for name, found in runs.items()
+    }
+    first = next(iter(wholes.values()))
+    rows = []
+    for name, found in runs.items():
+        seconds = median(wholes[name])
+        spans = {
+            phase: median(run['phases'][phase] for run in found)
+            for phase in found[0]['phases']
+        }
+        whole = sum(spans.values())
+        row = dict(
+            name=name,
+            seconds=seconds,
+            ratio=median_ratio(wholes[name], first),
+            images_per_second=batch_size / seconds,
+            peak_mib=found[0]['peak'],
+            shares={phase: span / whole for phase, span in spans.items()},
+        )
+        rows.append(row)
+    return rows
