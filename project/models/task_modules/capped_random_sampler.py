@@ -1,7 +1,11 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 import torch
+from mmdet.models.task_modules import AssignResult
 from mmdet.models.task_modules.samplers import RandomSampler, SamplingResult
 from mmdet.registry import TASK_UTILS
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 
@@ -22,7 +26,7 @@ class CappedRandomSampler(RandomSampler):
     """
 
     def __init__(
-        self, num: int | None = None, pos_fraction: float = 0.5, **kwargs
+        self, num: int | None = None, pos_fraction: float = 0.5, **kwargs: Any
     ) -> None:
         super().__init__(num, pos_fraction, **kwargs)
 
@@ -58,7 +62,11 @@ class CappedRandomSampler(RandomSampler):
         return torch.rand(num_boxes, device=device)
 
     def sample(
-        self, assign_result: object, pred_instances: object, *args, **kwargs
+        self,
+        assign_result: AssignResult,
+        pred_instances: InstanceData,
+        *args: Any,
+        **kwargs: Any,
     ) -> SamplingResult:
         """Sample positives and negatives as mmdet's heads ask for them.
 

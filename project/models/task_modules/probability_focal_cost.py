@@ -1,5 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from dataclasses import replace
+from typing import Any
 
 from mmdet.models.task_modules import FocalLossCost
 from mmdet.registry import TASK_UTILS
@@ -24,7 +25,7 @@ class ProbabilityFocalCost(FocalLossCost):
         pred_instances: InstanceData,
         gt_instances: InstanceData,
         img_meta: dict | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> Tensor:
         """Compute the cost.
 

@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 import torch
 from mmdet.models.task_modules import AssignResult, BaseAssigner
 from mmdet.registry import TASK_UTILS
@@ -89,7 +91,7 @@ class TopKIoUAssigner(BaseAssigner):
         pred_instances: InstanceData,
         gt_instances: InstanceData,
         gt_instances_ignore: InstanceData | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> AssignResult:
         """Assign the boxes of one image, for mmdet's heads.
 

@@ -49,7 +49,7 @@ def test_both_forms_are_the_formula(scores, gamma):
 
     sparse = loss.negative(scores[None, None]).sum()
     matched = scores[[1, 2, 4], labels[[1, 2, 4]]]
-    context = PairContext(None, BOXES, TRUTH)
+    context = PairContext(None, BOXES, TRUTH, torch.ones(3, 4), 3)
     sparse = sparse + loss.pair_terms(matched, context).correction.sum()
     dense = loss(scores, (labels, quality), reduction_override='sum')
 
@@ -65,7 +65,7 @@ def test_both_forms_are_the_formula(scores, gamma):
 
 
 def test_a_perfect_box_is_asked_for_as_by_the_focal_loss(scores):
-    context = PairContext(None, TRUTH, TRUTH)
+    context = PairContext(None, TRUTH, TRUTH, torch.ones(3, 4), 3)
     matched = scores[:3, 0]
     focal = SparseFocalLoss(FocalLoss(loss_weight=2.0))
     ours = GIoUAwareFocalLoss(eps=0.0, loss_weight=2.0)

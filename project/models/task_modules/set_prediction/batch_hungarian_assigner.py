@@ -1,5 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from collections.abc import Sequence
+from functools import reduce
+from typing import Any
 
 import torch
 from mmdet.models.task_modules import AssignResult, HungarianAssigner
@@ -87,8 +89,8 @@ class BatchHungarianAssigner(HungarianAssigner):
         self,
         pred_instances: InstanceData,
         gt_instances: InstanceData,
-        img_meta: dict | None = None,
-        **kwargs,
+        img_meta: dict,
+        **kwargs: Any,
     ) -> AssignResult:
         """Match the predictions of one layer in one image.
 
@@ -199,7 +201,8 @@ class BatchHungarianAssigner(HungarianAssigner):
             image_size=targets.image_sizes[image],
             img_meta=targets.img_metas[image],
         )
-        cost = sum(pairwise_cost(c, inputs) for c in self.current_costs())
+        costs = (pairwise_cost(c, inputs) for c in self.current_costs())
+        cost = reduce(torch.add, costs)
         cost = matchable(cost.unflatten(0, (predictions.num_layers, -1)).mT)
         if predictions.valid is not None:
             is_out = ~predictions.valid[:, image, None]

@@ -162,12 +162,7 @@ class PendingMatch:
         return [
             pending
             if isinstance(pending, MatchedPairs)
-            else MatchedPairs(
-                *of_set.unbind(),
-                np.bincount(
-                    table[0], minlength=s.predictions.num_layers
-                ).tolist(),
-            )
+            else _pairs(of_set, table, s.predictions.num_layers)
             for s, pending, table, of_set in zip(
                 self.sets, self._started, tables, rows, strict=True
             )
@@ -183,3 +178,10 @@ class PendingMatch:
             piece.reshape(shape)
             for piece, shape in zip(pieces, self._shapes, strict=True)
         ]
+
+
+def _pairs(rows: Tensor, table: np.ndarray, num_layers: int) -> MatchedPairs:
+    """Pairs from rows of the device, and the same on the host to count."""
+    layer, image, query, target = rows.unbind()
+    counts = np.bincount(table[0], minlength=num_layers).tolist()
+    return MatchedPairs(layer, image, query, target, counts)

@@ -1,7 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """mmdet's match costs, for all layers of an image at once."""
 
+from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmdet.models.task_modules import BBoxL1Cost, FocalLossCost, IoUCost
@@ -15,25 +17,58 @@ from .protocols import BatchedCost
 from .structures import CostInputs
 
 
-def normalized_corners(
-    pred_instances: InstanceData, gt_instances: InstanceData, img_meta: dict
-) -> tuple[Tensor, Tensor]:
-    """Bring the boxes that mmdet gives a match cost to [0, 1].
+class NormalizedCost(BaseMatchCost):
+    """Matching cost of boxes in [0, 1], computed in :meth:`_cost`."""
 
-    Args:
-        pred_instances (:obj:`InstanceData`): ``bboxes`` in pixels
-            (x1, y1, x2, y2), has shape (num_preds, 4).
-        gt_instances (:obj:`InstanceData`): Likewise, has shape (num_gts, 4).
-        img_meta (dict): Has ``img_shape``, (h, w) of the image.
+    @full_precision
+    def __call__(
+        self,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        img_meta: dict,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Compute the cost of one layer, for mmdet's assigners.
 
-    Returns:
-        tuple[Tensor, Tensor]: Predicted and true boxes (x1, y1, x2, y2).
-    """
-    height, width = img_meta['img_shape'][:2]
-    gts = gt_instances.bboxes
-    size = torch.tensor([width, height] * 2, dtype=gts.dtype)
-    size = size.to(gts.device, non_blocking=True)
-    return pred_instances.bboxes / size, gt_instances.bboxes / size
+        Args:
+            pred_instances (:obj:`InstanceData`): ``bboxes`` in pixels
+                (x1, y1, x2, y2), has shape (num_preds, 4), and logits
+                ``scores``, has shape (num_preds, num_classes).
+            gt_instances (:obj:`InstanceData`): ``bboxes`` in pixels, has
+                shape (num_gts, 4), and ``labels``, has shape (num_gts, ).
+            img_meta (dict): Has ``img_shape``, (h, w) of the image.
+
+        Returns:
+            Tensor: Cost, has shape (num_preds, num_gts).
+        """
+        height, width = img_meta['img_shape'][:2]
+        gts = gt_instances.bboxes
+        size = torch.tensor([width, height] * 2, dtype=gts.dtype)
+        size = size.to(gts.device, non_blocking=True)
+        return self._cost(
+            pred_instances.get('scores'),
+            gt_instances.get('labels'),
+            pred_instances.bboxes / size,
+            gts / size,
+        )
+
+    @full_precision
+    def batched_cost(self, inputs: CostInputs) -> Tensor:
+        """Compute the cost of all layers of an image.
+
+        Args:
+            inputs (CostInputs): Predictions and ground truth.
+
+        Returns:
+            Tensor: Cost, has shape (num_preds, num_gts).
+        """
+        return self._cost(inputs.scores, inputs.labels, *inputs.corners())
+
+    @abstractmethod
+    def _cost(
+        self, scores: Tensor, labels: Tensor, preds: Tensor, gts: Tensor
+    ) -> Tensor:
+        """Cost of boxes (x1, y1, x2, y2) in [0, 1]."""
 
 
 @full_precision

@@ -20,9 +20,13 @@ from .structures import (
 class PendingPairs(Protocol):
     """Pairs that the host finds from tensors of the device."""
 
-    tensors: Sequence[Tensor]
-    """What has to travel to the host, where it is of one precision: float32
-    holds integers up to 2**24."""
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """Sequence[Tensor]: What has to travel to the host.
+
+        It is of one precision there: float32 holds integers up to 2**24.
+        """
+        ...
 
     def solve(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Find the pairs.

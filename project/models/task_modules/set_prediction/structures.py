@@ -182,16 +182,16 @@ class PairContext:
         bboxes (Tensor): Predicted boxes (x1, y1, x2, y2) in [0, 1], without
             gradient, has shape (num_pairs, 4).
         gt_bboxes (Tensor): Boxes of their targets, likewise.
-        image_sizes (Tensor, optional): (w, h, w, h) of their images in
-            pixels, likewise.
-        num_targets (int): Targets of the batch. Defaults to 0, unknown.
+        image_sizes (Tensor): (w, h, w, h) of their images in pixels,
+            likewise.
+        num_targets (int): Targets of the batch.
     """
 
     pairs: MatchedPairs
     bboxes: Tensor
     gt_bboxes: Tensor
-    image_sizes: Tensor | None = None
-    num_targets: int = 0
+    image_sizes: Tensor
+    num_targets: int
 
     def pixels(self) -> tuple[Tensor, Tensor]:
         """Predicted and true boxes in pixels."""
