@@ -42,30 +42,23 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
             continue
         with Image.open(path) as image:
             # As training sees it.
-            width, height = ImageOps.exif_transpose(image).size
+            size = ImageOps.exif_transpose(image).size
         images.append(
             dict(
                 id=len(images) + 1,
                 file_name=path.relative_to(folder).as_posix(),
-                width=width,
-                height=height,
+                width=size[0],
+                height=size[1],
             )
         )
         label = label_path(folder, path)
         for category, box in read_boxes(label, len(names)):
-            x, y, w, h = (
-                value * side
-                for value, side in zip(
-                    box, (width, height, width, height), strict=True
-                )
-            )
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
                     image_id=len(images),
                     category_id=category,
-                    bbox=[x - w / 2, y - h / 2, w, h],
-                    area=w * h,
+                    **_in_pixels(box, size),
                     iscrowd=0,
                 )
             )
@@ -80,6 +73,12 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
     partial.write_text(json.dumps(content), encoding='utf-8')
     os.replace(partial, out)
     return {key: len(value) for key, value in content.items()}
+
+
+def _in_pixels(box: Sequence[float], size: tuple[int, int]) -> dict:
+    """COCO's ``bbox`` and ``area`` of a box that is relative to its image."""
+    x, y, w, h = (v * side for v, side in zip(box, size * 2, strict=True))
+    return dict(bbox=[x - w / 2, y - h / 2, w, h], area=w * h)
 
 
 def read_names(root: Path) -> list[str]:

@@ -134,7 +134,7 @@ class FastCocoMetric(CocoMetric):
     def _named(
         self, metric: str, evaluation: HotCOCOeval, logger: MMLogger
     ) -> dict[str, float]:
-        """The numbers by mmdet's names, rounded as there."""
+        """The numbers by mmdet's names, rounded as mmdet rounds them."""
         index = dict(zip(_PRECISIONS + _RECALLS, range(12), strict=True))
         stats = evaluation.stats
         is_proposal = metric == 'proposal'

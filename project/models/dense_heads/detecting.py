@@ -139,12 +139,16 @@ class DetectingMixin:
         """Sort pairs of a query and a class by their score.
 
         Args:
-            cls_scores (Tensor): As in :meth:`select_detections`.
-            bbox_preds (Tensor): As there.
+            cls_scores (Tensor): Logits, has shape
+                (bs, num_queries, num_classes).
+            bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
+                (bs, num_queries, 4).
             wanted (int): How many to keep, if there are so many.
 
         Returns:
-            tuple[Tensor, Tensor, Tensor]: As there, all images stacked.
+            tuple[Tensor, Tensor, Tensor]: Scores and labels of shape
+            (bs, n) and boxes (x1, y1, x2, y2) of shape (bs, n, 4), best
+            first.
         """
         # By logits: probabilities near 1 are equal that differ as logits.
         num_scores = cls_scores[0].numel()

@@ -181,9 +181,9 @@ class HPRDDQDETRHead(HPRDETRHead):
         """Match and compute the losses.
 
         Args:
-            *args: As in :class:`SetPredictionHead`.
-            auxiliary (Sequence[tuple]): As there.
-            **kwargs: As there.
+            *args, **kwargs: As in :class:`SetPredictionHead`.
+            auxiliary (Sequence[tuple]): Branches of the auxiliary heads and
+                their predictions.
 
         Returns:
             dict[str, Tensor | list[Tensor]]: Weighted losses. Those of dense

@@ -128,16 +128,9 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
     ) -> tuple[dict, dict]:
         """Choose proposals, build the queries and, in training, noised ones.
 
-        Args:
-            memory (Tensor): As in :class:`BaseDeformableDETR`.
-            memory_mask (Tensor, optional): As there.
-            level_shapes (Sequence[tuple[int, int]]): As there.
-            batch_data_samples (list[:obj:`DetDataSample`], optional): Ground
-                truth, needed in training.
-
-        Returns:
-            tuple[dict, dict]: As there, in training with ``denoising`` for
-            the head.
+        As :meth:`BaseDeformableDETR.pre_decoder`, which tells the shapes.
+        Training needs the ground truth, and adds ``denoising`` to what goes
+        to the head.
         """
         first_stage = self.propose(memory, memory_mask, level_shapes)
         head_inputs = dict(first_stage=first_stage)

@@ -27,7 +27,8 @@ class DNDeformableEncoderDETR(DABDenoisingMixin, DNDeformableDETR):
             ``uniform_anchors``.
 
     Raises:
-        UserError: As there, or if ``uniform_anchors`` is asked for.
+        UserError: As in :class:`DNDeformableDETR`, or if
+            ``uniform_anchors`` is asked for.
     """
 
     decoder_class = LevelwiseDABDecoder

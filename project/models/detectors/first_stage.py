@@ -101,9 +101,10 @@ class FirstStageMixin:
         computed.
 
         Args:
-            memory (Tensor): As in :meth:`pre_decoder`.
-            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
-            level_shapes (Sequence[tuple[int, int]]): As there.
+            memory (Tensor): Has shape (bs, num_feat_points, dim).
+            memory_mask (Tensor, optional): True for padding, has shape
+                (bs, num_feat_points).
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of the levels.
 
         Returns:
             FirstStageOutput: The chosen proposals, and in training the

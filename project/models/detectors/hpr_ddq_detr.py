@@ -35,9 +35,10 @@ class HPRDDQDETR(BaseDINO):
 
     Args:
         *args: As in :class:`BaseDINO`.
-        decoder (dict): As there; ``bbox_roi_extractor`` defaults to
-            :data:`ROI_EXTRACTOR`.
-        aux_weights (Sequence[float]): As there. Defaults to (0.5, 0.5).
+        decoder (dict): Settings of the decoder, whose
+            ``bbox_roi_extractor`` defaults to :data:`ROI_EXTRACTOR`.
+        aux_weights (Sequence[float]): Weights of the losses of the auxiliary
+            heads. Defaults to (0.5, 0.5).
         dense_topk_ratio (float): Dense queries for each distinct one.
             Defaults to 1.5.
         dqs_cfg (dict, optional): Distinct queries selection:
@@ -70,25 +71,13 @@ class HPRDDQDETR(BaseDINO):
         neck_cp: bool = False,
         **kwargs: Any,
     ) -> None:
-        dqs_cfg = {'type': 'nms', 'iou_threshold': 0.8, **(dqs_cfg or {})}
-        check_keys('model.dqs_cfg', dqs_cfg, ('type', 'iou_threshold'))
-        if dqs_cfg['type'] != 'nms':
-            raise UserError(
-                f'model.dqs_cfg.type={dqs_cfg["type"]!r} should be nms'
-            )
-        check_number(
-            'model.dqs_cfg.iou_threshold',
-            dqs_cfg['iou_threshold'],
-            low=0,
-            high=1,
-        )
+        self.iou_threshold = _checked_iou_threshold(dqs_cfg or {})
         check_number('model.dense_topk_ratio', dense_topk_ratio, low=0)
         if not kwargs.get('use_dn', True):
             raise UserError(
                 'model.use_dn=False is not for HPRDDQDETR: DDQ is trained '
                 'with denoising queries'
             )
-        self.iou_threshold = dqs_cfg['iou_threshold']
         self.dense_topk_ratio = dense_topk_ratio
         kwargs['ckpt_backbone'] = kwargs.get('ckpt_backbone') or backbone_cp
         kwargs['ckpt_neck'] = kwargs.get('ckpt_neck') or neck_cp
@@ -233,6 +222,18 @@ class HPRDDQDETR(BaseDINO):
     def refining_branches(self, query_groups: DistinctQueryGroups) -> list:
         """Box heads that refine the references, see the head."""
         return self.bbox_head.refining_branches(query_groups)
+
+
+def _checked_iou_threshold(dqs_cfg: dict) -> float:
+    """Read the setting of distinct queries selection."""
+    name = 'model.dqs_cfg'
+    settings = {'type': 'nms', 'iou_threshold': 0.8, **dqs_cfg}
+    check_keys(name, settings, ('type', 'iou_threshold'))
+    if settings['type'] != 'nms':
+        raise UserError(f'{name}.type={settings["type"]!r} should be nms')
+    threshold = settings['iou_threshold']
+    check_number(f'{name}.iou_threshold', threshold, low=0, high=1)
+    return threshold
 
 
 def _drop_second_names(

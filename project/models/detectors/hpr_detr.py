@@ -18,8 +18,8 @@ class HPRDETR(BaseDINO):
 
     Args:
         *args: As in :class:`BaseDINO`.
-        decoder (dict): As there; ``bbox_roi_extractor`` defaults to
-            :data:`ROI_EXTRACTOR`.
+        decoder (dict): Settings of the decoder, whose
+            ``bbox_roi_extractor`` defaults to :data:`ROI_EXTRACTOR`.
         use_dn (bool): Whether there are denoising queries. Defaults to False.
         use_lsj (bool): Of the authors' configs, which never had an effect.
             Defaults to False.

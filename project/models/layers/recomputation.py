@@ -50,10 +50,9 @@ class RecomputedEncoder:
 
     Args:
         num_layers (int): Layers.
-        *args: As in mmdet's ``DetrTransformerEncoder``.
         num_cp (int): How many layers are recomputed; less than 1 are none.
             Defaults to -1.
-        **kwargs: As there.
+        *args, **kwargs: As in mmdet's ``DetrTransformerEncoder``.
 
     Raises:
         UserError: If there are fewer layers.

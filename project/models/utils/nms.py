@@ -67,8 +67,9 @@ def kept_in_groups(
         boxes (Tensor): As in :func:`nms_in_groups`, has shape
             (num_boxes, 4).
         groups (Tensor): Group of each box, has shape (num_boxes, ).
-        num_groups (int): As there.
-        iou_threshold (float): As there.
+        num_groups (int): Number of groups.
+        iou_threshold (float): A box is suppressed if its IoU with a better
+            box of its group is larger.
 
     Returns:
         Tensor: Indices in the order of the boxes, has shape (num_kept, ).

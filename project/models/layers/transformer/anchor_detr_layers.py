@@ -38,8 +38,10 @@ class AnchorEncoderLayer(DetrTransformerEncoderLayer):
 
         Args:
             feat (Tensor): Map, has shape (bs, h, w, dim).
-            feat_pos (tuple[Tensor, Tensor]): As in :class:`AnchorEncoder`.
-            padding (tuple[Tensor | None, Tensor | None]): As there.
+            feat_pos (tuple[Tensor, Tensor]): As in :class:`AnchorEncoder`,
+                and so is ``padding``.
+            padding (tuple[Tensor | None, Tensor | None]): Padding of columns
+                and rows.
 
         Returns:
             Tensor: Has the shape of ``feat``.
@@ -109,13 +111,7 @@ class AnchorDecoderLayer(DetrTransformerDecoderLayer):
     ) -> Tensor:
         """Let queries attend to each other and to the image.
 
-        Args:
-            query (Tensor): As in :class:`AnchorDecoder`, and so are all.
-            memory (Tensor): As there.
-            query_pos (Tensor): As there.
-            query_axis_pos (tuple[Tensor, Tensor]): As there.
-            memory_pos (tuple[Tensor, Tensor]): As there.
-            padding (tuple[Tensor | None, Tensor | None]): As there.
+        The arguments are those of :meth:`AnchorDecoder.forward`.
 
         Returns:
             Tensor: Has the shape of ``query``.
