@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -20,11 +22,11 @@ class AnchorDETRHead(SetPredictionHead):
 
     trains_on_predictions_alone = True
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, share_pred_layer=True, **kwargs)
 
     def forward(
-        self, decoder_output: DecoderOutput, **kwargs
+        self, decoder_output: DecoderOutput, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Predict from the queries of all layers at once.
 

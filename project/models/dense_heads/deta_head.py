@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor
 
@@ -51,10 +53,10 @@ class DETAHead(SetPredictionHead):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             *args, train_cfg=train_cfg, test_cfg=test_cfg, **kwargs

@@ -1,5 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdet.structures import SampleList
@@ -24,7 +25,7 @@ class DetectingMixin:
         decoder_output: DecoderOutput,
         batch_data_samples: SampleList,
         rescale: bool = True,
-        **kwargs,
+        **kwargs: Any,
     ) -> InstanceList:
         """Detect objects with the last decoder layer.
 

@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -26,7 +28,9 @@ class HDETRHead(SetPredictionHead):
         *args, **kwargs: As in :class:`SetPredictionHead`.
     """
 
-    def __init__(self, *args, one2many: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self, *args: Any, one2many: dict | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.one2many = one2many or {}
 

@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 from mmdet.registry import MODELS
 from mmengine.model import ModuleList
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ class RankDETRHead(HDETRHead):
         *args, **kwargs: As in :class:`HDETRHead`.
     """
 
-    def __init__(self, *args, num_ranks: int = 0, **kwargs) -> None:
+    def __init__(self, *args: Any, num_ranks: int = 0, **kwargs: Any) -> None:
         self.num_ranks = num_ranks
         super().__init__(*args, **kwargs)
 

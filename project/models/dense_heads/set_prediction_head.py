@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdet.models.dense_heads import DeformableDETRHead
@@ -63,11 +64,11 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         inverse_sigmoid_eps: float = 1e-5,
         normalizer: str = 'targets',
         enc_loss_cls: dict | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         check_number(
             'model.inverse_sigmoid_eps',
@@ -117,7 +118,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         return head
 
     def forward(
-        self, decoder_output: DecoderOutput, **kwargs
+        self, decoder_output: DecoderOutput, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Predict classes and boxes from the queries of every layer.
 
@@ -177,7 +178,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         batch_data_samples: SampleList,
         first_stage: FirstStageOutput | None = None,
         auxiliary: Sequence[AuxiliaryBranch] = (),
-        **kwargs,
+        **kwargs: Any,
     ) -> dict[str, Tensor]:
         """Predict, and compute the losses by :meth:`loss_by_feat`.
 
@@ -233,7 +234,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         decoder_output: DecoderOutput | None = None,
         first_stage: FirstStageOutput | None = None,
         auxiliary: Sequence[tuple[AuxiliaryBranch, Tensor, Tensor]] = (),
-        **kwargs,
+        **kwargs: Any,
     ) -> dict[str, Tensor]:
         """Match and compute the losses: where a subclass adds its own.
 

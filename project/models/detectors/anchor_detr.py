@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmdet.models.detectors import DetectionTransformer
@@ -45,13 +47,13 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         decoder: dict,
         bbox_head: dict,
         num_queries: int = 900,
         num_patterns: int = 3,
         inverse_sigmoid_eps: float = 1e-5,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if num_patterns < 1 or num_queries % num_patterns:
             raise UserError(
@@ -197,7 +199,7 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
         query: Tensor,
         memory: Tensor,
         reference_points: Tensor,
-        **kwargs,
+        **kwargs: Any,
     ) -> dict:
         """Decode the queries.
 

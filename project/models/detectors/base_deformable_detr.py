@@ -2,6 +2,7 @@
 """What the detectors on Deformable DETR's transformer have in common."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
@@ -89,7 +90,7 @@ class BaseDeformableDETR(
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         decoder: dict,
         bbox_head: dict,
         inverse_sigmoid_eps: float = 1e-5,
@@ -97,7 +98,7 @@ class BaseDeformableDETR(
         aux_weights: Sequence[float] = (),
         ckpt_backbone: bool = False,
         ckpt_neck: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         decoder = {'inverse_sigmoid_eps': inverse_sigmoid_eps, **decoder}
         bbox_head = {**bbox_head, 'inverse_sigmoid_eps': inverse_sigmoid_eps}
@@ -255,7 +256,7 @@ class BaseDeformableDETR(
         feat_mask: Tensor | None,
         feat_pos: Tensor,
         level_shapes: LevelShapes,
-        **kwargs,
+        **kwargs: Any,
     ) -> dict:
         """Encode the features.
 
@@ -357,7 +358,7 @@ class BaseDeformableDETR(
         memory: Tensor,
         memory_mask: Tensor | None,
         reference_points: Tensor,
-        **kwargs,
+        **kwargs: Any,
     ) -> dict:
         """Decode the queries.
 

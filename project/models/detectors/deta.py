@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
@@ -30,7 +32,9 @@ class DETA(BaseDeformableDETR):
         UserError: If there is no first stage.
     """
 
-    def __init__(self, *args, as_two_stage: bool = False, **kwargs) -> None:
+    def __init__(
+        self, *args: Any, as_two_stage: bool = False, **kwargs: Any
+    ) -> None:
         if not as_two_stage:
             raise UserError(
                 'DETA needs as_two_stage=True: its queries come from a first '

@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
@@ -39,11 +41,11 @@ class HDETR(BaseDeformableDETR):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         bbox_head: dict,
         mixed_selection: bool = False,
         one2many: dict | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         one2many = checked_one2many(one2many)
         self.mixed_selection = mixed_selection

@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Any
+
 from mmdet.registry import MODELS
 
 from project.utils.errors import UserError
@@ -33,14 +35,14 @@ class RankDETR(HDETR):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         num_queries: int,
         decoder: dict,
         bbox_head: dict,
         one2many: dict | None = None,
         rank_adaptive_classhead: bool = True,
         query_rank_layer: bool = True,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if rank_adaptive_classhead and bbox_head['type'] == 'HDETRHead':
             raise UserError(

@@ -255,6 +255,8 @@ class ContrastiveDNQueryGenerator(DNQueryGenerator):
         Returns:
             Tensor: Log-odds, has shape (num_noised, 4).
         """
+        if noise.box_sign is None:
+            raise ValueError('contrastive noise has signs')
         # Up to half the size, and for second copies up to all of it.
         distance = (noise.box_rand + copy[:, None]) * noise.box_sign
         sizes = bboxes[:, 2:].repeat(1, 2)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from mmdet.models.layers.transformer import DetrTransformerEncoder
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
@@ -43,10 +44,10 @@ def recompute_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
         layer.forward = partial(_recomputed_forward, layer)
 
 
-class RecomputedEncoder:
+class RecomputedEncoder(DetrTransformerEncoder):
     """Encoder of mmdet whose ``num_cp`` is checked in a sentence.
 
-    To be put before mmdet's class, which asserts it.
+    To be put before mmdet's own class of an encoder; mmdet asserts it.
 
     Args:
         num_layers (int): Layers.
@@ -91,7 +92,7 @@ class _WithoutStatistics:
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
-        self.norms = []
+        self.norms: list[tuple[_NormBase, float | None, Any]] = []
 
     def __enter__(self) -> None:
         self.norms = [

@@ -129,7 +129,7 @@ class MemoryRoIAlign:
         weight = (
             y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :]
         )
-        return tuple(t.flatten(4).flatten(2, 3) for t in (index, weight))
+        return index.flatten(4).flatten(2, 3), weight.flatten(4).flatten(2, 3)
 
     def _along(
         self, start: Tensor, length: Tensor, num_bins: int, size: Tensor

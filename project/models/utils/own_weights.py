@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from project.checkpoints.comparison import Difference, shapes
@@ -12,7 +13,7 @@ from project.utils.errors import UserError, some_of
 _BACKBONE = 'backbone.'
 
 
-class OwnWeightsMixin(nn.Module):
+class OwnWeightsMixin(BaseModule):
     """Module that is never left with random weights by a checkpoint.
 
     mmengine's ``load_checkpoint``, and with it mmdet's ``DetInferencer`` and

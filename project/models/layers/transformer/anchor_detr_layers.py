@@ -3,6 +3,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from mmcv.cnn.bricks.transformer import FFN
@@ -138,7 +139,7 @@ class AnchorDecoder(DetrTransformerDecoder):
             results of all layers are returned in any case.
     """
 
-    def __init__(self, *args, num_cp: int = 0, **kwargs) -> None:
+    def __init__(self, *args: Any, num_cp: int = 0, **kwargs: Any) -> None:
         self.num_cp = num_cp
         super().__init__(*args, **kwargs)
 
@@ -150,7 +151,7 @@ class AnchorDecoder(DetrTransformerDecoder):
         self.embed_dims = self.layers[0].embed_dims
         recompute_layers(self.layers, self.num_cp)
 
-    def forward(self, query: Tensor, memory: Tensor, **kwargs) -> Tensor:
+    def forward(self, query: Tensor, memory: Tensor, **kwargs: Any) -> Tensor:
         """Decode the queries.
 
         Args:

@@ -1,6 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Conditional DETR's attention with query groups, on fused kernels."""
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -52,7 +54,7 @@ class ConditionalSelfAttention(ConditionalAttention):
         )
         output = grouped_attention(
             *(split_heads(x, self.num_heads) for x in projected),
-            query_groups,
+            query_groups=query_groups,
             dropout=self.attn_drop.p if self.training else 0.0,
         )
         return query + self.proj_drop(self.out_proj(join_heads(output)))
@@ -171,7 +173,7 @@ class LevelwiseCrossAttention(ConditionalCrossAttention):
         super().__init__(embed_dims, num_heads, **kwargs)
         self.level_weights = nn.Linear(embed_dims, num_levels)
 
-    def attend(
+    def attend(  # type: ignore[override]  # its layer always has the levels
         self,
         query: Tensor,
         key: Tensor,
@@ -199,7 +201,7 @@ class LevelwiseCrossAttention(ConditionalCrossAttention):
             Tensor: Has shape (bs, num_heads, num_queries, head_dim).
         """
         sizes = [height * width for height, width in level_shapes]
-        masks = [None] * len(sizes)
+        masks: Sequence[Tensor | None] = [None] * len(sizes)
         if key_padding_mask is not None:
             masks = key_padding_mask.split(sizes, dim=1)
         levels = zip(
@@ -210,7 +212,8 @@ class LevelwiseCrossAttention(ConditionalCrossAttention):
             for level in levels
         ]
         weights = self.level_weights(level_query).softmax(-1)
-        return sum(
+        mixed = (
             output * weight[:, None, :, None]
             for output, weight in zip(outputs, weights.unbind(-1), strict=True)
         )
+        return reduce(torch.add, mixed)

@@ -2,6 +2,7 @@
 """DDQ's decoder, whose queries stay distinct from layer to layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
@@ -97,11 +98,13 @@ class DDQDecoder(DINODecoder):
         **kwargs: As in :class:`DINODecoder`.
     """
 
-    def __init__(self, *args, iou_threshold: float = 0.8, **kwargs) -> None:
+    def __init__(
+        self, *args: Any, iou_threshold: float = 0.8, **kwargs: Any
+    ) -> None:
         self.iou_threshold = iou_threshold
         super().__init__(*args, **kwargs)
 
-    def hand_over(
+    def hand_over(  # type: ignore[override]  # its detector gives them all
         self,
         layer_id: int,
         query: Tensor,

@@ -2,6 +2,7 @@
 """mmcv's deformable attention, which may be told level sizes as integers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmcv.ops import MultiScaleDeformableAttention
 from torch import Tensor
@@ -37,12 +38,12 @@ class DeformableAttention(MultiScaleDeformableAttention):
         identity: Tensor | None = None,
         query_pos: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
-        reference_points: Tensor | None = None,
-        spatial_shapes: Tensor | None = None,
-        level_start_index: Tensor | None = None,
         *,
+        reference_points: Tensor,
+        spatial_shapes: Tensor,
+        level_start_index: Tensor,
         level_shapes: LevelShapes | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> Tensor:
         """Attend to a few points around each query's reference.
 

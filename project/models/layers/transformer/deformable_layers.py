@@ -2,6 +2,7 @@
 """Deformable encoder and the decoder that refines boxes layer by layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn.bricks.transformer import FFN
@@ -57,7 +58,7 @@ class DeformableEncoder(RecomputedEncoder, DeformableDetrTransformerEncoder):
         *,
         level_shapes: LevelShapes,
         valid_ratios: Tensor,
-        **kwargs,
+        **kwargs: Any,
     ) -> Tensor:
         """Encode flattened features.
 
@@ -121,11 +122,11 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         look_forward_twice: bool = False,
         inverse_sigmoid_eps: float = 1e-5,
         num_cp: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         self.num_cp = num_cp
         self.look_forward_twice = look_forward_twice
@@ -159,7 +160,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         query_groups: QueryGroups | None = None,
         reg_branches: nn.ModuleList | None = None,
         cls_branches: nn.ModuleList | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> DecoderOutput:
         """Decode queries, refining their references after each layer.
 
@@ -222,7 +223,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         layer_id: int,
         query: Tensor,
         reference_points: Tensor,
-        reg_branches: Sequence[nn.Module] | None,
+        reg_branches: nn.ModuleList | None,
     ) -> tuple[Tensor | None, Tensor]:
         """What the box head makes of the queries, and the new references."""
         if reg_branches is None:

@@ -2,6 +2,7 @@
 """DINO's decoder, whose layers may have auxiliary results."""
 
 from dataclasses import replace
+from typing import Any
 
 from mmdet.models.layers.transformer import MLP, coordinate_to_encoding
 from mmengine.model import ModuleList
@@ -32,11 +33,11 @@ class DINODecoder(BoxRefinementDecoder):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         layer_cfg: dict,
         bbox_roi_extractor: dict | None = None,
         draw_mergers: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if bbox_roi_extractor is not None:
             layer_cfg = {
@@ -58,7 +59,7 @@ class DINODecoder(BoxRefinementDecoder):
                 nn.LayerNorm(dims) for _ in range(self.num_auxiliary)
             )
 
-    def forward(self, *args, **kwargs) -> DecoderOutput:
+    def forward(self, *args: Any, **kwargs: Any) -> DecoderOutput:
         """Decode queries, see :class:`BoxRefinementDecoder`.
 
         Returns:

@@ -27,8 +27,9 @@ def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:
         shape (num_levels, 2); ``level_start_index``, the index of each
         level's first point, has shape (num_levels, ).
     """
-    starts = accumulate((h * w for h, w in level_shapes[:-1]), initial=0)
-    shapes, starts = torch.tensor(level_shapes), torch.tensor(list(starts))
+    sizes = (h * w for h, w in level_shapes[:-1])
+    starts = torch.tensor(list(accumulate(sizes, initial=0)))
+    shapes = torch.tensor(level_shapes)
     return dict(
         level_shapes=level_shapes,
         spatial_shapes=shapes.to(device, non_blocking=True),

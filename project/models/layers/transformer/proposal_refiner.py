@@ -2,6 +2,7 @@
 """HPR's decoder layer: three refiners of proposals side by side."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmcv.cnn.bricks.transformer import FFN
 from mmdet.registry import MODELS
@@ -73,7 +74,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         bbox_roi_extractor: dict,
         merge_method: str = 'learnable_channel_aware',
         initial_weights: Sequence[float] = (1, 1, 1),
@@ -81,7 +82,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         regional_ca_cfg: dict | None = None,
         draw_mergers: bool = False,
         merge_dropout: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if len(initial_weights) != 1 + self.num_auxiliary:
             raise UserError(
@@ -90,7 +91,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
                 'primary refiner, dynamic convolution and regional cross '
                 'attention'
             )
-        self.merger_cfg = dict(
+        self.merger_cfg: dict[str, Any] = dict(
             merge_method=merge_method,
             initial_weights=initial_weights,
             is_drawn=draw_mergers,
@@ -150,7 +151,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         image_sizes: Tensor,
         query_pos: Tensor | None = None,
         query_groups: QueryGroups | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Refine queries.
 

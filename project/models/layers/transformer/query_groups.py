@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,9 +48,6 @@ class QueryGroups:
             all ranks have the same ones.
     """
 
-    is_masked = False
-    """Whether only :meth:`attention_mask` says who sees whom."""
-
     def __init__(self, groups: Sequence[QueryGroup]) -> None:
         self.groups = list(groups)
         ends = accumulate(group.num_queries for group in self.groups)
@@ -58,6 +56,11 @@ class QueryGroups:
             for group, end in zip(self.groups, ends, strict=True)
         }
         self._mask: Tensor | None = None
+
+    @property
+    def is_masked(self) -> bool:
+        """bool: Whether only :meth:`attention_mask` says who sees whom."""
+        return False
 
     def __contains__(self, name: str) -> bool:
         return name in self._slices
@@ -114,6 +117,7 @@ def grouped_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    *,
     query_groups: QueryGroups | None = None,
     key_padding_mask: Tensor | None = None,
     dropout: float = 0.0,
@@ -146,7 +150,7 @@ def grouped_attention(
         mask = query_groups.attention_mask(query.device)
         return attend(query, key, value, attn_mask=mask)
     blocks = list(query_groups.attention_blocks()) if query_groups else []
-    if len(blocks) <= 1:
+    if query_groups is None or len(blocks) <= 1:
         is_valid = None
         if key_padding_mask is not None:
             is_valid = ~key_padding_mask[:, None, None]
@@ -195,7 +199,7 @@ class GroupedSelfAttention(MultiheadAttention):
         key_padding_mask: Tensor | None = None,
         *,
         query_groups: QueryGroups | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> Tensor:
         """Attend among the queries.
 
@@ -236,8 +240,8 @@ class GroupedSelfAttention(MultiheadAttention):
         )
         output = grouped_attention(
             *(split_heads(x, attn.num_heads) for x in projected),
-            query_groups,
-            key_padding_mask,
+            query_groups=query_groups,
+            key_padding_mask=key_padding_mask,
             dropout=attn.dropout if self.training else 0.0,
         )
         output = attn.out_proj(join_heads(output))

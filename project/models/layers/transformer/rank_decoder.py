@@ -1,6 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Rank-DETR's decoder: queries are sorted by confidence between layers."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import ModuleList
@@ -30,7 +32,11 @@ class RankDecoder(BoxRefinementDecoder):
     """
 
     def __init__(
-        self, *args, sort_queries: bool = True, num_ranks: int = 0, **kwargs
+        self,
+        *args: Any,
+        sort_queries: bool = True,
+        num_ranks: int = 0,
+        **kwargs: Any,
     ) -> None:
         self.sort_queries = sort_queries
         self.num_ranks = num_ranks
@@ -50,7 +56,7 @@ class RankDecoder(BoxRefinementDecoder):
             nn.Linear(dims * 2, dims) for _ in gaps
         )
 
-    def hand_over(
+    def hand_over(  # type: ignore[override]  # its detector gives them all
         self,
         layer_id: int,
         query: Tensor,
@@ -58,7 +64,7 @@ class RankDecoder(BoxRefinementDecoder):
         reference: Tensor,
         *,
         query_groups: QueryGroups | None = None,
-        cls_branches: nn.ModuleList | None = None,
+        cls_branches: nn.ModuleList,
     ) -> tuple[Tensor, Tensor, Tensor, QueryGroups | None]:
         """Sort the queries by confidence and tell them their rank.
 

@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -273,12 +274,9 @@ class Merger(SelfInitialized, nn.Module):
         Returns:
             Tensor: Has shape (..., dim).
         """
-        return sum(
-            weight * feature
-            for weight, feature in zip(
-                self.weights.unbind(-1), features, strict=True
-            )
-        )
+        weights = self.weights.unbind(-1)
+        weighted = (w * x for w, x in zip(weights, features, strict=True))
+        return reduce(torch.add, weighted)
 
 
 def _grid_encoding(settings: dict, size: int) -> Tensor:
