@@ -44,12 +44,12 @@ def inspect_attention() -> Finding:
             the slow one does.
     """
     # Needs torch and mmcv, which this module may have to report missing.
-    import torch
+    from mmengine.device import get_device
 
     from project.ops import describe
     from project.utils.errors import UserError
 
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    device = get_device()
     try:
         value = describe(device)
     except UserError as error:
