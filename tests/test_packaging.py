@@ -334,7 +334,7 @@ def read_pins() -> dict[str, str]:
     if STACK != 'openmmlab':
         files.append(ROOT / f'requirements-{STACK}.txt')
     lines = [line for file in files for line in file.read_text().splitlines()]
-    pins = [line.split('==') for line in lines if '==' in line]
+    pins = [line.split(' ;')[0].split('==') for line in lines if '==' in line]
     names = {canonicalize_name(name): version for name, version in pins}
     if STACK != 'openmmlab':
         for name in ('mmcv', 'mmdet', 'mmengine'):

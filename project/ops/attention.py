@@ -16,7 +16,7 @@ from torch import Tensor
 
 from project.utils.errors import UserError
 
-from . import cpp, mmcv_forms
+from . import cpp, custom_op, mmcv_forms, triton_op
 
 VARIABLE = 'MMDETR_ATTENTION'
 LevelShapes = Sequence[tuple[int, int]]
@@ -32,10 +32,13 @@ class Backend:
             float64 if value is. Returns the result in value's type.
         obstacles: Why it does not serve, by type of device; empty where it
             does. It serves no other devices.
+        copies_half: Whether it computes on a float32 copy of values in half
+            precision, and another that serves is preferred for them.
     """
 
     attend: Callable[..., Tensor]
     obstacles: dict[str, str]
+    copies_half: bool = False
 
 
 _ELSEWHERE = 'it is a kernel for GPUs'
@@ -44,12 +47,23 @@ BACKENDS = {
     'mmcv': Backend(
         mmcv_forms.attend_by_kernel,
         {'cuda': mmcv_forms.kernel_obstacle(), 'cpu': _ELSEWHERE},
+        copies_half=True,
     ),
     'cpp': Backend(
-        cpp.attend, {'cpu': cpp.load(), 'cuda': 'it is compiled for CPUs'}
+        custom_op.attend,
+        {'cpu': cpp.load(), 'cuda': 'it is compiled for CPUs'},
+    ),
+    'triton': Backend(
+        custom_op.attend,
+        {
+            'cuda': triton_op.load(),
+            'cpu': '' if triton_op.IS_INTERPRETED else _ELSEWHERE,
+        },
     ),
     'pytorch': Backend(
-        mmcv_forms.attend_by_grid_sample, {'cpu': '', 'cuda': ''}
+        mmcv_forms.attend_by_grid_sample,
+        {'cpu': '', 'cuda': ''},
+        copies_half=True,
     ),
 }
 _named = {'environment': os.environ.get(VARIABLE, ''), 'config': ''}
@@ -93,7 +107,8 @@ def multi_scale_deformable_attention(
         UserError: If the backend that was asked for does not serve.
     """
     dtype = torch.promote_types(value.dtype, torch.float32)
-    return backend_for(value.device.type).attend(
+    name = backend_name(value.device.type, value.dtype)
+    return BACKENDS[name].attend(
         value,
         spatial_shapes,
         level_start_index,
@@ -103,16 +118,12 @@ def multi_scale_deformable_attention(
     )
 
 
-def backend_for(device: str) -> Backend:
-    """Choose the backend for a type of device."""
-    return BACKENDS[backend_name(device)]
-
-
-def backend_name(device: str) -> str:
+def backend_name(device: str, dtype: torch.dtype = torch.float32) -> str:
     """Name the backend that is used on a type of device.
 
     Args:
         device (str): Such as ``cpu`` or ``cuda``.
+        dtype (torch.dtype): Type of the values. Defaults to float32.
 
     Returns:
         str: A key of :data:`BACKENDS`.
@@ -132,9 +143,10 @@ def backend_name(device: str) -> str:
         return name
     if torch.onnx.is_in_onnx_export():
         return 'pytorch'  # ONNX knows no custom ops
-    return next(
-        (name for name in BACKENDS if not obstacle_of(name, device)), 'pytorch'
-    )
+    serving = [name for name in BACKENDS if not obstacle_of(name, device)]
+    if dtype.itemsize < torch.float32.itemsize:
+        serving.sort(key=lambda name: BACKENDS[name].copies_half)
+    return serving[0]
 
 
 def obstacle_of(name: str, device: str) -> str:
@@ -210,4 +222,7 @@ def describe(device: str) -> str:
         return f'{chosen}, as env_cfg.attention_backend says'
     better = list(BACKENDS)[: list(BACKENDS).index(chosen)]
     reasons = [f'not {name}: {obstacle_of(name, device)}' for name in better]
+    halved = backend_name(device, torch.float16)
+    if halved != chosen:
+        reasons.append(f'{halved} for values in half precision')
     return '; '.join([chosen, *reasons])

@@ -5,10 +5,6 @@ import math
 
 import pytest
 import torch
-from mmcv.ops.multi_scale_deform_attn import (
-    multi_scale_deformable_attn_pytorch,
-)
-from torch import Tensor
 from torch.testing import assert_close
 
 from project.ops import (
@@ -16,11 +12,18 @@ from project.ops import (
     attention_backend,
     backend_name,
     describe,
-    multi_scale_deformable_attention,
     name_in_config,
 )
 from project.ops.attention import obstacle_of
 from project.utils.errors import UserError
+from tests.helpers.attention import (
+    Attention,
+    attend,
+    attend_reference,
+    make_inputs,
+    scattered,
+    values_and_gradients,
+)
 
 HERE = [name for name in BACKENDS if not obstacle_of(name, 'cpu')]
 needs_cpp = pytest.mark.skipif('cpp' not in HERE, reason='not compiled here')
@@ -36,50 +39,6 @@ SIZES = {
     'no query': ([(3, 4), (2, 2)], 0, 2, 8, 4, 2),
     'no image': ([(3, 4), (2, 2)], 6, 2, 8, 4, 0),
 }
-
-
-def make_inputs(
-    levels,
-    queries,
-    heads,
-    channels,
-    points,
-    images,
-    dtype=torch.float64,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Some sampling points lie outside of the map."""
-    shapes = torch.tensor(levels)
-    num_keys = int(shapes.prod(1).sum())
-    generator = torch.Generator().manual_seed(0)
-    kwargs = dict(generator=generator, dtype=torch.float64)
-    value = torch.randn(images, num_keys, heads, channels, **kwargs)
-    grid = images, queries, heads, len(levels), points
-    locations = torch.rand(*grid, 2, **kwargs) * 1.6 - 0.3
-    weights = torch.rand(grid, **kwargs)
-    return value.to(dtype), shapes, locations.to(dtype), weights.to(dtype)
-
-
-def attend(value, shapes, locations, weights, **kwargs) -> Tensor:
-    start = shapes.prod(1).cumsum(0) - shapes.prod(1)
-    return multi_scale_deformable_attention(
-        value, shapes, start, locations, weights, **kwargs
-    )
-
-
-def attend_reference(value, shapes, locations, weights) -> Tensor:
-    return multi_scale_deformable_attn_pytorch(
-        value, shapes.tolist(), locations, weights
-    )
-
-
-def values_and_gradients(function, inputs, grad=None) -> list[Tensor]:
-    value, shapes, locations, weights = inputs
-    leaves = [t.clone().requires_grad_() for t in (value, locations, weights)]
-    output = function(leaves[0], shapes, *leaves[1:])
-    if grad is None:
-        grad = torch.linspace(-1, 1, output.numel(), dtype=output.dtype)
-    output.backward(grad.reshape(output.shape))
-    return [output.detach(), *(leaf.grad for leaf in leaves)]
 
 
 @pytest.fixture(params=HERE)
@@ -171,12 +130,6 @@ def test_half_precision_is_added_up_in_float32(backend, dtype):
     assert_close(ours[1].float(), exact[1], rtol=0.02, atol=0.02)
 
 
-def scattered(tensor: Tensor) -> Tensor:
-    """The same, with strides the other way round."""
-    axes = tuple(range(tensor.dim()))[::-1]
-    return tensor.permute(axes).contiguous().permute(axes)
-
-
 @needs_cpp
 def test_any_strides_will_do():
     packed = make_inputs(*SIZES['two levels'])
@@ -265,11 +218,6 @@ def test_sizes_that_do_not_fit_are_refused(change, sentence):
         attend(*change(*inputs))
 
 
-class Attention(torch.nn.Module):
-    def forward(self, value, shapes, locations, weights):
-        return attend(value * 2, shapes, locations, weights) + 1
-
-
 @needs_cpp
 def test_is_exported_with_any_number_of_queries_and_keys():
     inputs = make_inputs(*SIZES['two levels'])
@@ -301,12 +249,21 @@ def test_the_fastest_that_serves_is_taken(monkeypatch):
         BACKENDS['cpp'].obstacles, 'cpu', 'not compiled; do this'
     )
     monkeypatch.setitem(BACKENDS['mmcv'].obstacles, 'cuda', '')
+    monkeypatch.setitem(BACKENDS['triton'].obstacles, 'cuda', 'not here')
     assert backend_name('cpu') == 'pytorch'
     assert backend_name('cuda') == 'mmcv'
+    assert backend_name('cuda', torch.bfloat16) == 'mmcv'
     assert backend_name('xpu') == 'pytorch'
     assert 'not cpp: not compiled; do this' in describe('cpu')
     monkeypatch.setitem(BACKENDS['cpp'].obstacles, 'cpu', '')
     assert backend_name('cpu') == 'cpp'
+    assert backend_name('cpu', torch.bfloat16) == 'cpp'
+    monkeypatch.setitem(BACKENDS['triton'].obstacles, 'cuda', '')
+    assert backend_name('cuda') == 'mmcv'
+    assert backend_name('cuda', torch.bfloat16) == 'triton'
+    assert 'triton for values in half precision' in describe('cuda')
+    monkeypatch.setitem(BACKENDS['mmcv'].obstacles, 'cuda', 'compiled for CPU')
+    assert backend_name('cuda') == 'triton'
 
 
 def test_the_environment_goes_before_the_config():
@@ -322,5 +279,7 @@ def test_the_environment_goes_before_the_config():
 
 
 def test_an_unknown_backend_is_told_with_those_there_are():
-    with pytest.raises(UserError, match=r"'cuda' .*mmcv, cpp, pytorch"):
+    with pytest.raises(
+        UserError, match=r"'cuda' .*mmcv, cpp, triton, pytorch"
+    ):
         name_in_config('cuda')

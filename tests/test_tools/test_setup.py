@@ -497,3 +497,23 @@ def test_pins_name_all_that_the_set_up_asks_for():
     assert set(setup.BUILD_TOOLS) <= pins.keys()
     assert {'torch', 'mmcv'} <= pins.keys()
     assert all(pins.values())
+
+
+def test_pins_are_those_of_this_system(monkeypatch, tmp_path):
+    pins = tmp_path / 'requirements.txt'
+    pins.write_text("a==1  # one\n\nb==2 ; sys_platform == 'linux'\n")
+    monkeypatch.setattr(setup.sys, 'platform', 'linux')
+    assert setup.read_pins(pins) == {'a': '1', 'b': '2'}
+    monkeypatch.setattr(setup.sys, 'platform', 'darwin')
+    assert setup.read_pins(pins) == {'a': '1'}
+
+
+@pytest.mark.parametrize('needed', [True, False])
+def test_torch_keeps_the_triton_it_needs(monkeypatch, tmp_path, needed):
+    monkeypatch.setattr(setup, 'VENV', tmp_path)
+    packages = tmp_path / 'lib' / 'python3.11' / 'site-packages'
+    metadata = packages / 'torch-2.13.0.dist-info' / 'METADATA'
+    metadata.parent.mkdir(parents=True)
+    needs = 'triton==3.7.0; platform_system == "Linux"' if needed else 'sympy'
+    metadata.write_text(f'Name: torch\nRequires-Dist: {needs}\n')
+    assert setup._torch_brings_triton() is needed

@@ -93,13 +93,20 @@ def read_pins(path: Path) -> dict[str, str]:
     """Read a requirements file of exact versions.
 
     Args:
-        path (Path): File with lines ``name==version`` and comments.
+        path (Path): File with lines ``name==version`` and comments; of
+            markers it has ``; sys_platform == 'linux'`` alone.
 
     Returns:
-        dict[str, str]: Versions by name, in the order of the file.
+        dict[str, str]: Versions by name, in the order of the file, of what
+        is for this system.
     """
     lines = (line.partition('#')[0].strip() for line in path.open())
-    return dict(line.split('==') for line in lines if line)
+    parts = (line.partition(';') for line in lines if line)
+    return dict(
+        pin.strip().split('==')
+        for pin, _, marker in parts
+        if not marker or sys.platform in marker
+    )
 
 
 def read_stack(stack: str) -> dict[str, str]:
@@ -155,6 +162,8 @@ def _set_up() -> None:
     )
     _remove_second_opencv()
     rest = [name for name in pins if name != mmcv]
+    if _torch_brings_triton():
+        rest.remove('triton')
     # Of the fork of mmdet there is only the source.
     options = [*SHOW_BYTES, '--no-deps', '--no-build-isolation']
     _pip(f'{len(rest)} packages', [*options, *_pinned(pins, rest)])
@@ -217,6 +226,14 @@ def _remove_second_opencv() -> None:
         title='removing opencv-python',
         describe=lambda line: None,
         env=_environ(),
+    )
+
+
+def _torch_brings_triton() -> bool:
+    """Whether this torch needs a version of Triton of its own."""
+    return any(
+        re.search('^Requires-Dist: triton', path.read_text(), re.MULTILINE)
+        for path in _installed('torch-*.dist-info/METADATA')
     )
 
 

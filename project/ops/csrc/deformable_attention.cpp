@@ -1,5 +1,5 @@
 // Copyright (c) mmdetr authors. All rights reserved.
-// CPU kernels of the custom ops that ../cpp.py declares.
+// CPU kernels of the custom ops that ../custom_op.py declares.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>

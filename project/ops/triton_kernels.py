@@ -1,0 +1,292 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Triton's kernels of deformable attention, and what launches them.
+
+Bilinear sampling as ``F.grid_sample(padding_mode='zeros',
+align_corners=False)`` does it. A program serves some queries of one head of
+one image. All is computed in the type of the locations, float32 at least,
+whatever the values are stored in.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language import constexpr
+from triton.runtime.interpreter import InterpretedFunction
+
+# Channels times queries of a program, and its warps.
+_TILES = ((512, 1), (512, 2), (1024, 4), (2048, 4))
+_SIZES = ('num_keys', 'num_queries')
+
+
+@triton.jit
+def _queries(num_queries, num_heads, block: constexpr):
+    """Image, head and rows of this program; rows past the last are no query.
+
+    In 64 bits, as all that is derived from it.
+    """
+    program = tl.program_id(0).to(tl.int64)
+    num_blocks = tl.cdiv(num_queries, block)
+    head = program % num_heads
+    image = program // num_heads // num_blocks
+    first = program // num_heads % num_blocks * block
+    query = first + tl.arange(0, block)
+    row = (image * num_queries + query) * num_heads + head
+    return image, head, row, query < num_queries
+
+
+@triton.jit
+def _place(locations, size, is_query):
+    """Where points lie along one side of a level.
+
+    In mmcv's and grid_sample's order of operations: it decides on which side
+    of a pixel's centre a point lies. What is not finite is nowhere.
+
+    Returns:
+        The pixel before, the share of the way to the next one, and whether
+        either of them is on the map.
+    """
+    location = tl.load(locations, mask=is_query, other=0)
+    scaled = 2 * location - 1
+    at = (scaled + 1) * (size.to(location.dtype) / 2) - 0.5
+    before = tl.floor(at)
+    is_near = is_query & (before >= -1) & (before < size)
+    return tl.where(is_near, before, 0).to(tl.int32), at - before, is_near
+
+
+@triton.jit
+def _pixels(row, column, height, width, start, is_near):
+    """Keys of one pixel for every query, and which of them there are."""
+    is_there = is_near & (row >= 0) & (row < height)
+    is_there = is_there & (column >= 0) & (column < width)
+    return start + row.to(tl.int64) * width + column, is_there
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def forward_kernel(
+    value,
+    spatial_shapes,
+    locations,
+    weights,
+    output,
+    num_keys,
+    num_queries,
+    num_heads: constexpr,
+    channels: constexpr,
+    num_levels: constexpr,
+    num_points: constexpr,
+    padded: constexpr,
+    tile: constexpr,
+):
+    """Adds up what is sampled around each query, weighted."""
+    block: constexpr = tile // padded if tile > padded else 1
+    image, head, row, is_query = _queries(num_queries, num_heads, block)
+    channel = tl.arange(0, padded)
+    has_channel = channel < channels
+    value += (image * num_keys * num_heads + head) * channels
+    total = tl.zeros([block, padded], locations.dtype.element_ty)
+    start = tl.full([], 0, tl.int64)
+    for level in range(num_levels):
+        height = tl.load(spatial_shapes + 2 * level).to(tl.int32)
+        width = tl.load(spatial_shapes + 2 * level + 1).to(tl.int32)
+        for point in range(num_points):
+            at = (row * num_levels + level) * num_points + point
+            weight = tl.load(weights + at, mask=is_query, other=0)
+            left, x, is_near_x = _place(locations + 2 * at, width, is_query)
+            top, y, is_near_y = _place(
+                locations + 2 * at + 1, height, is_query
+            )
+            sample = tl.zeros_like(total)
+            for corner in tl.static_range(4):
+                share_x = x if corner % 2 else 1 - x
+                share_y = y if corner // 2 else 1 - y
+                key, is_there = _pixels(
+                    top + corner // 2,
+                    left + corner % 2,
+                    height,
+                    width,
+                    start,
+                    is_near_x & is_near_y,
+                )
+                features = tl.load(
+                    value + (key * num_heads * channels)[:, None] + channel,
+                    mask=is_there[:, None] & has_channel,
+                    other=0,
+                )
+                area = share_x * share_y
+                sample += features.to(total.dtype) * area[:, None]
+            total += sample * weight[:, None]
+        start += height.to(tl.int64) * width
+    tl.store(
+        output + (row * channels)[:, None] + channel,
+        total.to(output.dtype.element_ty),
+        mask=is_query[:, None] & has_channel,
+    )
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def backward_kernel(
+    grad_output,
+    value,
+    spatial_shapes,
+    locations,
+    weights,
+    grad_value,
+    grad_locations,
+    grad_weights,
+    num_keys,
+    num_queries,
+    num_heads: constexpr,
+    channels: constexpr,
+    num_levels: constexpr,
+    num_points: constexpr,
+    padded: constexpr,
+    tile: constexpr,
+):
+    """Gradients of the sum; those of the values are added where they are."""
+    block: constexpr = tile // padded if tile > padded else 1
+    image, head, row, is_query = _queries(num_queries, num_heads, block)
+    channel = tl.arange(0, padded)
+    has_channel = channel < channels
+    first = (image * num_keys * num_heads + head) * channels
+    grad = tl.load(
+        grad_output + (row * channels)[:, None] + channel,
+        mask=is_query[:, None] & has_channel,
+        other=0,
+    ).to(locations.dtype.element_ty)
+    start = tl.full([], 0, tl.int64)
+    for level in range(num_levels):
+        height = tl.load(spatial_shapes + 2 * level).to(tl.int32)
+        width = tl.load(spatial_shapes + 2 * level + 1).to(tl.int32)
+        for point in range(num_points):
+            at = (row * num_levels + level) * num_points + point
+            weight = tl.load(weights + at, mask=is_query, other=0)
+            left, x, is_near_x = _place(locations + 2 * at, width, is_query)
+            top, y, is_near_y = _place(
+                locations + 2 * at + 1, height, is_query
+            )
+            grad_x = tl.zeros_like(x)
+            grad_y = tl.zeros_like(x)
+            grad_weight = tl.zeros_like(x)
+            for corner in tl.static_range(4):
+                share_x = x if corner % 2 else 1 - x
+                share_y = y if corner // 2 else 1 - y
+                key, is_there = _pixels(
+                    top + corner // 2,
+                    left + corner % 2,
+                    height,
+                    width,
+                    start,
+                    is_near_x & is_near_y,
+                )
+                at_pixel = (first + key * num_heads * channels)[:, None]
+                mask = is_there[:, None] & has_channel
+                features = tl.load(
+                    value + at_pixel + channel, mask=mask, other=0
+                ).to(grad.dtype)
+                area = share_x * share_y
+                tl.atomic_add(
+                    grad_value + at_pixel + channel,
+                    grad * (weight * area)[:, None],
+                    mask=mask,
+                    sem='relaxed',
+                )
+                product = tl.sum(grad * features, axis=1)
+                grad_weight += product * area
+                grad_x += product * (share_y if corner % 2 else -share_y)
+                grad_y += product * (share_x if corner // 2 else -share_x)
+            scale_x = weight * width.to(grad.dtype)
+            scale_y = weight * height.to(grad.dtype)
+            tl.store(grad_weights + at, grad_weight, mask=is_query)
+            tl.store(grad_locations + 2 * at, grad_x * scale_x, mask=is_query)
+            tl.store(
+                grad_locations + 2 * at + 1, grad_y * scale_y, mask=is_query
+            )
+        start += height.to(tl.int64) * width
+
+
+def _tuned(kernel: Any, **options) -> Any:
+    """Choose a tile once for a number of channels and types of tensors."""
+    if isinstance(kernel, InterpretedFunction):
+        return kernel
+    configs = [
+        triton.Config(dict(tile=tile), num_warps=num_warps)
+        for tile, num_warps in _TILES
+    ]
+    return triton.autotune(configs, ['padded'], **options)(kernel)
+
+
+_forward = _tuned(forward_kernel)
+_backward = _tuned(backward_kernel, reset_to_zero=['grad_value'])
+
+
+def _launch(
+    kernel: Any, value: Tensor, locations: Tensor, *tensors: Tensor
+) -> None:
+    """Run a kernel on tensors, value and locations among them."""
+    images, num_keys, num_heads, channels = value.shape
+    num_queries, _, num_levels, num_points = locations.shape[1:5]
+    if not images * num_queries * num_heads * channels:
+        return
+    padded = triton.next_power_of_2(channels)
+    tile = {}
+    if isinstance(kernel, InterpretedFunction):  # many take as long as few
+        tile['tile'] = padded * triton.next_power_of_2(num_queries)
+
+    def grid(meta: dict[str, Any]) -> tuple[int]:
+        num_blocks = triton.cdiv(num_queries, max(meta['tile'] // padded, 1))
+        return (images * num_heads * num_blocks,)
+
+    with torch.cuda.device_of(value):
+        kernel[grid](
+            *tensors,
+            num_keys,
+            num_queries,
+            num_heads,
+            channels,
+            num_levels,
+            num_points,
+            padded,
+            **tile,
+        )
+
+
+def forward(
+    value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor
+) -> Tensor:
+    """Run the forward pass; all tensors are contiguous.
+
+    Returns:
+        Tensor: Has shape (bs, num_queries, num_heads * channels) and the type
+        of ``value``.
+    """
+    num_heads, channels = value.shape[2:]
+    output = value.new_empty(*locations.shape[:2], num_heads * channels)
+    tensors = value, spatial_shapes, locations, weights, output
+    _launch(_forward, value, locations, *tensors)
+    return output
+
+
+def backward(
+    grad_output: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    locations: Tensor,
+    weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the backward pass; all tensors are contiguous.
+
+    Returns:
+        tuple: Gradients of ``value``, ``locations`` and ``weights``, in the
+        types of these.
+    """
+    grads = (
+        torch.zeros_like(value, dtype=locations.dtype),
+        torch.empty_like(locations),
+        torch.empty_like(weights),
+    )
+    inputs = grad_output, value, spatial_shapes, locations, weights
+    _launch(_backward, value, locations, *inputs, *grads)
+    return grads[0].to(value.dtype), *grads[1:]
