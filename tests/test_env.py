@@ -217,7 +217,7 @@ def test_says_how_attention_is_computed(monkeypatch):
 
     monkeypatch.setitem(BACKENDS['cpp'].obstacles, 'cpu', 'not compiled')
     found = inspect_attention()
-    assert found.value.endswith('; not cpp: not compiled')
+    assert '; not cpp: not compiled; ' in found.value
     assert 'run python -m project.ops' in found.problem
     assert not found.is_fatal
 
