@@ -466,6 +466,17 @@ def test_says_one_sentence_and_tries_again_next_time(
         assert capsys.readouterr().err == 'set-up: There is no disk.\n'
 
 
+def test_a_failing_build_of_the_op_does_not_end_the_set_up(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(setup, 'PYTHON', Path('/bin/false'))
+    monkeypatch.setattr(setup, 'LOG', tmp_path / 'log')
+    setup._build_op()
+    printed = capsys.readouterr().out
+    assert printed.startswith('  compiling deformable attention for the CPU')
+    assert printed.rstrip().endswith('failed')
+
+
 def test_the_forks_take_the_place_of_three_distributions():
     default, forks = setup.read_stack(''), setup.read_stack('onedl')
     replaced = {'mmcv', 'mmdet', 'mmengine'}
