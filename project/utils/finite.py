@@ -1,26 +1,29 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Finds tensors that hold NaN or infinity."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from project.utils.errors import UserError, some_of
 
+_Name = TypeVar('_Name', bound=Hashable)
 
-def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+
+def not_finite(tensors: Mapping[_Name, Tensor]) -> list[_Name]:
     """Name the tensors that hold NaN or infinity.
 
     The host waits for the device once.
 
     Args:
-        tensors (Mapping[str, Tensor]): By their names, on one device or
+        tensors (Mapping): By their names or numbers, on one device or
             several. Those of whole numbers are finite, and so is what else
             a module keeps in its state.
 
     Returns:
-        list[str]: The names, in their order.
+        list: The names, in their order.
     """
     floats = {
         name: tensor.detach()

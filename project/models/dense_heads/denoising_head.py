@@ -96,10 +96,9 @@ def _own_pairs(denoising: DenoisingQueries, num_layers: int) -> GivenPairs:
     layer = torch.arange(num_layers, device=denoising.target.device)
     pairs = MatchedPairs(
         layer.repeat_interleave(num_pairs),
-        *(
-            column.repeat(num_layers)
-            for column in (denoising.image, denoising.place, denoising.target)
-        ),
+        denoising.image.repeat(num_layers),
+        denoising.place.repeat(num_layers),
+        denoising.target.repeat(num_layers),
         [num_pairs] * num_layers,
     )
     return GivenPairs(pairs)

@@ -1,4 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from collections.abc import Iterable
 from typing import Any
 
 from mmdet.registry import MODELS, TASK_UTILS
@@ -67,7 +68,7 @@ class DETAHead(SetPredictionHead):
         )
         _check_suppression(test_cfg or {})
 
-    def decoder_set(
+    def decoder_set(  # type: ignore[override]  # its detector's outputs
         self, predictions: Predictions, decoder_output: DecoderOutput
     ) -> PredictionSet:
         """Let the queries be assigned by their proposals."""
@@ -76,7 +77,7 @@ class DETAHead(SetPredictionHead):
             predictions, self._pairing(self.second_stage_assigner, proposals)
         )
 
-    def first_stage_sets(
+    def first_stage_sets(  # type: ignore[override]  # its detector's outputs
         self, predictions: Predictions, first_stage: AnchoredFirstStageOutput
     ) -> list[PredictionSet]:
         """Let the proposals be assigned by their anchors."""
@@ -90,11 +91,12 @@ class DETAHead(SetPredictionHead):
         """Assign by priors, or match where a stage has no assigner."""
         if assigner is None:
             return HungarianMatching(self.assigner)
+        assert priors is not None  # as always in training
         return AssignedByPriors(assigner, priors)
 
     def select_detections(
         self, cls_scores: Tensor, bbox_preds: Tensor
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    ) -> tuple[Iterable[Tensor], Iterable[Tensor], Iterable[Tensor]]:
         """Choose the best detections that no better one suppresses.
 
         Arguments and results are those of :class:`SetPredictionHead`.
@@ -118,7 +120,8 @@ class DETAHead(SetPredictionHead):
             )
             kept = kept[: test_cfg.get('max_per_img', 100)]
             selected.append((scores[kept], labels[kept], boxes[kept]))
-        return tuple(map(list, zip(*selected, strict=True)))
+        scores, labels, boxes = map(list, zip(*selected, strict=True))
+        return scores, labels, boxes
 
 
 def _check_suppression(test_cfg: dict) -> None:

@@ -1,8 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from mmdet.models.dense_heads import DETRHead
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmdet.utils import InstanceList
@@ -14,7 +15,7 @@ from ..utils.gather import gather_points
 from ..utils.precision import full_precision
 
 
-class DetectingMixin:
+class DetectingMixin(DETRHead):
     """What a head does in evaluation: it selects detections.
 
     To be put before a head of mmdet that has ``forward_layer``.
@@ -115,7 +116,7 @@ class DetectingMixin:
 
     def select_detections(
         self, cls_scores: Tensor, bbox_preds: Tensor
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+    ) -> tuple[Iterable[Tensor], Iterable[Tensor], Iterable[Tensor]]:
         """Choose the pairs of a query and a class that count as detections.
 
         By default the best ``test_cfg.max_per_img`` of an image.
@@ -127,7 +128,7 @@ class DetectingMixin:
                 (bs, num_queries, 4).
 
         Returns:
-            tuple[Sequence[Tensor]]: For each image, best first, scores of
+            tuple[Iterable[Tensor]]: For each image, best first, scores of
             shape (n, ), labels of shape (n, ), and boxes (x1, y1, x2, y2)
             relative to the image, which may reach out of it, shape (n, 4).
         """
@@ -172,5 +173,5 @@ def _output_sizes(
         scale_w, scale_h = meta['scale_factor'] if rescale else (1.0, 1.0)
         sizes.append([width / scale_w, height / scale_h] * 2)
     # Without waiting, as new_tensor would.
-    sizes = torch.tensor(sizes, dtype=like.dtype)
-    return sizes.to(like.device, non_blocking=True)
+    table = torch.tensor(sizes, dtype=like.dtype)
+    return table.to(like.device, non_blocking=True)

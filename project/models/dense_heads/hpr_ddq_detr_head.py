@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..layers.stage_outputs import DecoderOutput, DenseFirstStageOutput
 from ..layers.transformer.ddq_decoder import DistinctQueryGroups
+from ..layers.transformer.query_groups import QueryGroups
 from ..losses.dense_quality_loss import DenseQualityLoss
 from ..task_modules.mixed_hungarian_assigner import MixedHungarianAssigner
 from ..task_modules.set_prediction import (
@@ -191,7 +192,7 @@ class HPRDDQDETRHead(HPRDETRHead):
             a name for each.
         """
         prefixes = tuple(branch.prefix for branch, *_ in auxiliary)
-        losses = {}
+        losses: dict[str, Tensor | list[Tensor]] = {}
         for name, value in (
             super().loss_by_feat(*args, auxiliary=auxiliary, **kwargs).items()
         ):
@@ -203,7 +204,7 @@ class HPRDDQDETRHead(HPRDETRHead):
                 losses[name] = value
         return losses
 
-    def prediction_sets(
+    def prediction_sets(  # type: ignore[override]  # its detector's outputs
         self,
         cls_scores: Tensor,
         bbox_preds: Tensor,
@@ -215,7 +216,7 @@ class HPRDDQDETRHead(HPRDETRHead):
         The queries are denoising, distinct and dense ones, in this order.
         Arguments and results are those of :class:`DenoisingHead`.
         """
-        groups = decoder_output.query_groups
+        groups = _distinct(decoder_output.query_groups)
         place, dense = groups['matching'], groups['dense']
         sets = super().prediction_sets(
             cls_scores[:, :, : place.stop],
@@ -228,21 +229,28 @@ class HPRDDQDETRHead(HPRDETRHead):
         )
         return [*sets, dense_set]
 
-    def decoder_set(
+    def decoder_set(  # type: ignore[override]  # its detector's outputs
         self, predictions: Predictions, decoder_output: DecoderOutput
     ) -> PredictionSet:
         """Match in each layer those that are still alive one-to-one."""
-        alive = [groups.alive for groups in decoder_output.layer_groups[1:]]
+        alive = [
+            of_layer
+            for groups in decoder_output.layer_groups[1:]
+            if (of_layer := _distinct(groups).alive) is not None
+        ]
         if alive:
             valid = torch.stack([torch.ones_like(alive[0]), *alive])
             predictions = replace(predictions, valid=valid)
         return super().decoder_set(predictions, decoder_output)
 
-    def first_stage_sets(
+    def first_stage_sets(  # type: ignore[override]  # its detector's outputs
         self, predictions: Predictions, first_stage: DenseFirstStageOutput
     ) -> list[PredictionSet]:
         """Tell how the first stage is trained, at the dense queries, too."""
         dense = first_stage.dense
+        assert dense is not None  # as always in training
+        assert dense.cls_scores is not None
+        assert dense.bbox_preds is not None
         dense_set = self.dense_set(
             dense.cls_scores[None], dense.bbox_preds[None], 'enc_dense_'
         )
@@ -277,7 +285,14 @@ class HPRDDQDETRHead(HPRDETRHead):
 
         Before the first layer, and so in a decoder of one, all are: None.
         """
-        return decoder_output.layer_groups[-1].alive
+        return _distinct(decoder_output.layer_groups[-1]).alive
+
+
+def _distinct(groups: QueryGroups | None) -> DistinctQueryGroups:
+    """Check that groups are those of DDQ's decoder."""
+    if not isinstance(groups, DistinctQueryGroups):
+        raise TypeError(f'{groups} are no groups of distinct queries')
+    return groups
 
 
 def _predict_boxes(

@@ -179,7 +179,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         first_stage: FirstStageOutput | None = None,
         auxiliary: Sequence[AuxiliaryBranch] = (),
         **kwargs: Any,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor | list[Tensor]]:
         """Predict, and compute the losses by :meth:`loss_by_feat`.
 
         Args:
@@ -194,13 +194,13 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
             **kwargs: What a method's detector gives besides.
 
         Returns:
-            dict[str, Tensor]: Weighted losses.
+            dict[str, Tensor | list[Tensor]]: Weighted losses.
 
         Raises:
             UserError: If a subclass's ``loss_by_feat`` does not take what
                 this detector gives.
         """
-        enc_outputs = (None, None)
+        enc_outputs: tuple[Tensor | None, Tensor | None] = (None, None)
         if first_stage is not None:
             enc_outputs = first_stage.cls_scores, first_stage.bbox_preds
         inputs = (
@@ -235,7 +235,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         first_stage: FirstStageOutput | None = None,
         auxiliary: Sequence[tuple[AuxiliaryBranch, Tensor, Tensor]] = (),
         **kwargs: Any,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor | list[Tensor]]:
         """Match and compute the losses: where a subclass adds its own.
 
         The positional arguments are those of mmdet's ``DeformableDETRHead``.
@@ -264,7 +264,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
                 :meth:`prediction_sets`.
 
         Returns:
-            dict[str, Tensor]: Weighted losses.
+            dict[str, Tensor | list[Tensor]]: Weighted losses.
         """
         sets = self.prediction_sets(
             all_layers_cls_scores,
@@ -272,7 +272,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
             decoder_output,
             **kwargs,
         )
-        if enc_cls_scores is not None:
+        if enc_cls_scores is not None and enc_bbox_preds is not None:
             predictions = Predictions(
                 enc_cls_scores[None],
                 enc_bbox_preds[None],
@@ -280,11 +280,11 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
                 class_agnostic=self.first_stage_is_class_agnostic,
             )
             sets += self.first_stage_sets(predictions, first_stage)
-        for branch, *outputs in auxiliary:
+        for branch, scores, boxes in auxiliary:
             sets += [
                 each.of_branch(branch.prefix, branch.loss_weight)
                 for each in self.prediction_sets(
-                    *outputs, branch.decoder_output, **kwargs
+                    scores, boxes, branch.decoder_output, **kwargs
                 )
             ]
         targets = SetTargets.from_instances(

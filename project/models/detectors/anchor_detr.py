@@ -45,6 +45,10 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
             gives several feature maps.
     """
 
+    # Settings, which become modules when mmdet's constructor has them made.
+    encoder: Any
+    decoder: Any
+
     def __init__(
         self,
         *args: Any,
@@ -250,7 +254,8 @@ def _padding(samples: OptSampleList, feat: Tensor) -> Padding:
         padded = (full >= sizes[:, axis, None]).float()
         padded = F.interpolate(padded[:, None], feat.shape[1 + axis])[:, 0]
         padding.append(padded.bool().to(feat.device, non_blocking=True))
-    return tuple(padding)
+    columns, rows = padding
+    return columns, rows
 
 
 def _centres(length: int, padding: Tensor | None, like: Tensor) -> Tensor:

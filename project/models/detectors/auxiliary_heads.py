@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from collections.abc import Sequence
 
+from mmdet.models.detectors import DeformableDETR
 from mmengine.model import ModuleList
 
 from project.utils.errors import UserError, check_number
@@ -8,7 +9,7 @@ from project.utils.errors import UserError, check_number
 from ..layers.stage_outputs import AuxiliaryBranch, DecoderOutput
 
 
-class AuxiliaryHeadsMixin:
+class AuxiliaryHeadsMixin(DeformableDETR):
     """Detector with a head for each auxiliary result of its decoder.
 
     The heads are like the main one, and so are their losses.

@@ -82,7 +82,12 @@ class BaseDeformableDETR(
             there is none.
     """
 
-    decoder_class = BoxRefinementDecoder
+    # Settings, which become modules when mmdet's constructor has them made.
+    positional_encoding: Any
+    encoder: Any
+    decoder: Any
+
+    decoder_class: type = BoxRefinementDecoder
     layers_share_vectors = True
     """Whether all layers of encoder and decoder start with the same biases,
     as in the codes that descend from Deformable DETR's; see
@@ -227,10 +232,11 @@ class BaseDeformableDETR(
             shape = (len(mlvl_feats[0]), len(mlvl_feats), 2)
             ratios = mlvl_feats[0].new_ones(shape)
         else:
-            feat_mask = torch.cat([mask.flatten(1) for mask in masks], 1)
-            ratios = torch.stack([self.get_valid_ratio(m) for m in masks], 1)
+            padding = [mask for mask in masks if mask is not None]
+            feat_mask = torch.cat([mask.flatten(1) for mask in padding], 1)
+            ratios = torch.stack([self.get_valid_ratio(m) for m in padding], 1)
         geometry = level_geometry(
-            tuple(tuple(feat.shape[-2:]) for feat in mlvl_feats),
+            tuple((feat.shape[-2], feat.shape[-1]) for feat in mlvl_feats),
             mlvl_feats[0].device,
         )
         encoder_inputs_dict = dict(
@@ -287,6 +293,7 @@ class BaseDeformableDETR(
         memory: Tensor,
         memory_mask: Tensor | None,
         level_shapes: LevelShapes,
+        batch_data_samples: OptSampleList = None,
     ) -> tuple[dict, dict]:
         """Choose proposals and build the queries from them.
 
@@ -296,6 +303,7 @@ class BaseDeformableDETR(
             memory_mask (Tensor, optional): True where padded, has shape
                 (bs, num_feat_points).
             level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            batch_data_samples (list, optional): Ground truth, for denoising.
 
         Returns:
             tuple[dict, dict]: Keyword arguments of ``forward_decoder``; and,

@@ -122,8 +122,8 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
     def pre_decoder(
         self,
         memory: Tensor,
-        memory_mask: Tensor | None,
-        level_shapes: LevelShapes,
+        memory_mask: Tensor | None = None,
+        level_shapes: LevelShapes = (),
         batch_data_samples: OptSampleList = None,
     ) -> tuple[dict, dict]:
         """Choose proposals, build the queries and, in training, noised ones.
@@ -133,7 +133,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         to the head.
         """
         first_stage = self.propose(memory, memory_mask, level_shapes)
-        head_inputs = dict(first_stage=first_stage)
+        head_inputs: dict[str, Any] = dict(first_stage=first_stage)
         references = first_stage.references_unact
         query, _ = self.embed_proposals(references, first_stage.features)
         groups = self.query_groups(query.shape[1])

@@ -3,6 +3,7 @@ from inspect import signature
 from typing import Any
 
 import torch
+from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures import OptSampleList, SampleList
 from torch import Tensor, nn
 
@@ -11,11 +12,12 @@ from project.utils.errors import check_keys
 from ..layers.denoising_queries import DenoisingQueries
 from ..layers.dn_query_generator import DNQueryGenerator
 from ..layers.patterned_queries import patterned_queries
+from ..layers.transformer.deformable_attention import LevelShapes
 from ..utils.box_ops import normalize_boxes
 from ..utils.labels import gather_labels
 
 
-class DenoisingMixin:
+class DenoisingMixin(DetectionTransformer):
     """Detector that also gets noised ground truths as queries in training.
 
     To be put before mmdet's or this package's DETR. ``pre_decoder`` gets the
@@ -67,8 +69,9 @@ class DenoisingMixin:
     def pre_decoder(
         self,
         memory: Tensor,
+        memory_mask: Tensor | None = None,
+        level_shapes: LevelShapes = (),
         batch_data_samples: OptSampleList = None,
-        **kwargs: Any,
     ) -> tuple[dict, dict]:
         """Put, in training, the denoising queries before the matched ones.
 
@@ -146,7 +149,7 @@ class DABDenoisingMixin(DenoisingMixin):
         return patterned_queries(
             self.dn_query_generator.no_object_content(),
             self.query_embedding.weight,
-            self.patterns.weight if self.num_patterns else None,
+            None if self.patterns is None else self.patterns.weight,
         )
 
     def forward_decoder(

@@ -68,7 +68,7 @@ class DETA(BaseDeformableDETR):
 
     def embed_proposals(
         self, references_unact: Tensor, features: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Position from the proposal, content from it and from the memory.
 
         Arguments and results are those of :class:`BaseDeformableDETR`.

@@ -13,7 +13,9 @@ from .dn_deformable_detr import DNDeformableDETR
 
 
 @MODELS.register_module()
-class DNDeformableEncoderDETR(DABDenoisingMixin, DNDeformableDETR):
+class DNDeformableEncoderDETR(  # type: ignore[misc]  # other decoder inputs
+    DABDenoisingMixin, DNDeformableDETR
+):
     """DN-DETR with a deformable encoder over several feature levels.
 
     Source: `DN-DETR <https://arxiv.org/abs/2203.01305>`_, the authors' code
@@ -51,7 +53,7 @@ class DNDeformableEncoderDETR(DABDenoisingMixin, DNDeformableDETR):
         The weights of offsets and attention of the deformable encoder do not
         stay 0 here, as in the authors' code.
         """
-        parts = [self.encoder, self.decoder]
+        parts: list[nn.Module] = [self.encoder, self.decoder]
         if self.patterns is not None:
             parts.append(self.patterns)
         for part in parts:

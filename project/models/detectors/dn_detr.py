@@ -46,6 +46,11 @@ class DNDETR(
         *args, **kwargs: As in mmdet's ``DABDETR``.
     """
 
+    # Settings, which become modules when mmdet's constructor has them made.
+    positional_encoding: Any
+    encoder: Any
+    decoder: Any
+
     def __init__(
         self,
         *args: Any,

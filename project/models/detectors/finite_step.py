@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmdet.models.detectors import BaseDetector
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.logging import MessageHub
@@ -21,7 +22,7 @@ from ..utils.compiling import not_compiled
 _REMEDY = 'lower the learning rate or check the annotations'
 
 
-class FiniteStepMixin:
+class FiniteStepMixin(BaseDetector):
     """Detector whose numbers have to be finite.
 
     A training step whose losses are not ends in a sentence before anything
@@ -215,7 +216,7 @@ class _Step:
             ),
         )
 
-    def run_again(self, detector: nn.Module) -> str | None:
+    def run_again(self, detector: BaseDetector) -> str | None:
         """Find the first module whose output is not finite.
 
         Returns:

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from mmdet.models.detectors import DeformableDETR
 from mmdet.registry import TASK_UTILS
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class ProposalSelector(Protocol):
         """Return indices, best first, of shape (bs, num_wanted)."""
 
 
-class FirstStageMixin:
+class FirstStageMixin(DeformableDETR):
     """The first stage of two: it proposes, chooses and embeds.
 
     To be put before mmdet's ``DeformableDETR``.
@@ -195,7 +196,7 @@ class FirstStageMixin:
 
     def embed_proposals(
         self, references_unact: Tensor, features: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Content and position of the queries of chosen proposals.
 
         Args:
@@ -206,8 +207,9 @@ class FirstStageMixin:
                 (bs, num_queries, dim).
 
         Returns:
-            tuple[Tensor, Tensor]: ``query`` and ``query_pos``, each has shape
-            (bs, num_queries, dim).
+            tuple[Tensor, Tensor | None]: ``query`` and ``query_pos``, each
+            has shape (bs, num_queries, dim); no position where the decoder
+            makes it.
         """
         embedding = self.get_proposal_pos_embed(
             references_unact, num_pos_feats=self.embed_dims // 2

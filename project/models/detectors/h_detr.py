@@ -73,7 +73,7 @@ class HDETR(BaseDeformableDETR):
 
     def embed_proposals(
         self, references_unact: Tensor, features: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Position from the proposal, content from the rank if mixed.
 
         Arguments and results are those of :class:`BaseDeformableDETR`.

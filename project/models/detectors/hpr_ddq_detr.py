@@ -14,7 +14,7 @@ from ..layers.stage_outputs import DenseFirstStageOutput, FirstStageOutput
 from ..layers.transformer.ddq_decoder import DDQDecoder, DistinctQueryGroups
 from ..layers.transformer.deformable_attention import LevelShapes
 from ..layers.transformer.proposal_refiner import ROI_EXTRACTOR
-from ..layers.transformer.query_groups import QueryGroup
+from ..layers.transformer.query_groups import QueryGroup, QueryGroups
 from ..utils.distinct_boxes import best_distinct_boxes, best_first
 from ..utils.gather import gather_points
 from ..utils.precision import apply_in_full_precision
@@ -104,8 +104,8 @@ class HPRDDQDETR(BaseDINO):
     def pre_decoder(
         self,
         memory: Tensor,
-        memory_mask: Tensor | None,
-        level_shapes: LevelShapes,
+        memory_mask: Tensor | None = None,
+        level_shapes: LevelShapes = (),
         batch_data_samples: OptSampleList = None,
     ) -> tuple[dict, dict]:
         """Choose distinct and, in training, dense and denoising queries.
@@ -113,12 +113,12 @@ class HPRDDQDETR(BaseDINO):
         Arguments and results are those of :class:`BaseDINO`.
         """
         first_stage = self.propose(memory, memory_mask, level_shapes)
-        head_inputs = dict(first_stage=first_stage)
+        head_inputs: dict[str, Any] = dict(first_stage=first_stage)
         query, references = first_stage.features, first_stage.references_unact
         groups = [QueryGroup('matching', query.shape[1])]
-        if self.training:
+        dense = first_stage.dense
+        if dense is not None:  # in training
             denoising = self._denoising_queries(batch_data_samples, references)
-            dense = first_stage.dense
             query = torch.cat([denoising.query, query, dense.features], 1)
             references = torch.cat(
                 [
@@ -219,7 +219,7 @@ class HPRDDQDETR(BaseDINO):
             query, gather_points(logits, indices), boxes
         )
 
-    def refining_branches(self, query_groups: DistinctQueryGroups) -> list:
+    def refining_branches(self, query_groups: QueryGroups | None) -> list:
         """Box heads that refine the references, see the head."""
         return self.bbox_head.refining_branches(query_groups)
 

@@ -1,12 +1,13 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import torch
+from mmdet.models.detectors import BaseDetector
 from mmdet.structures import SampleList
 from torch import Tensor
 
 from project.utils.errors import UserError
 
 
-class ReaugmentationMixin:
+class ReaugmentationMixin(BaseDetector):
     """Detector that may be trained on two copies of every image at once.
 
     Source: HPR, "Hybrid Proposal Refiner" (CVPR 2024), data re-augmentation.

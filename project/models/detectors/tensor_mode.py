@@ -1,9 +1,10 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from mmdet.models.detectors import BaseDetector
 from mmdet.structures import DetDataSample, OptSampleList
 from torch import Tensor
 
 
-class TensorModeMixin:
+class TensorModeMixin(BaseDetector):
     """Detector that needs nothing but images in ``mode='tensor'``.
 
     As export, counting of operations and profilers call it. To be put before

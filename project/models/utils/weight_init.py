@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import ModuleList
+from mmengine.model import BaseModule, ModuleList
 from mmengine.model.weight_init import BaseInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
@@ -39,7 +39,7 @@ class PyTorchInit(BaseInit):
         return f'{type(self).__name__}: as PyTorch makes them'
 
 
-class SelfInitialized:
+class SelfInitialized(BaseModule):
     """Module whose ``init_weights`` has the last word.
 
     A transformer calls it after it has drawn all its matrices.

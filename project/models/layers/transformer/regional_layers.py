@@ -212,7 +212,7 @@ class RegionalDynamicConv(DynamicConv):
         return self.activation(self.norm_out(features)).flatten(1)
 
 
-class Merger(SelfInitialized, nn.Module):
+class Merger(SelfInitialized):
     """Weighted sum of features.
 
     Source: HPR, "Hybrid Proposal Refiner" (CVPR 2024), feature injection.
