@@ -10,17 +10,9 @@ from mmengine.fileio import put_text
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
-from .hotcoco_eval import HotCOCOeval, has_hotcoco, is_countable
+from project.utils.coco_metrics import AP_ITEMS, RECALL_ITEMS
 
-_PRECISIONS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-_RECALLS = (
-    'AR@100',
-    'AR@300',
-    'AR@1000',
-    'AR_s@1000',
-    'AR_m@1000',
-    'AR_l@1000',
-)
+from .hotcoco_eval import HotCOCOeval, has_hotcoco, is_countable
 
 
 @METRICS.register_module()
@@ -135,13 +127,15 @@ class FastCocoMetric(CocoMetric):
         self, metric: str, evaluation: HotCOCOeval, logger: MMLogger
     ) -> dict[str, float]:
         """The numbers by mmdet's names, rounded as mmdet rounds them."""
-        index = dict(zip(_PRECISIONS + _RECALLS, range(12), strict=True))
+        index = dict(zip(AP_ITEMS + RECALL_ITEMS, range(12), strict=True))
         stats = evaluation.stats
         is_proposal = metric == 'proposal'
         values = {}
         if self.classwise and not is_proposal:
             values = self._of_classes(evaluation.eval['precision'], logger)
-        names = self.metric_items or (_RECALLS if is_proposal else _PRECISIONS)
+        names = self.metric_items or (
+            RECALL_ITEMS if is_proposal else AP_ITEMS
+        )
         for name in names:
             if name not in index:
                 raise KeyError(f'metric item "{name}" is not supported')
@@ -173,6 +167,6 @@ class FastCocoMetric(CocoMetric):
             ]
             rows.append([category['name'], *(f'{round(m, 3)}' for m in means)])
             values[f'{category["name"]}_precision'] = round(means[0], 3)
-        table = AsciiTable([['category', *_PRECISIONS], *rows])
+        table = AsciiTable([['category', *AP_ITEMS], *rows])
         logger.info('\n' + table.table)
         return values

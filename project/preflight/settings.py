@@ -18,6 +18,7 @@ from project.preflight.config_tree import (
     is_known,
     registered_class,
 )
+from project.utils.coco_metrics import AP_ITEMS, RECALL_ITEMS
 from project.utils.errors import UserError, did_you_mean, most_alike
 
 # What a runner reads of a config, and what mmdet's and our configs define.
@@ -84,16 +85,6 @@ _VARIABLES = {
     'num_classes',
 }
 _LOOP_NUMBERS = ('max_epochs', 'max_iters', 'val_interval')
-# Of CocoMetric for boxes and masks, and for proposals.
-_AP_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-_RECALL_ITEMS = (
-    'AR@100',
-    'AR@300',
-    'AR@1000',
-    'AR_s@1000',
-    'AR_m@1000',
-    'AR_l@1000',
-)
 
 
 def check_settings(cfg: Config) -> list[str]:
@@ -310,9 +301,9 @@ def _metric_names(cfg: Config) -> set[str] | None:
         items: list[str] = []
         for kind in kinds:
             if kind in ('bbox', 'segm'):
-                items += [f'{kind}_{item}' for item in _AP_ITEMS]
+                items += [f'{kind}_{item}' for item in AP_ITEMS]
             else:
-                items += _RECALL_ITEMS
+                items += RECALL_ITEMS
         if metric.get('classwise'):
             items += [f'{n}_precision' for n in cfg.get('classes') or ()]
             if not cfg.get('classes'):
