@@ -62,7 +62,7 @@ def test_training_is_written_down(
 
 
 def test_unknown_backend_is_told_with_those_there_are() -> None:
-    with pytest.raises(SystemExit, match=r"'cudnn' .*mmcv, cpp, triton, pytorch"):
+    with pytest.raises(SystemExit, match=r"'cudnn' .*, cpp, .*pytorch"):
         benchmark.main([f'{TOY_CONFIG}@cudnn', *OPTIONS])
 
 
