@@ -101,7 +101,6 @@ def test_details_are_in_the_log_file(outputs: tuple) -> None:
         'paramwise_options',
         'index created!',
         'Average Precision',
-        'Accumulating evaluation results',
     ):
         assert detail in log
         assert detail not in terminal
