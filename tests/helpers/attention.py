@@ -30,6 +30,21 @@ def make_inputs(
     return value.to(dtype), shapes, locations.to(dtype), weights.to(dtype)
 
 
+def make_border_inputs(
+    height, width, dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Points on the pixels, between them and on the borders of a map."""
+    rows = torch.arange(-2, height + 3, dtype=torch.float64) / height
+    columns = torch.arange(-2, width + 3, dtype=torch.float64) / width
+    half = torch.tensor([0.5 / width, 0.5 / height], dtype=torch.float64)
+    grid = torch.cartesian_prod(columns, rows)
+    locations = torch.cat([grid, grid + half])
+    locations = locations.reshape(1, -1, 1, 1, 1, 2).to(dtype)
+    value = torch.randn(1, height * width, 1, 9, dtype=dtype)
+    weights = torch.ones(locations.shape[:-1], dtype=dtype)
+    return value, torch.tensor([[height, width]]), locations, weights
+
+
 def attend(value, shapes, locations, weights, **kwargs) -> Tensor:
     start = shapes.prod(1).cumsum(0) - shapes.prod(1)
     return multi_scale_deformable_attention(

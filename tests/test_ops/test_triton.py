@@ -28,6 +28,7 @@ from tests.helpers.attention import (
     Attention,
     attend,
     attend_reference,
+    make_border_inputs,
     make_inputs,
     scattered,
     values_and_gradients,
@@ -112,16 +113,7 @@ def test_values_and_gradients_are_those_of_the_pytorch_form(run, sizes, dtype):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_points_on_the_pixels_and_the_borders(run, dtype):
     """There the gradient jumps, and both take the same side of it."""
-    height, width = 8, 4  # of which all fractions are exact
-    rows = torch.arange(-2, height + 3, dtype=torch.float64) / height
-    columns = torch.arange(-2, width + 3, dtype=torch.float64) / width
-    half = torch.tensor([0.5 / width, 0.5 / height], dtype=torch.float64)
-    grid = torch.cartesian_prod(columns, rows)
-    locations = torch.cat([grid, grid + half])
-    locations = locations.reshape(1, -1, 1, 1, 1, 2).to(dtype)
-    value = torch.randn(1, height * width, 1, 9, dtype=dtype)
-    weights = torch.ones(locations.shape[:-1], dtype=dtype)
-    inputs = value, torch.tensor([[height, width]]), locations, weights
+    inputs = make_border_inputs(8, 4, dtype)  # all fractions are exact
     theirs = values_and_gradients(attend_reference, inputs)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     for our, their in zip(run(inputs), theirs, strict=True):
