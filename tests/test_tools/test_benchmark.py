@@ -69,7 +69,9 @@ def test_unknown_backend_is_told_with_those_there_are() -> None:
 def test_variants_run_in_turn() -> None:
     calls: list[str] = []
     variants = {name: lambda name=name: calls.append(name) for name in 'ab'}
-    seconds = benchmarking.time_in_turn(variants, 2, lambda: None)
+    seconds = benchmarking.time_in_turn(
+        variants, 2, benchmarking.Clock(lambda: None)
+    )
     assert ''.join(calls) == 'ababab'
     assert [len(times) for times in seconds.values()] == [2, 2]
 

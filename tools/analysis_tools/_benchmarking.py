@@ -64,37 +64,6 @@ def random_image(
     return image.to(device), [sample]
 
 
-def time_in_turn(
-    variants: Mapping[str, Callable[[], object]],
-    repeats: int,
-    wait: Callable[[], object],
-) -> dict[str, list[float]]:
-    """Run all variants in turn, once to warm up and then ``repeats`` times.
-
-    Args:
-        variants: What to run, by name.
-        repeats: How often.
-        wait: Called before the clock is read.
-
-    Returns:
-        Seconds of each run.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(repeats + 1):
-        for name, run in variants.items():
-            wait()
-            start = perf_counter()
-            run()
-            wait()
-            seconds[name].append(perf_counter() - start)
-    return {name: times[1:] for name, times in seconds.items()}
-
-
-def total(losses: Iterable[Tensor]) -> Tensor:
-    """Sum the terms of a loss."""
-    return sum(losses, torch.zeros(()))
-
-
 class Clock:
     """Reads the time after the device has done its work.
 
@@ -103,7 +72,9 @@ class Clock:
         of_cpu: Whether it runs with this process's CPU time.
     """
 
-    def __init__(self, wait: Callable[[], object], of_cpu: bool) -> None:
+    def __init__(
+        self, wait: Callable[[], object], of_cpu: bool = False
+    ) -> None:
         self.wait = wait
         self.read = process_time if of_cpu else perf_counter
 
@@ -120,6 +91,33 @@ def waiting_for(device: str) -> Callable[[], object]:
     return lambda: None
 
 
+def time_in_turn(
+    variants: Mapping[str, Callable[[], object]], repeats: int, clock: Clock
+) -> dict[str, list[float]]:
+    """Run all variants in turn, once to warm up and then ``repeats`` times.
+
+    Args:
+        variants: What to run, by name.
+        repeats: How often.
+        clock: Reads the time.
+
+    Returns:
+        Seconds of each run.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(repeats + 1):
+        for name, run in variants.items():
+            start = clock()
+            run()
+            seconds[name].append(clock() - start)
+    return {name: times[1:] for name, times in seconds.items()}
+
+
+def total(losses: Iterable[Tensor]) -> Tensor:
+    """Sum the terms of a loss."""
+    return sum(losses, torch.zeros(()))
+
+
 def median_ratio(seconds: Sequence[float], others: Sequence[float]) -> float:
     """Ratio of runs; those of one turn are neighbours, also in noise."""
     return median(a / b for a, b in zip(seconds, others, strict=True))
@@ -133,14 +131,12 @@ class TimedCriterion:
 
     Args:
         criterion: Matches prediction sets with targets and gives losses.
-        wait: Called before the clock is read.
+        clock: Reads the time.
     """
 
-    def __init__(
-        self, criterion: Callable, wait: Callable[[], object]
-    ) -> None:
+    def __init__(self, criterion: Callable, clock: Clock) -> None:
         self.criterion = criterion
-        self.wait = wait
+        self.clock = clock
         self.seconds: list[float] = []
 
     def __call__(self, sets: Sequence, targets: object) -> dict[str, Tensor]:
@@ -162,11 +158,9 @@ class TimedCriterion:
                 sets, leaves[::2], leaves[1::2], strict=True
             )
         ]
-        self.wait()
-        start = perf_counter()
+        start = self.clock()
         total(self.criterion(cut, targets).values()).backward()
-        self.wait()
-        self.seconds.append(perf_counter() - start)
+        self.seconds.append(self.clock() - start)
         carried = (
             (tensor * leaf.grad).sum()
             for tensor, leaf in zip(outputs, leaves, strict=True)

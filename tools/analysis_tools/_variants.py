@@ -182,19 +182,20 @@ def measure(
     Args:
         variants: What to run, by name.
         repeats: How often.
-        device: Whose peak of memory is read; a CPU's is not known.
+        device: Whose peak of memory is read, if it is a CUDA device.
 
     Returns:
         Phases of each run, and the peak of its memory in MiB or None.
     """
+    is_cuda = torch.device(device).type == 'cuda'
     runs: dict[str, list[dict]] = {name: [] for name in variants}
     for _ in range(repeats + 1):
         for name, run in variants.items():
-            if device != 'cpu':
+            if is_cuda:
                 torch.cuda.reset_peak_memory_stats(device)
             phases = run()
             peak = None
-            if device != 'cpu':
+            if is_cuda:
                 peak = torch.cuda.max_memory_allocated(device) / 2**20
             runs[name].append(dict(phases=phases, peak=peak))
     return {name: found[1:] for name, found in runs.items()}

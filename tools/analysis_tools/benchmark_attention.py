@@ -8,6 +8,7 @@ looks around itself) and on those of the decoder (900 that look anywhere), with
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark and print a table."""
     args = parse_args(argv)
     import torch
-    from _benchmarking import Clock, median_ratio, waiting_for
+    from _benchmarking import Clock, median_ratio, time_in_turn, waiting_for
 
     from project.ops import backend_name
 
@@ -83,15 +84,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         for queries in ('encoder', 'decoder'):
             inputs = make_inputs(queries == 'encoder', args)
             for with_gradients in (False, True):
-                seconds: dict[str, list[float]] = {name: [] for name in names}
-                for _ in range(args.repeats + 1):
-                    for name, times in seconds.items():
-                        start = clock()
-                        run(name, inputs, with_gradients)
-                        times.append(clock() - start)
-                first = seconds[names[0]][1:]
+                variants = {
+                    name: partial(run, name, inputs, with_gradients)
+                    for name in names
+                }
+                seconds = time_in_turn(variants, args.repeats, clock)
+                first = seconds[names[0]]
                 done = 'forward, backward' if with_gradients else 'forward'
-                for name, (_, *times) in seconds.items():
+                for name, times in seconds.items():
                     print(
                         f'{median(times) * 1e3:9.1f} | '
                         f'{median_ratio(first, times):13.1f} | '

@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     import torch
     from _benchmarking import (
+        Clock,
         TimedCriterion,
         build_detector,
         median_ratio,
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(args.threads)
     device = args.device or get_device()
-    wait = waiting_for(device)
+    clock = Clock(waiting_for(device))
     timers, variants = {}, {}
     with user_errors(args.traceback):
         for label, path in enumerate(args.configs, 1):
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             config = read_config_file(path, args.cfg_options)
             model = build_detector(config, device).train()
             head = model.bbox_head
-            timers[name] = TimedCriterion(head.criterion, wait)
+            timers[name] = TimedCriterion(head.criterion, clock)
             head.criterion = timers[name]
             batch = random_batch(
                 tuple(args.shape),
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 device,
             )
             variants[name] = partial(train_step, model, *batch)
-    steps = time_in_turn(variants, args.repeats, wait)
+    steps = time_in_turn(variants, args.repeats, clock)
     losses = {name: timer.seconds[1:] for name, timer in timers.items()}
     first = next(iter(losses.values()))
     print('step s | matching and losses s | share | to the first | config')
