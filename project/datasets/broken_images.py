@@ -4,7 +4,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mmcv.transforms import LoadImageFromFile
@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from torch.utils.data import Dataset, get_worker_info
 
 from project.utils.errors import UserError
+from project.utils.settings import Range, read_setting
 
 _NUM_SLOTS = 128
 """Workers that write to places of their own; more of them share these."""
@@ -28,15 +29,9 @@ def name_broken_images(dataset: Dataset, max_broken: int = 0) -> None:
             wraps.
         max_broken (int): How many different images may be skipped by all
             workers of a process. Defaults to 0.
-
-    Raises:
-        UserError: If the number is none.
     """
-    if type(max_broken) is not int or max_broken < 0:
-        raise UserError(
-            f'max_broken_images is {max_broken!r}; expected the number of '
-            'images that a training may skip, 0 or more.'
-        )
+    number = Range(0, meaning='the number of images a training may skip')
+    read_setting(Annotated[int, number], max_broken, 'max_broken_images')
     tally = _Tally(max_broken)
     for leaf in _leaves(dataset):
         pipeline = getattr(leaf, 'pipeline', None)

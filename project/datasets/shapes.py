@@ -10,9 +10,9 @@ are made. Boxes and masks cover what is visible of an object.
 import json
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 
 from project.datasets.shapes_scene import SHAPE_CLASSES, Scene, draw_scene
 from project.utils.errors import UserError
+from project.utils.settings import Range, read_setting
 
 SPLITS = ('train', 'val')
 MARKER = 'shapes.json'
@@ -27,12 +28,7 @@ MARKER = 'shapes.json'
 
 _IMAGE_NAME = re.compile(r'\d{6,8}\.png')
 _VERSION = 3  # raise it when anything is drawn or written differently
-_RANGES = {
-    'train': (1, 10_000_000),
-    'val': (1, 10_000_000),
-    'size': (32, 4096),
-    'seed': (0, 2**32 - 1),
-}
+_Images = Annotated[int, Range(1, 10_000_000)]
 
 
 @dataclass(frozen=True)
@@ -44,24 +40,17 @@ class ShapesSpec:
         val: Number of validation images.
         size: Longest side of every image in pixels, 32 to 4096.
         seed: Seed of the whole set, 0 to 2**32 - 1.
-
-    Raises:
-        UserError: If a value is out of its range.
     """
 
-    train: int
-    val: int
-    size: int = 160
-    seed: int = 0
+    train: _Images
+    val: _Images
+    size: Annotated[int, Range(32, 4096)] = 160
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UserError(
-                    f'The {name} of a shapes dataset must be between {low} '
-                    f'and {high}, but {value} was given.'
-                )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            read_setting(field.type, value, f'shapes dataset: {field.name}')
 
 
 def make_shapes(root: Path | str, spec: ShapesSpec) -> bool:

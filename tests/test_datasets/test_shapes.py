@@ -255,5 +255,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 def test_values_out_of_range_are_named(name: str, value: int) -> None:
     values = dict(train=1, val=1, size=32, seed=0)
     values[name] = value
-    with pytest.raises(UserError, match=f'The {name} of .* but {value} was'):
+    with pytest.raises(
+        UserError, match=f'shapes dataset: {name}={value} should'
+    ):
         ShapesSpec(**values)

@@ -83,7 +83,7 @@ def test_testing_needs_all_images(data: Path) -> None:
 
 @pytest.mark.parametrize('number', [-1, 1.5, '3', True])
 def test_a_number_that_is_none(data: Path, number: object) -> None:
-    with pytest.raises(UserError, match='max_broken_images is'):
+    with pytest.raises(UserError, match=r'max_broken_images=.* 0 or more'):
         loader(data, 0, max_broken=number)
 
 
