@@ -4,7 +4,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mmdet.models.layers.transformer import DetrTransformerEncoder
@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from project.utils.errors import UserError
+from project.utils.settings import Range, read_setting
 
 
 def recompute_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
@@ -29,15 +30,9 @@ def recompute_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
         layers (Sequence[nn.Module]): Layers, called in order; changed in
             place.
         num_layers (int): How many of them, 0 to ``len(layers)``.
-
-    Raises:
-        UserError: If there are fewer than ``num_layers`` layers.
     """
-    if not 0 <= num_layers <= len(layers):
-        raise UserError(
-            f'num_cp={num_layers} layers cannot be checkpointed: expected 0 '
-            f'to {len(layers)}, the number of layers'
-        )
+    known = Range(0, len(layers), meaning='a number of its layers')
+    read_setting(Annotated[int, known], num_layers, 'num_cp')
     for layer in layers[:num_layers]:
         # On the instance and not by a wrapping module: state dicts, parameter
         # groups by name and layer.attribute must not notice.

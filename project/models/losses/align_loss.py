@@ -1,13 +1,14 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import math
 from copy import copy
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from project.utils.errors import check_number
+from project.utils.settings import NonNegative, Positive, Share, checked
 
 from ..task_modules.set_prediction import PairContext, PairTerms
 from ..utils.box_ops import box_iou
@@ -39,28 +40,20 @@ class AlignLoss(nn.Module):
         tau (float): How slowly the weights of an object's queries fall;
             ``inf`` for equal weights. Defaults to 1.5.
         loss_weight (float): Weight of the loss. Defaults to 1.
-
-    Raises:
-        UserError: If ``alpha`` is no share, ``gamma`` negative or ``tau`` not
-            above 0.
     """
 
     min_target = 0.01
 
+    @checked('AlignLoss')
     def __init__(
         self,
-        use_sigmoid: bool = True,
-        alpha: float = 0.25,
-        gamma: float = 2.0,
-        tau: float = 1.5,
+        use_sigmoid: Literal[True] = True,
+        alpha: Share = 0.25,
+        gamma: NonNegative = 2.0,
+        tau: Positive = 1.5,
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not use_sigmoid:
-            raise ValueError('AlignLoss needs use_sigmoid=True')
-        check_number('AlignLoss: alpha', alpha, low=0, high=1)
-        check_number('AlignLoss: gamma', gamma, low=0)
-        check_number('AlignLoss: tau', tau, above=0)
         self.use_sigmoid = use_sigmoid
         self.alpha = alpha
         self.gamma = gamma

@@ -1,7 +1,11 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from typing import Literal
+
 from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+
+from project.utils.settings import NonNegative, Share, checked
 
 from ..task_modules.set_prediction import PairContext, PairTerms
 from ..utils.box_ops import generalized_box_iou
@@ -36,18 +40,17 @@ class GIoUAwareFocalLoss(nn.Module):
         loss_weight (float): Weight of the loss. Defaults to 1.
     """
 
+    @checked('GIoUAwareFocalLoss')
     def __init__(
         self,
-        use_sigmoid: bool = True,
-        alpha: float = 0.25,
-        gamma: float = 2.0,
-        eps: float = 1e-6,
+        use_sigmoid: Literal[True] = True,
+        alpha: Share = 0.25,
+        gamma: NonNegative = 2.0,
+        eps: NonNegative = 1e-6,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not use_sigmoid:
-            raise ValueError('GIoUAwareFocalLoss needs use_sigmoid=True')
         self.use_sigmoid = use_sigmoid
         self.alpha = alpha
         self.gamma = gamma

@@ -6,7 +6,7 @@ from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
-from project.utils.errors import UserError
+from project.utils.settings import IoU, PositiveCount, checked
 
 from ..utils.nms import nms_in_groups
 from ..utils.precision import full_precision, widened
@@ -36,19 +36,12 @@ class LevelNMSSelector:
             Defaults to 1000.
         iou_threshold (float): A proposal is suppressed if its IoU with a
             better one is larger. Defaults to 0.9.
-
-    Raises:
-        UserError: If a number is out of its range.
     """
 
+    @checked('model.proposal_selector')
     def __init__(
-        self, max_per_level: int = 1000, iou_threshold: float = 0.9
+        self, max_per_level: PositiveCount = 1000, iou_threshold: IoU = 0.9
     ) -> None:
-        if max_per_level < 1 or not 0 <= iou_threshold <= 1:
-            raise UserError(
-                f'LevelNMSSelector: max_per_level={max_per_level} should be '
-                f'1 or more, and iou_threshold={iou_threshold} an IoU, 0 to 1'
-            )
         self.max_per_level = max_per_level
         self.iou_threshold = iou_threshold
 

@@ -9,6 +9,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from project.utils.errors import UserError
+from project.utils.settings import IoU, NonNegative, PositiveCount, checked
 
 from ..utils.box_ops import box_iou
 from ..utils.precision import full_precision
@@ -51,28 +52,18 @@ class TopKIoUAssigner(BaseAssigner):
             boxes' unit of area, as detrex does (1e-6). Defaults to 0.
 
     Raises:
-        UserError: If a number is out of its range, or the sampler cannot
-            keep positives.
+        UserError: If the sampler cannot keep positives.
     """
 
+    @checked('TopKIoUAssigner')
     def __init__(
         self,
-        pos_iou_thr: float,
-        num_per_gt: int = 4,
+        pos_iou_thr: IoU,
+        num_per_gt: PositiveCount = 4,
         sampler: dict | None = None,
         one_gt_per_box: bool = False,
-        iou_eps: float = 0.0,
+        iou_eps: NonNegative = 0.0,
     ) -> None:
-        if not 0 <= pos_iou_thr <= 1:
-            raise UserError(
-                f'TopKIoUAssigner: pos_iou_thr={pos_iou_thr} should be an '
-                'IoU, 0 to 1'
-            )
-        if num_per_gt < 1:
-            raise UserError(
-                f'TopKIoUAssigner: num_per_gt={num_per_gt} should be a number '
-                'of boxes, 1 or more'
-            )
         self.pos_iou_thr = pos_iou_thr
         self.num_per_gt = num_per_gt
         self.sampler = None if sampler is None else TASK_UTILS.build(sampler)

@@ -85,7 +85,7 @@ def test_the_form_of_mmdet_is_averaged(scores):
 
 
 def test_softmax_is_refused():
-    with pytest.raises(ValueError, match='use_sigmoid=True'):
+    with pytest.raises(ValueError, match='use_sigmoid=False should be True'):
         GIoUAwareFocalLoss(use_sigmoid=False)
 
 

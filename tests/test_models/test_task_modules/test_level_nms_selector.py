@@ -145,10 +145,14 @@ def test_fewer_candidates_than_queries() -> None:
 
 
 @pytest.mark.parametrize(
-    'settings', [dict(max_per_level=0), dict(iou_threshold=90)]
+    ('settings', 'message'),
+    [
+        (dict(max_per_level=0), 'max_per_level=0 should be .*, 1 or more'),
+        (dict(iou_threshold=90), 'iou_threshold=90 should be an IoU, 0 to 1'),
+    ],
 )
-def test_settings_that_cannot_work(settings: dict) -> None:
-    with pytest.raises(UserError, match='LevelNMSSelector: max_per_level='):
+def test_settings_that_cannot_work(settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         LevelNMSSelector(**settings)
 
 

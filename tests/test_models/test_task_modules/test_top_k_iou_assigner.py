@@ -187,7 +187,7 @@ def test_too_many_positives_are_sampled() -> None:
     ('settings', 'sentence'),
     [
         (dict(pos_iou_thr=60), 'pos_iou_thr=60 should be an IoU'),
-        (dict(num_per_gt=0), 'num_per_gt=0 should be a number of boxes'),
+        (dict(num_per_gt=0), 'num_per_gt=0 should be .*, 1 or more'),
         (
             dict(sampler=dict(type='mmdet.PseudoSampler')),
             "PseudoSampler' cannot keep some of the positives",

@@ -17,7 +17,7 @@ from mmdet.models.layers.transformer import (
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from project.utils.errors import check_number
+from project.utils.settings import Eps, checked
 
 from ...utils.box_ops import refine_reference
 from ...utils.precision import like_weights
@@ -126,9 +126,8 @@ class DABDecoder(DetrTransformerDecoder):
     groups and a clamp of the references that can be set.
 
     Args:
-        inverse_sigmoid_eps (float): How close to 0 and 1 references may
-            come before their log-odds are taken. The official codes have
-            1e-3, mmdet 1e-5. Defaults to 1e-3.
+        inverse_sigmoid_eps (float): Eps of the references' inverse sigmoid:
+            1e-3 in the official codes, 1e-5 in mmdet. Defaults to 1e-3.
         num_cp (int): How many layers are recomputed in the backward pass to
             save memory. Defaults to 0.
         *args, **kwargs: As in mmdet's ``DetrTransformerDecoder``; the
@@ -138,19 +137,14 @@ class DABDecoder(DetrTransformerDecoder):
     layer_class = DABDecoderLayer
     num_auxiliary = 0
 
+    @checked('model.decoder')
     def __init__(
         self,
         *args: Any,
-        inverse_sigmoid_eps: float = 1e-3,
+        inverse_sigmoid_eps: Eps = 1e-3,
         num_cp: int = 0,
         **kwargs: Any,
     ) -> None:
-        check_number(
-            'model.decoder.inverse_sigmoid_eps',
-            inverse_sigmoid_eps,
-            above=0,
-            below=0.5,
-        )
         self.inverse_sigmoid_eps = inverse_sigmoid_eps
         self.num_cp = num_cp
         super().__init__(*args, **kwargs)

@@ -16,7 +16,8 @@ from mmdet.registry import MODELS
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from project.utils.errors import UserError, check_number
+from project.utils.errors import UserError
+from project.utils.settings import Eps, checked
 
 from ...utils.box_ops import refine_reference
 from ..recomputation import RecomputedEncoder, recompute_layers
@@ -112,30 +113,25 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         look_forward_twice (bool): Whether the box of a layer also trains
             the box head of the layer before (DINO, section 3.5). Defaults
             to False.
-        inverse_sigmoid_eps (float): How close to 0 and 1 references may
-            come before their log-odds are taken. Defaults to 1e-5.
+        inverse_sigmoid_eps (float): Eps of the references' inverse sigmoid.
+            Defaults to 1e-5.
         num_cp (int): How many layers are recomputed in the backward pass to
             save memory; less than 1 are none. Defaults to 0.
         *args, **kwargs: As in mmdet's ``DeformableDetrTransformerDecoder``;
             the results of all layers are returned in any case.
     """
 
+    @checked('model.decoder')
     def __init__(
         self,
         *args: Any,
         look_forward_twice: bool = False,
-        inverse_sigmoid_eps: float = 1e-5,
+        inverse_sigmoid_eps: Eps = 1e-5,
         num_cp: int = 0,
         **kwargs: Any,
     ) -> None:
         self.num_cp = num_cp
         self.look_forward_twice = look_forward_twice
-        check_number(
-            'model.decoder.inverse_sigmoid_eps',
-            inverse_sigmoid_eps,
-            above=0,
-            below=0.5,
-        )
         self.inverse_sigmoid_eps = inverse_sigmoid_eps
         super().__init__(*args, **kwargs)
 

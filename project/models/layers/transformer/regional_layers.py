@@ -4,7 +4,7 @@
 import math
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmcv.cnn import build_activation_layer, build_norm_layer
@@ -15,6 +15,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from project.utils.errors import UserError
+from project.utils.settings import checked
 
 from ...utils.weight_init import SelfInitialized
 from ..recomputation import recomputed
@@ -226,14 +227,12 @@ class Merger(SelfInitialized):
         embed_dims (int): Dimension of the features.
         is_drawn (bool): Whether weights that a transformer draws stay.
             Defaults to False.
-
-    Raises:
-        UserError: If the method is another.
     """
 
+    @checked('model.decoder.layer_cfg')
     def __init__(
         self,
-        merge_method: str,
+        merge_method: Literal['learnable_channel_aware', 'learnable', 'add'],
         initial_weights: Sequence[float],
         embed_dims: int,
         is_drawn: bool = False,
@@ -248,14 +247,8 @@ class Merger(SelfInitialized):
             self.register_buffer('weights', weights)
         elif merge_method == 'learnable':
             self.weights = nn.Parameter(weights)
-        elif merge_method == 'learnable_channel_aware':
-            self.weights = nn.Parameter(weights.repeat(embed_dims, 1))
         else:
-            raise UserError(
-                'model.decoder.layer_cfg.merge_method='
-                f"{merge_method!r} should be 'learnable_channel_aware', "
-                "'learnable' or 'add'"
-            )
+            self.weights = nn.Parameter(weights.repeat(embed_dims, 1))
 
     @torch.no_grad()
     def init_weights(self) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mmdet.models.task_modules import AssignResult, HungarianAssigner
@@ -12,7 +12,7 @@ from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from project.utils.errors import UserError, check_weights
+from project.utils.settings import Range, check_weight, checked
 
 from ...utils.broken_matches import matchable
 from ...utils.precision import full_precision
@@ -41,24 +41,21 @@ class BatchHungarianAssigner(HungarianAssigner):
             in [0, 1]. Defaults to 0.75.
 
     Raises:
-        UserError: If ``late_begin`` is no such share, or a weight is
-            negative.
+        UserError: If the weight of a cost is negative.
     """
 
+    @checked('train_cfg.assigner')
     def __init__(
         self,
         match_costs: list[dict] | dict,
         late_match_costs: list[dict] | dict | None = None,
-        late_begin: float = 0.75,
+        late_begin: Annotated[
+            float, Range(0, 1, meaning="a share of the training's iterations")
+        ] = 0.75,
     ) -> None:
         super().__init__(match_costs)
-        if not 0 <= late_begin <= 1:
-            raise UserError(
-                f'train_cfg.assigner.late_begin={late_begin} should be a '
-                "share of the training's iterations, 0 to 1"
-            )
         for index, cost in enumerate(self.match_costs):
-            check_weights(f'train_cfg.assigner.match_costs[{index}]', cost)
+            check_weight(f'train_cfg.assigner.match_costs[{index}]', cost)
         self.late_match_costs = None
         self.late_begin = late_begin
         if late_match_costs is not None:
@@ -67,7 +64,7 @@ class BatchHungarianAssigner(HungarianAssigner):
             ).match_costs
             for index, cost in enumerate(self.late_match_costs):
                 name = f'train_cfg.assigner.late_match_costs[{index}]'
-                check_weights(name, cost)
+                check_weight(name, cost)
 
     def current_costs(self) -> list[BaseMatchCost]:
         """The costs at this point of the training.
