@@ -11,10 +11,11 @@ from typing import Any
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from project.preflight.config_tree import named_dicts, registered
-from project.preflight.misspellings import refusal, unknown_type
+from project.preflight.config_tree import all_dicts, named_dicts, registered
+from project.preflight.misspellings import unknown_type
 from project.preflight.signatures import listed_keys
 from project.utils.errors import UserError
+from project.utils.settings import refusal
 
 _LONGEST_REASON = 300
 
@@ -122,7 +123,7 @@ def _innermost_part(frames: list) -> tuple[dict | None, Any]:
 def _place(cfg: Config, part: dict) -> str:
     """Find where a dict stands in the config; it may have been added to."""
     best, most = '', -1
-    for name, other in _all_dicts(cfg):
+    for name, other in all_dicts(cfg):
         if other.get('type') == part.get('type'):
             same = sum(part.get(k) == v for k, v in other.items())
             same -= sum(k not in part for k in other)
@@ -145,7 +146,7 @@ def _unexpected(
     known = listed_keys(target)
     places = [
         place
-        for place, found in _all_dicts(cfg)
+        for place, found in all_dicts(cfg)
         if key in found and _is_under(place, name)
     ]
     if part is not None and key in part and name in places:
@@ -162,12 +163,6 @@ def _unexpected(
     )
 
 
-def _all_dicts(cfg: Config) -> Iterator[tuple[str, dict]]:
-    """Name every dict of a config."""
-    for key, value in cfg.items():
-        yield from named_dicts(value, key)
-
-
 def _is_under(place: str, name: str) -> bool:
     """Tell whether a place of the config is another one or within it."""
     inner = place.startswith((f'{name}.', f'{name}['))
@@ -176,7 +171,7 @@ def _is_under(place: str, name: str) -> bool:
 
 def _parent(cfg: Config, name: str) -> dict | None:
     """The part that another one is in."""
-    return dict(_all_dicts(cfg)).get(name.rpartition('.')[0])
+    return dict(all_dicts(cfg)).get(name.rpartition('.')[0])
 
 
 def _known_of_part(frames: list) -> set[str]:

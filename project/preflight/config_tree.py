@@ -161,6 +161,12 @@ def named_dicts(node: Any, name: str) -> Iterator[tuple[str, dict]]:
             yield from named_dicts(child, f'{name}[{index}]')
 
 
+def all_dicts(cfg: Config) -> Iterator[tuple[str, dict]]:
+    """Walk through a whole config, as :func:`named_dicts`."""
+    for key, value in cfg.items():
+        yield from named_dicts(value, key)
+
+
 def is_remote(part: ConfigDict) -> bool:
     """Tell whether a dataset or metric reads through a storage backend."""
     paths = (part.get('data_root'), part.get('ann_file'))

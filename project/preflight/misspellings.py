@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader
 
 from project.preflight.config_tree import (
     SPLITS,
+    all_dicts,
     evaluators,
     holds_metrics,
     is_a,
@@ -42,7 +43,8 @@ from project.preflight.config_tree import (
     registered_class,
 )
 from project.preflight.signatures import accepted_keys
-from project.utils.errors import UserError, did_you_mean, most_alike
+from project.utils.errors import UserError, did_you_mean
+from project.utils.settings import check_keys
 
 _LOADER_KEYS = {
     'dataset',
@@ -52,12 +54,20 @@ _LOADER_KEYS = {
     'collate_fn',
     'worker_init_fn',
 }
-# Keys end alike, in _cfg and such, and have to be more alike than types.
-_KEYS_CUTOFF = 0.72
 # Dicts that no class is built from.
 _PLAIN_DICTS = {
     'auto_scale_lr': {'enable', 'base_batch_size'},
     'randomness': accepted_keys(Runner.set_randomness) or set(),
+    'optim_wrapper.paramwise_cfg': {
+        'custom_keys',
+        'bias_lr_mult',
+        'bias_decay_mult',
+        'norm_decay_mult',
+        'flat_decay_mult',
+        'dwconv_decay_mult',
+        'dcn_offset_lr_mult',
+        'bypass_duplicate',
+    },
 }
 # Packages whose names are not those that pip knows them by.
 _PACKAGES = {'mmcls': 'mmcls', 'mmseg': 'mmsegmentation'}
@@ -99,10 +109,12 @@ def check_parts(cfg: Config) -> None:
         loader = cfg.get(f'{split}_dataloader')
         if isinstance(loader, dict):
             known = _LOADER_KEYS | (accepted_keys(DataLoader) or set())
-            _check_known(f'{split}_dataloader', loader, known, 'A dataloader')
-    for key, known in _PLAIN_DICTS.items():
-        if isinstance(cfg.get(key), dict):
-            _check_known(key, cfg[key], known, 'mmengine')
+            check_keys(f'{split}_dataloader', loader, known, 'A dataloader')
+    for name, content in all_dicts(cfg):
+        # A constructor of one's own reads paramwise_cfg in its own way.
+        is_own = 'constructor' in cfg.get(name.partition('.')[0], ())
+        if name in _PLAIN_DICTS and not is_own:
+            check_keys(name, content, _PLAIN_DICTS[name], 'mmengine')
 
 
 def check_part(part: Part) -> None:
@@ -120,7 +132,8 @@ def check_part(part: Part) -> None:
     known = accepted_keys(target)
     if known is not None:
         title = target.__name__ if hasattr(target, '__name__') else kind
-        _check_known(part.name, part.content, known | part.extra_keys, title)
+        known = known | part.extra_keys | {'type'}
+        check_keys(part.name, part.content, known, title)
 
 
 def unknown_type(name: str, kind: str, registry: Registry) -> str:
@@ -165,34 +178,6 @@ def _can_import(package: str) -> bool:
         return find_spec(package) is not None
     except (ImportError, ValueError):
         return False
-
-
-def _check_known(
-    name: str, settings: dict, known: set[str], title: str
-) -> None:
-    """Refuse a key that is not among ``known``."""
-    for key in settings:
-        if key in known or key in ('type', '_scope_'):
-            continue
-        raise UserError(f'{name}.{key}: {refusal(title, key, known)}')
-
-
-def refusal(title: str, key: str, known: set[str]) -> str:
-    """Tell that something does not take a key, and what it takes.
-
-    Args:
-        title (str): What does not take it.
-        key (str): The key.
-        known (set[str]): The keys it takes.
-
-    Returns:
-        str: Such as ``"AdamW takes no 'weight_dekay': did you mean
-        weight_decay?"``.
-    """
-    if most_alike(key, known, cutoff=_KEYS_CUTOFF):
-        alike = did_you_mean(key, known, _KEYS_CUTOFF)
-        return f'{title} takes no {key!r}{alike}'
-    return f'{title} takes no {key!r}; it takes {", ".join(sorted(known))}.'
 
 
 def _other_name(part: Part) -> str:

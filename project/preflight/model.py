@@ -24,7 +24,9 @@ from project.preflight.config_tree import (
     registered_class,
 )
 from project.preflight.model_dimensions import check_seams
-from project.utils.errors import UserError, check_number
+from project.preflight.settings import bare_model
+from project.utils.errors import UserError
+from project.utils.settings import PositiveCount, read_setting
 
 
 def check_model(cfg: Config) -> None:
@@ -62,13 +64,11 @@ def _check_num_classes(cfg: Config, name: str, dataset: ConfigDict) -> None:
 
 def _check_num_detections(cfg: Config) -> None:
     """Raise if more detections are asked for than there are scores."""
-    model = cfg.model
-    while 'module' in model:  # test-time augmentation wraps the model
-        model = model.module
+    model = bare_model(cfg)
     max_per_img = (model.get('test_cfg') or {}).get('max_per_img')
     num_queries = model.get('num_queries')
     if num_queries is not None:  # which may have several patterns each
-        check_number('model.num_queries', num_queries, low=1)
+        read_setting(PositiveCount, num_queries, 'model.num_queries')
         num_queries *= max(model.get('num_patterns') or 1, 1)
     num_classes = (model.get('bbox_head') or {}).get('num_classes')
     if None in (max_per_img, num_queries, num_classes):

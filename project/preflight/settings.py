@@ -1,57 +1,43 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Numbers and names in a config that would be found wrong late or never."""
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated
 
 from mmdet.evaluation.metrics import CocoMetric
 from mmdet.models.detectors import DetectionTransformer
 from mmdet.registry import HOOKS, METRICS, MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.runner import Runner
 
 from project.evaluation import FastCocoMetric
 from project.preflight.config_tree import (
     SPLITS,
+    all_dicts,
     evaluators,
     is_a,
     is_known,
     registered_class,
 )
+from project.preflight.signatures import listed_keys
 from project.utils.coco_metrics import AP_ITEMS, RECALL_ITEMS
 from project.utils.errors import UserError, did_you_mean, most_alike
+from project.utils.settings import (
+    Count,
+    NonNegative,
+    PositiveCount,
+    Range,
+    check_keys,
+    read_setting,
+)
 
 # What a runner reads of a config, and what mmdet's and our configs define.
-_READ_KEYS = {
-    'model',
-    'work_dir',
-    'train_dataloader',
-    'val_dataloader',
-    'test_dataloader',
-    'train_cfg',
-    'val_cfg',
-    'test_cfg',
-    'auto_scale_lr',
-    'optim_wrapper',
-    'param_scheduler',
-    'val_evaluator',
-    'test_evaluator',
-    'default_hooks',
-    'custom_hooks',
-    'data_preprocessor',
-    'load_from',
+_READ_KEYS = listed_keys(Runner) - {'cfg'} | {
     'load_partially',
     'max_broken_images',
     'overwrite',
-    'resume',
-    'launcher',
-    'env_cfg',
-    'log_processor',
-    'log_level',
-    'visualizer',
-    'default_scope',
-    'randomness',
-    'experiment_name',
     'runner_type',
     'custom_imports',
     'model_wrapper_cfg',
@@ -84,7 +70,26 @@ _VARIABLES = {
     'class_name',
     'num_classes',
 }
-_LOOP_NUMBERS = ('max_epochs', 'max_iters', 'val_interval')
+# Where a number stands, without indices, and what it may be; None passes.
+_NUMBERS = {
+    **{f'{split}_dataloader.batch_size': PositiveCount for split in SPLITS},
+    **{f'{split}_dataloader.num_workers': Count for split in SPLITS},
+    'train_cfg.max_epochs': PositiveCount,
+    'train_cfg.max_iters': PositiveCount,
+    'train_cfg.val_interval': PositiveCount,
+    'optim_wrapper.accumulative_counts': PositiveCount,
+    'optim_wrapper.optimizer.lr': NonNegative,
+    'param_scheduler.milestones': list[int],
+    'model.num_queries': PositiveCount,
+    'model.num_feature_levels': PositiveCount,
+}
+_CODERS = ('encoder', 'decoder')
+# In some of the other detectors -1 means all.
+_NUMBERS_OF_DETR = {
+    'model.test_cfg.max_per_img': PositiveCount,
+    **{f'model.{name}.num_layers': Count for name in _CODERS},
+    **{f'model.{name}.num_cp': Annotated[int, Range(-1)] for name in _CODERS},
+}
 
 
 def check_settings(cfg: Config) -> list[str]:
@@ -100,13 +105,9 @@ def check_settings(cfg: Config) -> list[str]:
     Raises:
         UserError: If it cannot work.
     """
-    _check_loaders(cfg)
-    _check_loops(cfg)
-    _check_rates(cfg)
-    _check_counts(cfg)
+    _check_numbers(cfg)
     _check_metrics(cfg)
     _check_monitored(cfg)
-    _check_paramwise(cfg)
     return [*_misspelt_variables(cfg), *_unread_test_cfg(cfg)]
 
 
@@ -128,92 +129,23 @@ def stop_idle_workers(cfg: Config) -> None:
                 loader['prefetch_factor'] = None
 
 
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is no whole number of at least ``least``.
-
-    Args:
-        name (str): Where it stands in the config.
-        value (Any): The value; None passes.
-        least (int): The smallest that can work. Defaults to 1.
-
-    Raises:
-        UserError: If it is anything else.
-    """
-    if value is not None and not (_is_whole(value) and value >= least):
-        raise UserError(
-            f'{name}={value!r} should be a whole number, {least} or more.'
-        )
-
-
-def _is_whole(value: Any) -> bool:
-    """Tell whether it is a whole number, which may have been computed."""
-    if isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_loaders(cfg: Config) -> None:
-    for split in SPLITS:
-        name = f'{split}_dataloader'
-        loader = cfg.get(name)
-        if isinstance(loader, dict):
-            check_count(f'{name}.batch_size', loader.get('batch_size'))
-            check_count(f'{name}.num_workers', loader.get('num_workers'), 0)
-
-
-def _check_loops(cfg: Config) -> None:
-    loop = cfg.get('train_cfg')
-    if isinstance(loop, dict):
-        for key in _LOOP_NUMBERS:
-            check_count(f'train_cfg.{key}', loop.get(key))
-    wrapper = cfg.get('optim_wrapper')
-    if isinstance(wrapper, dict):
-        check_count(
-            'optim_wrapper.accumulative_counts',
-            wrapper.get('accumulative_counts'),
-        )
-
-
-def _check_rates(cfg: Config) -> None:
-    """Check what optimizer and schedulers would fail on, or ignore."""
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer')
-    lr = optimizer.get('lr') if isinstance(optimizer, dict) else None
-    if lr is not None and not (isinstance(lr, (int, float)) and lr >= 0):
-        raise UserError(
-            f'optim_wrapper.optimizer.lr={lr!r} should be a number, 0 or more.'
-        )
-    schedulers = cfg.get('param_scheduler')
-    for index, scheduler in enumerate(
-        schedulers if isinstance(schedulers, (list, tuple)) else ()
-    ):
-        steps = isinstance(scheduler, dict) and scheduler.get('milestones')
-        is_list = isinstance(steps, (list, tuple))
-        if steps and not (is_list and all(map(_is_whole, steps))):
+def _check_numbers(cfg: Config) -> None:
+    """Refuse numbers that no class checks, or not before an epoch is over."""
+    detector = registered_class(bare_model(cfg), MODELS)
+    is_detr = is_a(detector, DetectionTransformer)
+    kinds = _NUMBERS | (_NUMBERS_OF_DETR if is_detr else {})
+    for name, part in all_dicts(cfg):
+        place = re.sub(r'\[\d+\]|\.module\b', '', name)
+        for key, value in part.items():
+            kind = kinds.get(f'{place}.{key}')
+            if kind and value is not None:
+                read_setting(kind, value, f'{name}.{key}')
+        num_cp, layers = part.get('num_cp'), part.get('num_layers')
+        is_coder = f'{place}.num_cp' in kinds
+        if is_coder and num_cp and layers is not None and num_cp > layers:
             raise UserError(
-                f'param_scheduler[{index}].milestones={steps!r} should be a '
-                'list of whole numbers.'
-            )
-
-
-def _check_counts(cfg: Config) -> None:
-    """Check the numbers that many models share."""
-    model = bare_model(cfg)
-    for key in ('num_queries', 'num_feature_levels'):
-        check_count(f'model.{key}', model.get(key))
-    if not is_a(registered_class(model, MODELS), DetectionTransformer):
-        return  # -1 means all to some of the others
-    test_cfg = model.get('test_cfg') or {}
-    check_count('model.test_cfg.max_per_img', test_cfg.get('max_per_img'))
-    for name in ('encoder', 'decoder'):
-        coder = model.get(name) or {}
-        num_cp = coder.get('num_cp')
-        layers = coder.get('num_layers')
-        check_count(f'model.{name}.num_layers', layers, 0)
-        check_count(f'model.{name}.num_cp', num_cp, -1)
-        if num_cp is not None and layers is not None and num_cp > layers:
-            raise UserError(
-                f'model.{name}.num_cp={num_cp} asks for more layers to be '
-                f'recomputed than model.{name}.num_layers={layers}.'
+                f'{name}.num_cp={num_cp} asks for more layers to be '
+                f'recomputed than {name}.num_layers={layers}.'
             )
 
 
@@ -312,30 +244,6 @@ def _metric_names(cfg: Config) -> set[str] | None:
     return names or None
 
 
-def _check_paramwise(cfg: Config) -> None:
-    """Refuse a misspelt key, which mmengine's constructor never looks at."""
-    wrapper = cfg.get('optim_wrapper')
-    if not isinstance(wrapper, dict) or 'constructor' in wrapper:
-        return
-    known = (
-        'custom_keys',
-        'bias_lr_mult',
-        'bias_decay_mult',
-        'norm_decay_mult',
-        'flat_decay_mult',
-        'dwconv_decay_mult',
-        'dcn_offset_lr_mult',
-        'bypass_duplicate',
-    )
-    settings = wrapper.get('paramwise_cfg') or {}
-    for key in settings:
-        if key not in (*known, '_scope_'):
-            raise UserError(
-                f'optim_wrapper.paramwise_cfg.{key} has no effect'
-                f'{did_you_mean(key, known)}'
-            )
-
-
 def _misspelt_variables(cfg: Config) -> list[str]:
     """Name variables that look like one that is read."""
     sentences = []
@@ -358,19 +266,19 @@ def _unread_test_cfg(cfg: Config) -> list[str]:
     """Refuse misspelt keys of ``test_cfg``; name others without effect."""
     model = bare_model(cfg)
     head = registered_class(model.get('bbox_head') or {}, MODELS)
-    known = set(getattr(head, 'test_settings', ()))
-    sentences: list[str] = []
-    if not known:  # a head of mmdet, or a model that was built before
-        return sentences
-    for key in model.get('test_cfg') or {}:
-        if key in known or key == '_scope_':
-            continue
-        if most_alike(key, known):
-            raise UserError(
-                f'model.test_cfg.{key} has no effect{did_you_mean(key, known)}'
-            )
-        sentences.append(
-            f'model.test_cfg.{key} has no effect: {head.__name__} reads '
-            f'{", ".join(sorted(known))}.'
-        )
-    return sentences
+    settings = getattr(head, 'default_settings', None)
+    if settings is None:  # a head of mmdet, or a model that was built before
+        return []
+    known = vars(settings).keys()
+    unread = set(model.get('test_cfg') or {}) - {*known, '_scope_'}
+    check_keys(
+        'model.test_cfg',
+        [key for key in unread if most_alike(key, known)],
+        known,
+        head.__name__,
+    )
+    return [
+        f'model.test_cfg.{key} has no effect: {head.__name__} reads '
+        f'{", ".join(sorted(known))}.'
+        for key in sorted(unread)
+    ]

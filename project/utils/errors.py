@@ -4,7 +4,6 @@
 import difflib
 from collections.abc import Callable, Iterable
 from inspect import signature
-from numbers import Real
 from typing import Any
 
 
@@ -103,31 +102,6 @@ def raise_everywhere(sentences: Iterable[str | None]) -> None:
             raise error
 
 
-def check_keys(
-    name: str, settings: Iterable[str], known: Iterable[str]
-) -> None:
-    """Refuse a key that would be ignored, such as a misspelt one.
-
-    Args:
-        name (str): Where the settings stand in the config.
-        settings (Iterable[str]): Their keys. mmengine's ``_scope_`` may be
-            among them.
-        known (Iterable[str]): The keys that have an effect.
-
-    Raises:
-        UserError: If there is another.
-    """
-    known = list(known)
-    unknown = sorted(set(settings) - {*known, '_scope_'})
-    if unknown:
-        alike = most_alike(unknown[0], known, count=1)
-        hint = f', most like {alike[0]!r}' if alike else ''
-        raise UserError(
-            f'{name} has the unknown key {unknown[0]!r}{hint}; it takes '
-            f'{", ".join(known)}'
-        )
-
-
 def check_takes(
     method: Callable, arguments: Iterable[Any], options: dict[str, Any]
 ) -> None:
@@ -150,57 +124,3 @@ def check_takes(
             'besides its positional arguments it gets the keywords '
             f'{given}; let it take **kwargs and pass them on'
         ) from error
-
-
-def check_number(
-    name: str,
-    value: Any,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-) -> None:
-    """Refuse a setting that is no number, or out of its range.
-
-    Args:
-        name (str): Where it stands in the config.
-        value (Any): What the config says.
-        low (float, optional): The least that it may be.
-        high (float, optional): The most that it may be.
-        above (float, optional): It has to be larger.
-        below (float, optional): It has to be smaller.
-
-    Raises:
-        UserError: If it is something else.
-    """
-    bounds = {
-        'at least': (low, lambda number, bound: number >= bound),
-        'above': (above, lambda number, bound: number > bound),
-        'at most': (high, lambda number, bound: number <= bound),
-        'below': (below, lambda number, bound: number < bound),
-    }
-    asked = {word: b for word, b in bounds.items() if b[0] is not None}
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not all(
-        holds(value, bound) for bound, holds in asked.values()
-    ):
-        words = ' and '.join(f'{word} {b[0]}' for word, b in asked.items())
-        raise UserError(f'{name}={value!r} should be a number, {words}')
-
-
-def check_weights(name: str, module: Any) -> None:
-    """Refuse a loss or a cost with a negative weight: it would be sought.
-
-    Args:
-        name (str): Where its config stands.
-        module (Any): The loss, with ``loss_weight``, or the cost, with
-            ``weight``.
-
-    Raises:
-        UserError: If the weight is negative.
-    """
-    for key in ('loss_weight', 'weight'):
-        value = getattr(module, key, None)
-        if isinstance(value, Real):
-            check_number(f'{name}.{key}', value, low=0)

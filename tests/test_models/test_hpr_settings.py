@@ -151,18 +151,20 @@ def test_regions_of_another_size() -> None:
         (
             'dino',
             dict(dn_cfg__label_noise_scale=3),
-            'label_noise_scale=3 should be 0 to 2',
+            'label_noise_scale=3 should be twice the probability of a wrong '
+            'label, 0 to 2',
         ),
         (
             'dino',
             dict(dn_cfg__group_cfg__num_dn_query=5),
-            "model.dn_cfg.group_cfg has the unknown key 'num_dn_query', most "
-            "like 'num_dn_queries'; it takes dynamic, num_groups",
+            'model.dn_cfg.group_cfg.num_dn_query: group_cfg takes no '
+            "'num_dn_query': did you mean num_dn_queries?",
         ),
         (
             'ddq',
             dict(dqs_cfg__max_num=5),
-            "model.dqs_cfg has the unknown key 'max_num'; it takes type, iou",
+            "model.dqs_cfg.max_num: dqs_cfg takes no 'max_num'; it takes "
+            'iou_threshold, type.',
         ),
         (
             'dino',

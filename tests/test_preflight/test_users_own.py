@@ -234,7 +234,7 @@ def test_milestones_may_be_computed(step: float) -> None:
         )
 
     check_settings(config(step))
-    with pytest.raises(UserError, match='whole numbers'):
+    with pytest.raises(UserError, match='whole number'):
         check_settings(config(step + 0.5))
 
 

@@ -1,11 +1,13 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor
 
 from project.utils.errors import UserError
+from project.utils.settings import PositiveCount
 
 from ..layers.stage_outputs import AnchoredFirstStageOutput, DecoderOutput
 from ..task_modules.set_prediction import (
@@ -17,8 +19,24 @@ from ..task_modules.set_prediction import (
     PriorAssigner,
     Scoring,
 )
-from ..utils.nms import kept_in_groups
+from ..utils.nms import NMS, kept_in_groups
+from .detecting import DetectionSettings
 from .set_prediction_head import SetPredictionHead
+
+
+@dataclass(frozen=True)
+class DETADetectionSettings(DetectionSettings):
+    """What :class:`DETAHead` reads of ``test_cfg``.
+
+    Attributes:
+        nms (dict, optional): The suppression,
+            ``dict(type='nms', iou_threshold=0.7)``; None for none.
+        nms_pre (int): How many pairs of a query and a class of an image it
+            looks at.
+    """
+
+    nms: NMS | None = None
+    nms_pre: PositiveCount = 10000
 
 
 @MODELS.register_module()
@@ -39,34 +57,25 @@ class DETAHead(SetPredictionHead):
         train_cfg (dict, optional): Besides ``assigner`` the configs
             ``first_stage_assigner`` and ``second_stage_assigner`` of
             assigners such as ``TopKIoUAssigner``; None for matching.
-        test_cfg (dict, optional): Besides ``max_per_img`` the config ``nms``,
-            ``dict(type='nms', iou_threshold=0.7)``, None for no suppression;
-            and ``nms_pre``, how many pairs of a query and a class of an image
-            it looks at, 10000 by default.
         **kwargs: As in :class:`SetPredictionHead`.
 
     Raises:
-        UserError: If an assigner cannot work on given boxes alone, or
-            another kind of suppression is asked for.
+        UserError: If an assigner cannot work on given boxes alone.
     """
 
-    test_settings = (*SetPredictionHead.test_settings, 'nms', 'nms_pre')
+    default_settings = DETADetectionSettings()
 
     def __init__(
         self,
         *args: Any,
         train_cfg: dict | None = None,
-        test_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            *args, train_cfg=train_cfg, test_cfg=test_cfg, **kwargs
-        )
+        super().__init__(*args, train_cfg=train_cfg, **kwargs)
         self.first_stage_assigner, self.second_stage_assigner = (
             _build_assigner(train_cfg or {}, f'{stage}_stage_assigner')
             for stage in ('first', 'second')
         )
-        _check_suppression(test_cfg or {})
 
     def decoder_set(  # type: ignore[override]  # its detector's outputs
         self, predictions: Predictions, decoder_output: DecoderOutput
@@ -101,13 +110,11 @@ class DETAHead(SetPredictionHead):
 
         Arguments and results are those of :class:`SetPredictionHead`.
         """
-        test_cfg = self.test_cfg or {}
-        nms = test_cfg.get('nms')
-        if nms is None:
+        settings = self.detection_settings()
+        assert isinstance(settings, DETADetectionSettings)
+        if settings.nms is None:
             return super().select_detections(cls_scores, bbox_preds)
-        candidates = self.best_scored(
-            cls_scores, bbox_preds, test_cfg.get('nms_pre', 10000)
-        )
+        candidates = self.best_scored(cls_scores, bbox_preds, settings.nms_pre)
         # One image after another, as in :func:`survivors` where they have so
         # many boxes.
         selected = []
@@ -116,38 +123,12 @@ class DETAHead(SetPredictionHead):
                 boxes / 2 + 0.25,  # from [-0.5, 1.5], which changes no IoU
                 labels,
                 self.num_classes,
-                nms.get('iou_threshold', 0.7),
+                settings.nms.iou_threshold,
             )
-            kept = kept[: test_cfg.get('max_per_img', 100)]
+            kept = kept[: settings.max_per_img or 100]
             selected.append((scores[kept], labels[kept], boxes[kept]))
         scores, labels, boxes = map(list, zip(*selected, strict=True))
         return scores, labels, boxes
-
-
-def _check_suppression(test_cfg: dict) -> None:
-    """Refuse settings that would be read in another way than meant."""
-    nms = test_cfg.get('nms') or dict(type='nms')
-    if nms.get('type', 'nms') != 'nms':
-        raise UserError(
-            f'model.test_cfg.nms.type={nms["type"]!r} is not supported; use '
-            "'nms'"
-        )
-    unknown = sorted(nms.keys() - {'type', 'iou_threshold'})
-    if unknown:
-        raise UserError(
-            f'model.test_cfg.nms has the unknown key {unknown[0]!r}; it takes '
-            'type and iou_threshold'
-        )
-    threshold = nms.get('iou_threshold', 0.7)
-    if not 0 <= threshold <= 1:
-        raise UserError(
-            f'model.test_cfg.nms.iou_threshold={threshold} should be an IoU, '
-            '0 to 1'
-        )
-    if test_cfg.get('nms_pre', 1) < 1:
-        raise UserError(
-            f'model.test_cfg.nms_pre={test_cfg["nms_pre"]} should be 1 or more'
-        )
 
 
 def _build_assigner(train_cfg: dict, key: str) -> PriorAssigner | None:

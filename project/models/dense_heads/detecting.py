@@ -1,5 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,9 +11,26 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from project.utils.settings import PositiveCount, read_settings
+
 from ..layers.stage_outputs import DecoderOutput
 from ..utils.gather import gather_points
 from ..utils.precision import full_precision
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """What a head reads of ``test_cfg``.
+
+    Attributes:
+        max_per_img (int, optional): Detections of an image; as many as there
+            are queries by default.
+        clip_bboxes (bool): Whether boxes are clipped to the image; the
+            authors' evaluation leaves them.
+    """
+
+    max_per_img: PositiveCount | None = None
+    clip_bboxes: bool = True
 
 
 class DetectingMixin(DETRHead):
@@ -20,6 +38,15 @@ class DetectingMixin(DETRHead):
 
     To be put before a head of mmdet that has ``forward_layer``.
     """
+
+    default_settings = DetectionSettings()
+
+    def detection_settings(self) -> DetectionSettings:
+        """Read ``test_cfg`` as it is now; keys of other heads are left."""
+        defaults = self.default_settings
+        known = vars(defaults).keys()
+        given = {k: v for k, v in (self.test_cfg or {}).items() if k in known}
+        return read_settings(defaults, given, 'model.test_cfg')
 
     def predict(
         self,
@@ -100,7 +127,7 @@ class DetectingMixin(DETRHead):
         Returns:
             list[:obj:`InstanceData`]: As in :meth:`predict`.
         """
-        clips = (self.test_cfg or {}).get('clip_bboxes', True)
+        clips = self.detection_settings().clip_bboxes
         detections = self.select_detections(cls_scores, bbox_preds)
         sizes = _output_sizes(batch_img_metas, rescale, bbox_preds)
         return [
@@ -132,7 +159,8 @@ class DetectingMixin(DETRHead):
             shape (n, ), labels of shape (n, ), and boxes (x1, y1, x2, y2)
             relative to the image, which may reach out of it, shape (n, 4).
         """
-        wanted = (self.test_cfg or {}).get('max_per_img', cls_scores.shape[1])
+        wanted = self.detection_settings().max_per_img
+        wanted = wanted or cls_scores.shape[1]
         return self.best_scored(cls_scores, bbox_preds, wanted)
 
     def best_scored(

@@ -10,19 +10,19 @@ from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
 from torch import Tensor
 
-from project.utils.errors import (
-    UserError,
-    check_number,
-    check_takes,
-    check_weights,
-)
+from project.utils.errors import UserError, check_takes
+from project.utils.settings import Eps, check_weight, checked
 
 from ..layers.stage_outputs import (
     AuxiliaryBranch,
     DecoderOutput,
     FirstStageOutput,
 )
-from ..losses.set_criterion import SetCriterion, classification_loss
+from ..losses.set_criterion import (
+    Normalizer,
+    SetCriterion,
+    classification_loss,
+)
 from ..task_modules.set_prediction import (
     BatchHungarianAssigner,
     HungarianMatching,
@@ -44,9 +44,8 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
     on is told by :meth:`prediction_sets`.
 
     Args:
-        inverse_sigmoid_eps (float): How close to 0 and 1 references may
-            come before their log-odds are taken. Set by the detector.
-            Defaults to 1e-5.
+        inverse_sigmoid_eps (float): Eps of the references' inverse sigmoid,
+            set by the detector. Defaults to 1e-5.
         normalizer (str): What the losses are divided by, see
             :class:`SetCriterion`. Defaults to ``'targets'``.
         enc_loss_cls (dict, optional): Config of the first stage's
@@ -56,34 +55,28 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
 
     first_stage_is_class_agnostic = True
     """Whether the first stage only tells objects from background."""
-    test_settings: tuple[str, ...] = ('max_per_img', 'clip_bboxes')
-    """The keys of ``test_cfg`` that have an effect."""
     trains_on_predictions_alone = False
     """Whether :meth:`loss_by_feat` gets predictions and ground truth, as
     mmdet's does, and not the objects that the stages hand over."""
 
+    @checked('model')
     def __init__(
         self,
         *args: Any,
-        inverse_sigmoid_eps: float = 1e-5,
-        normalizer: str = 'targets',
+        inverse_sigmoid_eps: Eps = 1e-5,
+        normalizer: Normalizer = 'targets',
         enc_loss_cls: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        check_number(
-            'model.inverse_sigmoid_eps',
-            inverse_sigmoid_eps,
-            above=0,
-            below=0.5,
-        )
         self.inverse_sigmoid_eps = inverse_sigmoid_eps
         super().__init__(*args, **kwargs)
+        self.detection_settings()  # refuses those that cannot work
         for name in ('loss_cls', 'loss_bbox', 'loss_iou'):
-            check_weights(f'model.bbox_head.{name}', getattr(self, name))
+            check_weight(f'model.bbox_head.{name}', getattr(self, name))
         self.enc_loss_cls = None
         if enc_loss_cls is not None:
             self.enc_loss_cls = MODELS.build(enc_loss_cls)
-            check_weights('model.bbox_head.enc_loss_cls', self.enc_loss_cls)
+            check_weight('model.bbox_head.enc_loss_cls', self.enc_loss_cls)
             classification_loss(self.enc_loss_cls)
         if self.train_cfg:
             _check_assigner(self.assigner)

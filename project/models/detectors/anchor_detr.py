@@ -8,7 +8,8 @@ from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 from torch import Tensor, nn
 
-from project.utils.errors import UserError, check_number
+from project.utils.errors import UserError
+from project.utils.settings import Eps, PositiveCount, checked
 
 from ..layers.stage_outputs import DecoderOutput
 from ..layers.transformer.anchor_detr_layers import (
@@ -34,9 +35,8 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
     Args:
         num_queries (int): Points times patterns. Defaults to 900.
         num_patterns (int): Patterns at each point. Defaults to 3.
-        inverse_sigmoid_eps (float): How close to 0 and 1 points may come
-            before their log-odds are taken: 1e-5 in the authors'
-            repository, 1e-3 in detrex. Defaults to 1e-5.
+        inverse_sigmoid_eps (float): Eps of the points' inverse sigmoid: 1e-5
+            in the authors' repository, 1e-3 in detrex. Defaults to 1e-5.
         *args, **kwargs: As in mmdet's ``DetectionTransformer``; there is no
             ``positional_encoding`` to set.
 
@@ -49,22 +49,22 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
     encoder: Any
     decoder: Any
 
+    @checked('model')
     def __init__(
         self,
         *args: Any,
         decoder: dict,
         bbox_head: dict,
-        num_queries: int = 900,
-        num_patterns: int = 3,
-        inverse_sigmoid_eps: float = 1e-5,
+        num_queries: PositiveCount = 900,
+        num_patterns: PositiveCount = 3,
+        inverse_sigmoid_eps: Eps = 1e-5,
         **kwargs: Any,
     ) -> None:
-        if num_patterns < 1 or num_queries % num_patterns:
+        if num_queries % num_patterns:
             raise UserError(
                 f'model.num_queries={num_queries} should be a multiple of '
-                f'num_patterns={num_patterns}, which should be at least 1'
+                f'num_patterns={num_patterns}'
             )
-        check_number('model.num_queries', num_queries, low=1)
         self.num_patterns = num_patterns
         bbox_head = {
             **bbox_head,

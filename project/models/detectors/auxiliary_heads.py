@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from mmdet.models.detectors import DeformableDETR
 from mmengine.model import ModuleList
 
-from project.utils.errors import UserError, check_number
+from project.utils.errors import UserError
 
 from ..layers.stage_outputs import AuxiliaryBranch, DecoderOutput
 
@@ -29,8 +29,6 @@ class AuxiliaryHeadsMixin(DeformableDETR):
                 'weight for each auxiliary result of a decoder layer, '
                 f'{expected} with this model.decoder'
             )
-        for index, weight in enumerate(aux_weights):
-            check_number(f'model.aux_weights[{index}]', weight, low=0)
         are_points = self.learned_queries_are_points and not self.as_two_stage
         if aux_weights and are_points:
             raise UserError(

@@ -11,7 +11,8 @@ from mmdet.models.layers import SinePositionalEncoding
 from mmdet.structures import OptSampleList
 from torch import Tensor, nn
 
-from project.utils.errors import UserError, check_number
+from project.utils.errors import UserError
+from project.utils.settings import Eps, NonNegative, PositiveCount, checked
 
 from ..layers.recomputation import recompute_layers
 from ..layers.transformer.deformable_attention import LevelShapes
@@ -54,10 +55,9 @@ class BaseDeformableDETR(
     queries are methods of their own.
 
     Args:
-        inverse_sigmoid_eps (float): How close to 0 and 1 references may
-            come before their log-odds are taken, in head and, unless it
-            says otherwise, decoder: 1e-5 in the authors' repositories, 1e-3
-            in detrex's. Defaults to 1e-5.
+        inverse_sigmoid_eps (float): Eps of the references' inverse sigmoid
+            in the head and, unless it says otherwise, the decoder: 1e-5 in
+            the authors' repositories, 1e-3 in detrex's. Defaults to 1e-5.
         proposal_selector (dict, optional): Config of what chooses proposals
             in the first stage, such as ``LevelNMSSelector``. By default the
             best are chosen.
@@ -93,21 +93,21 @@ class BaseDeformableDETR(
     as in the codes that descend from Deformable DETR's; see
     :func:`share_vectors`."""
 
+    @checked('model', num_queries=PositiveCount)
     def __init__(
         self,
         *args: Any,
         decoder: dict,
         bbox_head: dict,
-        inverse_sigmoid_eps: float = 1e-5,
+        inverse_sigmoid_eps: Eps = 1e-5,
         proposal_selector: dict | None = None,
-        aux_weights: Sequence[float] = (),
+        aux_weights: Sequence[NonNegative] = (),
         ckpt_backbone: bool = False,
         ckpt_neck: bool = False,
         **kwargs: Any,
     ) -> None:
         decoder = {'inverse_sigmoid_eps': inverse_sigmoid_eps, **decoder}
         bbox_head = {**bbox_head, 'inverse_sigmoid_eps': inverse_sigmoid_eps}
-        check_number('model.num_queries', kwargs.get('num_queries', 1), low=1)
         super().__init__(*args, decoder=decoder, bbox_head=bbox_head, **kwargs)
         if decoder.get('look_forward_twice') and not self.with_box_refine:
             raise UserError(

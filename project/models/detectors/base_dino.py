@@ -35,8 +35,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         *args, **kwargs: As in :class:`BaseDeformableDETR`.
 
     Raises:
-        UserError: If there is only one stage, or no box refinement, or
-            ``dn_cfg`` cannot work.
+        UserError: If there is only one stage, or no box refinement.
     """
 
     decoder_class = DINODecoder
@@ -88,24 +87,6 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
     def _init_contents(self) -> None:
         """Initialize the contents of the queries."""
         self.query_embedding = nn.Embedding(self.num_queries, self.embed_dims)
-
-    def _init_denoising(self, dn_cfg: dict | None) -> None:
-        """Build the generator, told the probability of a wrong label."""
-        settings = dict(dn_cfg or {})
-        label_noise = settings.get('label_noise_scale', 0.5)
-        if not 0 <= label_noise <= 2:
-            raise UserError(
-                f'model.dn_cfg.label_noise_scale={label_noise} should be 0 '
-                'to 2, twice the probability of a wrong label'
-            )
-        settings['label_noise_scale'] = label_noise * 0.5
-        settings['group_cfg'] = {
-            'dynamic': True,
-            'num_dn_queries': 100,
-            **(settings.get('group_cfg') or {}),
-        }
-        settings.setdefault('box_noise_scale', 1.0)
-        super()._init_denoising(settings)
 
     def init_weights(self) -> None:
         """Initialize weights of the transformer and other components."""

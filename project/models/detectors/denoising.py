@@ -1,13 +1,10 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-from inspect import signature
 from typing import Any
 
 import torch
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures import OptSampleList, SampleList
 from torch import Tensor, nn
-
-from project.utils.errors import check_keys
 
 from ..layers.denoising_queries import DenoisingQueries
 from ..layers.dn_query_generator import DNQueryGenerator
@@ -31,12 +28,8 @@ class DenoisingMixin(DetectionTransformer):
 
     def _init_denoising(self, dn_cfg: dict | None) -> None:
         """Build the generator, for the classes of the head."""
-        known = list(signature(self.dn_generator_class).parameters)[2:]
-        check_keys('model.dn_cfg', dn_cfg or {}, known)
         self.dn_query_generator = self.dn_generator_class(
-            num_classes=self.bbox_head.num_classes,
-            embed_dims=self.embed_dims,
-            **(dn_cfg or {}),
+            self.bbox_head.num_classes, self.embed_dims, **(dn_cfg or {})
         )
 
     def forward_transformer(

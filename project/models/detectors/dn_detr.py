@@ -7,7 +7,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList
 from torch import Tensor
 
-from project.utils.errors import check_number
+from project.utils.settings import Eps, PositiveCount, checked
 
 from ..layers.transformer.dab_layers import DABDecoder, DABEncoder
 from ..utils.own_weights import OwnWeightsMixin
@@ -38,8 +38,7 @@ class DNDETR(
 
     Args:
         dn_cfg (dict, optional): Settings of :class:`DNQueryGenerator`.
-        inverse_sigmoid_eps (float): How close to 0 and 1 references may
-            come before their log-odds are taken, in decoder and head.
+        inverse_sigmoid_eps (float): Eps of the references' inverse sigmoid.
             Defaults to 1e-3, as in both published codes.
         decoder_key_padding_mask (bool): Whether the decoder passes over
             padding. detrex's does not. Defaults to True.
@@ -51,17 +50,17 @@ class DNDETR(
     encoder: Any
     decoder: Any
 
+    @checked('model', num_queries=PositiveCount)
     def __init__(
         self,
         *args: Any,
         decoder: dict,
         bbox_head: dict,
         dn_cfg: dict | None = None,
-        inverse_sigmoid_eps: float = 1e-3,
+        inverse_sigmoid_eps: Eps = 1e-3,
         decoder_key_padding_mask: bool = True,
         **kwargs: Any,
     ) -> None:
-        check_number('model.num_queries', kwargs.get('num_queries', 1), low=1)
         self.dn_cfg = dn_cfg
         self.decoder_key_padding_mask = decoder_key_padding_mask
         decoder = {**decoder, 'inverse_sigmoid_eps': inverse_sigmoid_eps}

@@ -1,13 +1,36 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from project.utils.errors import UserError, check_number
+from project.utils.errors import UserError
+from project.utils.settings import Count, NonNegative, read_settings
 
 from ..layers.transformer.query_groups import QueryGroup, QueryGroups
 from .base_deformable_detr import BaseDeformableDETR
+
+
+@dataclass(frozen=True)
+class OneToMany:
+    """The group of queries that is matched one-to-many.
+
+    Attributes:
+        num_queries (int): Queries of the group, T in the paper.
+        num_copies (int): Copies of each ground truth, K.
+        loss_weight (float): Weight of its losses, lambda.
+    """
+
+    num_queries: Count = 0
+    num_copies: Count = 0
+    loss_weight: NonNegative = 1.0
+
+    @classmethod
+    def read(cls, one2many: dict | None) -> 'OneToMany':
+        """Read the setting of a detector; no copies are no queries."""
+        group = read_settings(cls(), one2many, 'model.one2many')
+        return group if group.num_copies else replace(group, num_queries=0)
 
 
 @MODELS.register_module()
@@ -28,15 +51,13 @@ class HDETR(BaseDeformableDETR):
         mixed_selection (bool): Whether the queries' content is learned, one
             row for each rank, and only their position comes from the
             proposals (needs ``as_two_stage``). Defaults to False.
-        one2many (dict, optional): The second group: ``num_queries`` (T in
-            the paper), ``num_copies`` of each ground truth (K) and
-            ``loss_weight`` (lambda, 1.0). None, no queries or no copies
-            switch it off, as they do in the authors' code. Defaults to None.
+        one2many (dict, optional): The second group, see :class:`OneToMany`.
+            None, no queries or no copies switch it off, as they do in the
+            authors' code. Defaults to None.
         *args, **kwargs: As in :class:`BaseDeformableDETR`.
 
     Raises:
-        UserError: If ``one2many`` holds something else, or mixed selection
-            is asked for without a first stage.
+        UserError: If mixed selection is asked for without a first stage.
     """
 
     def __init__(
@@ -47,15 +68,15 @@ class HDETR(BaseDeformableDETR):
         one2many: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        one2many = checked_one2many(one2many)
+        group = OneToMany.read(one2many)
         self.mixed_selection = mixed_selection
-        self.num_one2many_queries = one2many.pop('num_queries')
+        self.num_one2many_queries = group.num_queries
         if mixed_selection and not kwargs.get('as_two_stage', False):
             raise UserError(
                 'mixed_selection=True needs as_two_stage=True: it mixes '
                 "learned contents with the first stage's positions"
             )
-        bbox_head = {**bbox_head, 'one2many': one2many}
+        bbox_head = {**bbox_head, 'one2many': vars(group)}
         super().__init__(*args, bbox_head=bbox_head, **kwargs)
 
     @property
@@ -99,35 +120,3 @@ class HDETR(BaseDeformableDETR):
             num_one2many = num_queries - num_one2one
             groups.append(QueryGroup('one2many', num_one2many))
         return QueryGroups(groups)
-
-
-def checked_one2many(one2many: dict | None) -> dict:
-    """Fill in the defaults of the second group and check what is given.
-
-    Args:
-        one2many (dict, optional): As in :class:`HDETR`.
-
-    Returns:
-        dict: ``num_queries``, ``num_copies`` and ``loss_weight``.
-
-    Raises:
-        UserError: If a key is unknown or a number is none.
-    """
-    defaults = dict(num_queries=0, num_copies=0, loss_weight=1.0)
-    settings = {**defaults, **(one2many or {})}
-    unknown = sorted(settings.keys() - defaults.keys())
-    if unknown:
-        raise UserError(
-            f'model.one2many has the unknown key {unknown[0]!r}; it takes '
-            f'{", ".join(defaults)}'
-        )
-    for key in ('num_queries', 'num_copies'):
-        if not isinstance(settings[key], int) or settings[key] < 0:
-            raise UserError(
-                f'model.one2many.{key}={settings[key]!r} should be a whole '
-                'number, 0 or more'
-            )
-    check_number('model.one2many.loss_weight', settings['loss_weight'], low=0)
-    if not settings['num_copies']:
-        settings['num_queries'] = 0
-    return settings

@@ -8,7 +8,8 @@ from mmdet.structures import OptSampleList
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor, nn
 
-from project.utils.errors import UserError, check_keys, check_number
+from project.utils.errors import UserError
+from project.utils.settings import NonNegative, checked, read_settings
 
 from ..layers.stage_outputs import DenseFirstStageOutput, FirstStageOutput
 from ..layers.transformer.ddq_decoder import DDQDecoder, DistinctQueryGroups
@@ -17,6 +18,7 @@ from ..layers.transformer.proposal_refiner import ROI_EXTRACTOR
 from ..layers.transformer.query_groups import QueryGroup, QueryGroups
 from ..utils.distinct_boxes import best_distinct_boxes, best_first
 from ..utils.gather import gather_points
+from ..utils.nms import NMS
 from ..utils.precision import apply_in_full_precision
 from .base_dino import BaseDINO
 
@@ -52,32 +54,33 @@ class HPRDDQDETR(BaseDINO):
         **kwargs: As in :class:`BaseDINO`.
 
     Raises:
-        UserError: If distinct queries are to be selected otherwise, a number
-            is out of its range, or there is to be no denoising.
+        UserError: If there is to be no denoising.
     """
 
     decoder_class = DDQDecoder
     auxiliary_prefix = 'hpr_{}_'
 
+    @checked('model')
     def __init__(
         self,
         *args: Any,
         decoder: dict,
         aux_weights: Sequence[float] = (0.5, 0.5),
-        dense_topk_ratio: float = 1.5,
+        dense_topk_ratio: NonNegative = 1.5,
         dqs_cfg: dict | None = None,
         draw_mergers: bool = True,
         backbone_cp: bool = False,
         neck_cp: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.iou_threshold = _checked_iou_threshold(dqs_cfg or {})
-        check_number('model.dense_topk_ratio', dense_topk_ratio, low=0)
         if not kwargs.get('use_dn', True):
             raise UserError(
                 'model.use_dn=False is not for HPRDDQDETR: DDQ is trained '
                 'with denoising queries'
             )
+        default = NMS(iou_threshold=0.8)
+        suppression = read_settings(default, dqs_cfg, 'model.dqs_cfg')
+        self.iou_threshold = suppression.iou_threshold
         self.dense_topk_ratio = dense_topk_ratio
         kwargs['ckpt_backbone'] = kwargs.get('ckpt_backbone') or backbone_cp
         kwargs['ckpt_neck'] = kwargs.get('ckpt_neck') or neck_cp
@@ -222,18 +225,6 @@ class HPRDDQDETR(BaseDINO):
     def refining_branches(self, query_groups: QueryGroups | None) -> list:
         """Box heads that refine the references, see the head."""
         return self.bbox_head.refining_branches(query_groups)
-
-
-def _checked_iou_threshold(dqs_cfg: dict) -> float:
-    """Read the setting of distinct queries selection."""
-    name = 'model.dqs_cfg'
-    settings = {'type': 'nms', 'iou_threshold': 0.8, **dqs_cfg}
-    check_keys(name, settings, ('type', 'iou_threshold'))
-    if settings['type'] != 'nms':
-        raise UserError(f'{name}.type={settings["type"]!r} should be nms')
-    threshold = settings['iou_threshold']
-    check_number(f'{name}.iou_threshold', threshold, low=0, high=1)
-    return threshold
 
 
 def _drop_second_names(

@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from project.utils.errors import UserError
 
 from ..layers.transformer.rank_decoder import RankDecoder
-from .h_detr import HDETR, checked_one2many
+from .h_detr import HDETR, OneToMany
 
 
 @MODELS.register_module()
@@ -50,7 +50,7 @@ class RankDETR(HDETR):
                 "biases of the ranks: bbox_head.type='RankDETRHead', not "
                 "'HDETRHead'"
             )
-        num_ranks = num_queries + checked_one2many(one2many)['num_queries']
+        num_ranks = num_queries + OneToMany.read(one2many).num_queries
         decoder = {
             **decoder,
             'sort_queries': rank_adaptive_classhead or query_rank_layer,

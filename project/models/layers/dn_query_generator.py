@@ -4,13 +4,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Annotated, Any, ClassVar
 
 import torch
 from mmdet.models.layers.transformer import inverse_sigmoid
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
 from torch import Tensor, nn
 
-from project.utils.errors import UserError, check_keys
+from project.utils.errors import UserError
+from project.utils.settings import Count, NonNegative, Range, read_settings
 
 from .denoising_queries import DenoisingQueries
 
@@ -38,6 +40,69 @@ class DenoisingNoise:
     box_sign: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class DNGroups:
+    """How many groups of denoising queries there are.
+
+    Attributes:
+        dynamic (bool): Whether the number of queries is given, not that of
+            groups.
+        num_groups (int, optional): Groups if it is not; 0 switches denoising
+            off.
+        num_dn_queries (int, optional): Queries if it is: there are as many
+            groups as these give the image with most objects, at least one.
+    """
+
+    dynamic: bool = False
+    num_groups: Count | None = None
+    num_dn_queries: Count | None = None
+
+    def count(self, max_count: int) -> int:
+        """Number of groups for a batch.
+
+        Args:
+            max_count (int): Objects of the image with most.
+
+        Raises:
+            UserError: If the number that it takes is not given.
+        """
+        key = 'num_dn_queries' if self.dynamic else 'num_groups'
+        number = getattr(self, key)
+        if number is None:
+            raise UserError(
+                f'model.dn_cfg.group_cfg.{key}=None should be a whole number, '
+                f'0 or more, with dynamic={self.dynamic}'
+            )
+        if not self.dynamic:
+            return number
+        return min(number, max(number // max(max_count, 1), 1))
+
+
+@dataclass(frozen=True)
+class DNSettings:
+    """Settings of :class:`DNQueryGenerator`.
+
+    Attributes:
+        label_noise_scale (float): Probability that a label is replaced.
+        box_noise_scale (float): Up to which share of half its width and
+            height a box is moved, and of all of it scaled.
+        flip_to_no_object (bool): Whether a replaced label may become "no
+            object", as in detrex.
+        group_cfg (dict, optional): The groups, see :class:`DNGroups`; 5 by
+            default.
+        seed (int, optional): Seed of the random numbers. By default they are
+            those of PyTorch.
+    """
+
+    label_noise_scale: Annotated[
+        float, Range(0, 1, meaning='a probability')
+    ] = 0.2
+    box_noise_scale: NonNegative = 0.4
+    flip_to_no_object: bool = False
+    group_cfg: DNGroups | None = None
+    seed: int | None = None
+
+
 class DNQueryGenerator(nn.Module):
     """Makes queries of noised ground truths.
 
@@ -54,58 +119,36 @@ class DNQueryGenerator(nn.Module):
         num_classes (int): Number of classes. The table of labels has one more
             row, for "no object".
         embed_dims (int): Dimension of the queries, indicator included.
-        label_noise_scale (float): Probability that a label is replaced.
-            Defaults to 0.2.
-        box_noise_scale (float): Up to which share of half its width and
-            height a box is moved, and of all of it scaled. Defaults to 0.4.
-        flip_to_no_object (bool): Whether a replaced label may become "no
-            object", as in detrex. Defaults to False.
-        group_cfg (dict, optional): ``dynamic=False`` with ``num_groups``, or
-            ``dynamic=True`` with ``num_dn_queries``, for as many groups as
-            these queries give the image with most objects, at least one; 0
-            groups switch denoising off. Defaults to 5 groups.
-        seed (int, optional): Seed of the random numbers. By default they are
-            those of PyTorch.
+        **settings: As in :class:`DNSettings`.
 
     Raises:
-        UserError: If a scale or the number of groups is impossible, or
-            ``group_cfg`` has another key.
+        UserError: If a setting is unknown or impossible.
     """
 
     num_copies = 1
     """Noised copies of a ground truth in each group."""
+    default_settings: ClassVar[DNSettings] = DNSettings()
+    flips_per_noise: ClassVar[float] = 1.0
+    """Probability of a wrong label, by ``label_noise_scale``."""
 
     def __init__(
-        self,
-        num_classes: int,
-        embed_dims: int,
-        *,
-        label_noise_scale: float = 0.2,
-        box_noise_scale: float = 0.4,
-        flip_to_no_object: bool = False,
-        group_cfg: dict | None = None,
-        seed: int | None = None,
+        self, num_classes: int, embed_dims: int, /, **settings: Any
     ) -> None:
         super().__init__()
-        if not 0 <= label_noise_scale <= 1:
-            raise UserError(
-                f'model.dn_cfg.label_noise_scale={label_noise_scale} should '
-                'be a probability, 0 to 1'
-            )
-        if box_noise_scale < 0:
-            raise UserError(
-                f'model.dn_cfg.box_noise_scale={box_noise_scale} should be 0 '
-                'or more'
-            )
         self.num_classes = num_classes
-        self.label_noise_scale = label_noise_scale
-        self.box_noise_scale = box_noise_scale
-        self.num_noise_labels = num_classes + flip_to_no_object
-        self.group_cfg = _checked_groups(group_cfg)
+        self.settings = read_settings(
+            self.default_settings, settings, 'model.dn_cfg'
+        )
+        self.flip_probability = (
+            self.settings.label_noise_scale * self.flips_per_noise
+        )
+        self.groups = self.settings.group_cfg or DNGroups(num_groups=5)
+        self.groups.count(0)  # refuses those that cannot work
+        self.num_noise_labels = num_classes + self.settings.flip_to_no_object
         self.label_embedding = self._label_table(embed_dims)
         self._generator = None
-        if seed is not None:
-            self._generator = torch.Generator().manual_seed(seed)
+        if self.settings.seed is not None:
+            self._generator = torch.Generator().manual_seed(self.settings.seed)
 
     def _label_table(self, embed_dims: int) -> nn.Embedding:
         """Embeddings of the classes and of "no object"."""
@@ -135,7 +178,7 @@ class DNQueryGenerator(nn.Module):
             DenoisingQueries: The queries; none where there is no object.
         """
         max_count = max(counts, default=0)
-        num_groups = self._num_groups(max_count)
+        num_groups = self.groups.count(max_count)
         group_size = self.num_copies * max_count
         layout = _layout(counts, num_groups, self.num_copies).to(
             labels.device, non_blocking=True
@@ -160,13 +203,6 @@ class DNQueryGenerator(nn.Module):
             group_size,
             *first_copies[:3],
         )
-
-    def _num_groups(self, max_count: int) -> int:
-        """Number of groups for a batch whose fullest image is given."""
-        if not self.group_cfg['dynamic']:
-            return self.group_cfg['num_groups']
-        num_queries = self.group_cfg['num_dn_queries']
-        return min(num_queries, max(num_queries // max(max_count, 1), 1))
 
     def draw_noise(self, num: int, device: torch.device) -> DenoisingNoise:
         """Draw the random numbers.
@@ -196,7 +232,7 @@ class DNQueryGenerator(nn.Module):
         Returns:
             Tensor: Has shape (num_noised, dim).
         """
-        is_flipped = noise.label_rand < self.label_noise_scale
+        is_flipped = noise.label_rand < self.flip_probability
         labels = torch.where(is_flipped, noise.labels, labels)
         return self._contents(labels)
 
@@ -213,9 +249,26 @@ class DNQueryGenerator(nn.Module):
             Tensor: Log-odds, has shape (num_noised, 4).
         """
         sizes = bboxes[:, 2:]
-        reach = torch.cat([sizes / 2, sizes], dim=1) * self.box_noise_scale
+        reach = torch.cat([sizes / 2, sizes], dim=1)
+        reach = reach * self.settings.box_noise_scale
         noised = bboxes + (2 * noise.box_rand - 1) * reach
         return inverse_sigmoid(noised, eps=1e-3)
+
+
+@dataclass(frozen=True)
+class ContrastiveDNSettings(DNSettings):
+    """:class:`DNSettings` as DINO has them.
+
+    Attributes:
+        label_noise_scale (float): Twice the probability that a label is
+            replaced.
+    """
+
+    label_noise_scale: Annotated[
+        float, Range(0, 2, meaning='twice the probability of a wrong label')
+    ] = 0.5
+    box_noise_scale: NonNegative = 1.0
+    group_cfg: DNGroups = DNGroups(dynamic=True, num_dn_queries=100)
 
 
 class ContrastiveDNQueryGenerator(DNQueryGenerator):
@@ -226,11 +279,12 @@ class ContrastiveDNQueryGenerator(DNQueryGenerator):
     than those of the first; it is to be background. Contents are embeddings
     of labels alone, as matched queries have contents of their own.
 
-    With ``label_noise_scale`` halved (there it is twice the probability) it
-    does as mmdet's ``CdnQueryGenerator``, without waiting for the device.
+    It does as mmdet's ``CdnQueryGenerator``, without waiting for the device.
     """
 
     num_copies = 2
+    default_settings = ContrastiveDNSettings()
+    flips_per_noise = 0.5
 
     def _label_table(self, embed_dims: int) -> nn.Embedding:
         """Embeddings of the classes."""
@@ -260,7 +314,7 @@ class ContrastiveDNQueryGenerator(DNQueryGenerator):
         # Up to half the size, and for second copies up to all of it.
         distance = (noise.box_rand + copy[:, None]) * noise.box_sign
         sizes = bboxes[:, 2:].repeat(1, 2)
-        reach = sizes / 2 * self.box_noise_scale
+        reach = sizes / 2 * self.settings.box_noise_scale
         corners = bbox_cxcywh_to_xyxy(bboxes)
         corners = corners + distance * reach
         noised = bbox_xyxy_to_cxcywh(corners.clamp(0, 1))
@@ -296,19 +350,3 @@ def _layout(counts: Sequence[int], num_groups: int, num_copies: int) -> Tensor:
     place = copies * max_count + target - first[image]
     rows = (image, place, target, copies % num_copies)
     return torch.stack([row.expand_as(place) for row in rows])
-
-
-def _checked_groups(group_cfg: dict | None) -> dict:
-    """Fill in the defaults and check what is given."""
-    settings = dict(group_cfg or dict(dynamic=False, num_groups=5))
-    known = ('dynamic', 'num_groups', 'num_dn_queries')
-    check_keys('model.dn_cfg.group_cfg', settings, known)
-    dynamic = settings.setdefault('dynamic', False)
-    key = 'num_dn_queries' if dynamic else 'num_groups'
-    number = settings.get(key)
-    if not isinstance(number, int) or number < 0:
-        raise UserError(
-            f'model.dn_cfg.group_cfg.{key}={number!r} should be a whole '
-            f'number, 0 or more, with dynamic={dynamic}'
-        )
-    return settings

@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from collections.abc import Sequence
 from itertools import chain
+from typing import Literal
 
 import torch
 from mmdet.models.losses import FocalLoss, GIoULoss
@@ -9,6 +10,7 @@ from mmdet.utils import reduce_mean
 from torch import Tensor, nn
 
 from project.utils.errors import UserError
+from project.utils.settings import checked
 
 from ..task_modules.set_prediction import (
     ClassificationLoss,
@@ -24,7 +26,7 @@ from ..utils.host_copy import send
 from ..utils.precision import full_precision
 from .sparse_focal_loss import SparseFocalLoss
 
-_NORMALIZERS = ('targets', 'objects', 'pairs', 'weights')
+Normalizer = Literal['targets', 'objects', 'pairs', 'weights']
 
 
 class SetCriterion:
@@ -52,9 +54,10 @@ class SetCriterion:
             ``'targets'``.
 
     Raises:
-        UserError: If ``loss_cls`` or ``normalizer`` is something else.
+        UserError: If ``loss_cls`` is something else.
     """
 
+    @checked('model.bbox_head')
     def __init__(
         self,
         loss_cls: nn.Module,
@@ -62,13 +65,8 @@ class SetCriterion:
         loss_iou: nn.Module,
         *,
         sync_cls_avg_factor: bool = True,
-        normalizer: str = 'targets',
+        normalizer: Normalizer = 'targets',
     ) -> None:
-        if normalizer not in _NORMALIZERS:
-            raise UserError(
-                f'normalizer={normalizer!r} should be one of '
-                f'{", ".join(map(repr, _NORMALIZERS))}'
-            )
         classification_loss(loss_cls)
         self.loss_cls = loss_cls
         self.loss_bbox = loss_bbox

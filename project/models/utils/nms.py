@@ -2,17 +2,35 @@
 """Non-maximum suppression in several images and groups of boxes at once."""
 
 import math
+from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import torch
 from mmcv.ops import nms
 from torch import Tensor
+
+from project.utils.settings import IoU
 
 # The op's time and memory grow with the square of its boxes. On an accelerator
 # one call is worth some; each makes the host wait.
 _BOXES_PER_CALL = 8192
 IMAGES_PER_CALL = 80
 """The most images whose boxes one call of the op is given."""
+
+
+@dataclass(frozen=True)
+class NMS:
+    """Settings of a suppression.
+
+    Attributes:
+        type (str): Its kind; there is one.
+        iou_threshold (float): A box is suppressed if its IoU with a better
+            one is larger.
+    """
+
+    type: Literal['nms'] = 'nms'
+    iou_threshold: IoU = 0.7
 
 
 def survivors(boxes: Tensor, iou_threshold: float) -> Tensor:

@@ -149,7 +149,7 @@ def injected_noise(golden: 'Golden', model: nn.Module) -> Iterator[None]:
         for name in ('p', 'new_labels', 'sign01', 'part')
     }
     labels = torch.zeros(len(noise['p']), dtype=torch.long)
-    labels[noise['p'] < model.dn_query_generator.label_noise_scale] = noise[
+    labels[noise['p'] < model.dn_query_generator.flip_probability] = noise[
         'new_labels'
     ]
     drawn = DenoisingNoise(

@@ -128,10 +128,16 @@ def test_without_suppression_it_is_any_head() -> None:
             ),
             "first_stage_assigner.type='MaxIoUAssigner' gives no pairs",
         ),
-        (dict(nms=dict(type='soft_nms')), "nms.type='soft_nms' is not supp"),
-        (dict(nms=dict(iou_thr=0.5)), "nms has the unknown key 'iou_thr'"),
+        (
+            dict(nms=dict(type='soft_nms')),
+            "nms.type='soft_nms' should be 'nms'",
+        ),
+        (
+            dict(nms=dict(iou_thr=0.5)),
+            "nms takes no 'iou_thr'; it takes iou_threshold",
+        ),
         (dict(nms=dict(iou_threshold=7)), 'iou_threshold=7 should be an IoU'),
-        (dict(nms_pre=0), 'nms_pre=0 should be 1 or more'),
+        (dict(nms_pre=0), 'nms_pre=0 should be .* 1 or more'),
         (dict(nms=dict(iou_threshold=0.5)), None),
     ],
 )

@@ -149,11 +149,15 @@ def test_initial_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    'settings', [dict(num_patterns=5), dict(num_patterns=0)]
+    ('num_patterns', 'message'),
+    [
+        (5, 'num_queries=12 should be a multiple of num_patterns=5'),
+        (0, 'num_patterns=0 should be a whole number, 1 or more'),
+    ],
 )
-def test_patterns_divide_the_queries(settings: dict) -> None:
-    with pytest.raises(UserError, match='num_queries=12 should be a multiple'):
-        build_model(toy_config(**settings))
+def test_patterns_divide_the_queries(num_patterns: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_model(toy_config(num_patterns=num_patterns))
 
 
 def test_one_feature_map(detector: nn.Module) -> None:

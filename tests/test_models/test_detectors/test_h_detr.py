@@ -101,7 +101,7 @@ def test_initial_weights() -> None:
     [
         (dict(one2many=dict(num_queries=-1)), 'num_queries=-1 should be'),
         (dict(one2many=dict(num_copies=1.5)), 'num_copies=1.5 should be'),
-        (dict(one2many=dict(copies=6)), "unknown key 'copies'"),
+        (dict(one2many=dict(copies=6)), "one2many takes no 'copies'"),
         (dict(as_two_stage=False), 'mixed_selection=True needs'),
         (
             dict(positional_encoding=dict(num_feats=64)),

@@ -294,9 +294,9 @@ def test_second_names_of_trained_ddq_are_dropped(tmp_path: Path) -> None:
     [
         ('dino', dict(aux_weights=[0.5]), 'aux_weights'),
         ('dino', dict(as_two_stage=False), 'as_two_stage=True'),
-        ('dino', dict(dn_cfg=dict(groups=5)), "unknown key 'groups'"),
+        ('dino', dict(dn_cfg=dict(groups=5)), "takes no 'groups'"),
         ('ddq', dict(use_dn=False), 'use_dn=False'),
-        ('ddq', dict(dqs_cfg=dict(type='soft_nms')), 'should be nms'),
+        ('ddq', dict(dqs_cfg=dict(type='soft_nms')), "should be 'nms'"),
     ],
 )
 def test_settings_that_cannot_work(

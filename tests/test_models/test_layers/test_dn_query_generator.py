@@ -27,7 +27,7 @@ BOXES = torch.tensor(
 def generator(num_groups: int = 2, **settings) -> DNQueryGenerator:
     settings.setdefault('group_cfg', dict(num_groups=num_groups))
     torch.manual_seed(0)
-    return DNQueryGenerator(num_classes=5, embed_dims=DIMS, **settings)
+    return DNQueryGenerator(5, DIMS, **settings)
 
 
 def given_noise(**changes: Tensor) -> mock.Mock:
@@ -190,9 +190,9 @@ def test_contrastive_queries_are_those_of_mmdet(counts: list[int]) -> None:
     ours = ContrastiveDNQueryGenerator(
         5,
         DIMS,
-        label_noise_scale=0.25,
+        label_noise_scale=0.5,
         box_noise_scale=0.8,
-        group_cfg=dict(dynamic=True, num_dn_queries=10),
+        group_cfg=dict(num_dn_queries=10),
     )
     ours.load_state_dict(theirs.state_dict())
 
@@ -230,7 +230,7 @@ def test_contrastive_queries_are_those_of_mmdet(counts: list[int]) -> None:
 
 def test_contrastive_noise_is_drawn_farther_for_second_copies() -> None:
     module = ContrastiveDNQueryGenerator(
-        5, DIMS, box_noise_scale=1.0, group_cfg=dict(num_groups=1), seed=0
+        5, DIMS, group_cfg=dict(dynamic=False, num_groups=1), seed=0
     )
     count = 2000
     boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2]]).expand(count, 4)
@@ -248,11 +248,17 @@ def test_contrastive_noise_is_drawn_farther_for_second_copies() -> None:
     ('settings', 'message'),
     [
         (dict(label_noise_scale=1.5), r'label_noise_scale=1\.5 .*0 to 1'),
-        (dict(box_noise_scale=-1), 'box_noise_scale=-1 should be 0 or more'),
+        (
+            dict(box_noise_scale=-1),
+            'box_noise_scale=-1 should be a number, 0 or',
+        ),
         (dict(group_cfg=dict(num_groups=-1)), 'num_groups=-1 .*0 or more'),
         (dict(group_cfg=dict(dynamic=True)), 'num_dn_queries=None .*=True'),
         (dict(group_cfg=dict(dynamic=False)), 'num_groups=None .*=False'),
-        (dict(group_cfg=dict(groups=3)), "unknown key 'groups'"),
+        (dict(num_classes=3), "dn_cfg takes no 'num_classes'"),
+        (dict(group_cfg=dict(groups=3)), "group_cfg takes no 'groups'"),
+        (dict(group_cfg=3), 'group_cfg=3 should be a dict of dynamic, num_g'),
+        (dict(flip_to_no_object=1), 'flip_to_no_object=1 should be True or'),
     ],
 )
 def test_impossible_settings(settings: dict, message: str) -> None:
