@@ -14,6 +14,7 @@ from torch import Tensor
 from project.utils.settings import PositiveCount, read_settings
 
 from ..layers.stage_outputs import DecoderOutput
+from ..utils.compiling import not_compiled
 from ..utils.gather import gather_points
 from ..utils.precision import full_precision
 
@@ -41,6 +42,7 @@ class DetectingMixin(DETRHead):
 
     default_settings = DetectionSettings()
 
+    @not_compiled
     def detection_settings(self) -> DetectionSettings:
         """Read ``test_cfg`` as it is now; keys of other heads are left."""
         defaults = self.default_settings

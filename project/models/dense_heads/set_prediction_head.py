@@ -59,7 +59,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
     """Whether :meth:`loss_by_feat` gets predictions and ground truth, as
     mmdet's does, and not the objects that the stages hand over."""
 
-    @checked('model')
+    @checked('model.bbox_head')
     def __init__(
         self,
         *args: Any,
