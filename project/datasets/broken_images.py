@@ -31,8 +31,8 @@ def name_broken_images(dataset: Dataset, max_broken: int = 0) -> None:
             workers of a process. Defaults to 0.
     """
     number = Range(0, meaning='the number of images a training may skip')
-    read_setting(Annotated[int, number], max_broken, 'max_broken_images')
-    tally = _Tally(max_broken)
+    kind = Annotated[int, number]
+    tally = _Tally(read_setting(kind, max_broken, 'max_broken_images'))
     for leaf in _leaves(dataset):
         pipeline = getattr(leaf, 'pipeline', None)
         allowed = None if getattr(leaf, 'test_mode', False) else tally
