@@ -252,6 +252,8 @@ def _signature(owner: type) -> dict[str, Any]:
             defaults.setdefault(parameter.name, parameter.default)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
+    if 'settings' in defaults:  # the fields of a dataclass
+        defaults |= vars(owner.default_settings)
     return defaults
 
 
