@@ -270,15 +270,11 @@ def _unread_test_cfg(cfg: Config) -> list[str]:
     if settings is None:  # a head of mmdet, or a model that was built before
         return []
     known = vars(settings).keys()
-    unread = set(model.get('test_cfg') or {}) - {*known, '_scope_'}
-    check_keys(
-        'model.test_cfg',
-        [key for key in unread if most_alike(key, known)],
-        known,
-        head.__name__,
-    )
+    unread = sorted(set(model.get('test_cfg') or {}) - {*known, '_scope_'})
+    misspelt = [key for key in unread if most_alike(key, known)]
+    check_keys('model.test_cfg', misspelt, known, head.__name__)
     return [
         f'model.test_cfg.{key} has no effect: {head.__name__} reads '
         f'{", ".join(sorted(known))}.'
-        for key in sorted(unread)
+        for key in unread
     ]

@@ -119,7 +119,7 @@ def read_setting(
         Any: The value; a whole number that was computed as ``int``.
     """
     origin, args = get_origin(kind), get_args(kind)
-    if NoneType in args:
+    if args[1:] == (NoneType,):
         if value is None:
             return None
         return read_setting(args[0], value, where, default)

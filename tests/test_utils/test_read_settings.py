@@ -104,10 +104,12 @@ def test_ranges(kind: Any, right: Any, wrong: Any, expected: str) -> None:
 
 def test_arguments_are_checked_however_they_are_given() -> None:
     @checked('model', later=list[int])
-    def build(count: Count, *, free: Any = None, **kwargs: Any) -> int:
+    def build(
+        count: Count, *, free: list[int] | dict | None = None, **kwargs: Any
+    ) -> int:
         return count
 
-    assert build(3, free='?', other=-1, later=[1]) == 3
+    assert build(3, free={}, other=-1, later=[1]) == 3
     for args, kwargs, name in (
         ((-1,), {}, 'model.count=-1'),
         ((), dict(count=-1), 'model.count=-1'),

@@ -29,8 +29,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
 
     Args:
         dn_cfg (dict, optional): The denoising queries, as mmdet's ``DINO``
-            takes it: ``label_noise_scale``, which is twice the probability
-            of a wrong label, ``box_noise_scale`` and ``group_cfg``.
+            takes it; see :class:`ContrastiveDNSettings`.
         use_dn (bool): Whether there are denoising queries. Defaults to True.
         *args, **kwargs: As in :class:`BaseDeformableDETR`.
 
