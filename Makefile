@@ -15,7 +15,7 @@ export STACK
 RUN := .venv$(addprefix -,$(STACK))/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint docs format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -34,12 +34,16 @@ lint: setup  ## check style, common mistakes and types
 	@$(RUN) -m ruff format --check .
 	$(if $(STACK),,@$(RUN) -m mypy)
 
+docs: setup  ## build the documentation's site into site/
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo 'Open site/index.html'
+
 format: setup  ## lay the code out as lint wants it
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
 clean:  ## remove what builds and tests left; keeps .venv, data, work_dirs
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache \
+	@rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache \
 		.coverage*
 	@find . -path './.venv*' -prune -o -path ./work_dirs -prune \
 		-o -path ./data -prune -o -name __pycache__ -type d -prune \
