@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 def said(monkeypatch) -> list[str]:
     """What the log says."""
     lines = []
-    monkeypatch.setattr(in_mmcv, '_told', set())
+    monkeypatch.setattr(in_mmcv, 'told', set())
     monkeypatch.setattr(
         in_mmcv, 'print_log', lambda line, logger: lines.append(line)
     )

@@ -174,11 +174,11 @@ def test_another_default_of_a_class_is_seen(
     parameters[parameter] = parameters[parameter].replace(default='other')
     other = signature.replace(parameters=list(parameters.values()))
     monkeypatch.setattr(owner.__init__, '__signature__', other, raising=False)
-    helper._signature.cache_clear()
+    helper.signature_of.cache_clear()
     try:
         found = differences(recipe, tree)
     finally:
-        helper._signature.cache_clear()
+        helper.signature_of.cache_clear()
     assert found[setting][1] == 'other'
 
 

@@ -15,7 +15,8 @@ _NAMES = (
     'multi_scale_deformable_attn_pytorch',
     'MultiScaleDeformableAttnFunction',
 )
-_told: set[str] = set()
+told: set[str] = set()
+"""Kinds of devices that the log has named."""
 _theirs = mmcv_attention.MultiScaleDeformableAttnFunction
 
 
@@ -89,8 +90,8 @@ def _attend(
 
 def _tell_once(device: str) -> None:
     """Say in the log of the run what computes, when it first does."""
-    if device not in _told and not is_compiling():
-        _told.add(device)
+    if device not in told and not is_compiling():
+        told.add(device)
         print_log(
             'project.accelerate: MultiScaleDeformableAttention of mmcv runs '
             f'on {describe(device)}.',

@@ -2,6 +2,7 @@
 """What torch can compute on besides the CPU, whatever it is."""
 
 import torch
+from torch import Tensor
 
 
 def accelerators() -> tuple[str, list[str]]:
@@ -24,3 +25,24 @@ def accelerators() -> tuple[str, list[str]]:
     if torch.version.hip:
         return f'ROCm {torch.version.hip}', names
     return f'CUDA {torch.version.cuda}', names
+
+
+def device_generator(
+    device: torch.device, method: str, *state: Tensor | None
+) -> Tensor | None:
+    """Get or set the state of a device's random number generator.
+
+    Args:
+        device (torch.device): The device. For the CPU, whose generator is
+            the host's, nothing is done.
+        method (str): ``'get_rng_state'`` or ``'set_rng_state'``.
+        *state (Tensor): The state to set.
+
+    Returns:
+        Tensor | None: The state, if one was asked for.
+    """
+    if device.type in ('cpu', 'meta'):
+        return None
+    access = getattr(torch.get_device_module(device), method)
+    # Apple's is one and takes no device.
+    return access(*state, *(() if device.type == 'mps' else (device,)))

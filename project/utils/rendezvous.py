@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from project.utils.errors import UserError
 
 DEFAULT_TIMEOUT = 600
-_INTERVAL = 1.0
-_TELL_AFTER = 5.0
+INTERVAL = 1.0
+TELL_AFTER = 5.0
 
 
 def timeout_of_environment() -> int:
@@ -48,7 +48,7 @@ def wait_for_master(address: str, port: str, timeout: float) -> None:
     deadline, is_told = time.monotonic() + timeout, False
     while True:
         try:
-            left = max(_INTERVAL, min(_TELL_AFTER, timeout))
+            left = max(INTERVAL, min(TELL_AFTER, timeout))
             with socket.create_connection((address, int(port)), left):
                 return
         except (OSError, ValueError, OverflowError) as error:
@@ -66,7 +66,7 @@ def wait_for_master(address: str, port: str, timeout: float) -> None:
                 f'Waiting for the first process at {address}:{port} for up '
                 f'to {timeout:g} s ({reason}).'
             )
-        time.sleep(_INTERVAL)
+        time.sleep(INTERVAL)
 
 
 def tell(sentence: str) -> None:
@@ -81,7 +81,7 @@ def told_if_slow(sentence: str) -> Iterator[None]:
     Args:
         sentence (str): What to say.
     """
-    timer = threading.Timer(_TELL_AFTER, tell, [sentence])
+    timer = threading.Timer(TELL_AFTER, tell, [sentence])
     timer.daemon = True
     timer.start()
     try:

@@ -87,12 +87,12 @@ def check_half_precision(
             spy = _Spy(getattr(owner, name))
             stack.enter_context(mock.patch.object(owner, name, spy))
             chosen[name] = spy.results
-        expected = model._forward(batch, samples)[1]
+        expected = model(batch, samples, mode='tensor')[1]
     with ExitStack() as stack:
         for owner, name in _choices(half):
             same = mock.Mock(side_effect=chosen[name])
             stack.enter_context(mock.patch.object(owner, name, same))
-        boxes = half._forward(batch.to(dtype), samples)[1]
+        boxes = half(batch.to(dtype), samples, mode='tensor')[1]
     assert boxes.dtype == torch.float32
     # By the nearest, for a layer may sort them: queries that tie.
     gaps = torch.cdist(boxes, expected, p=float('inf')).amin(-1)

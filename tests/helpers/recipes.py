@@ -200,7 +200,7 @@ class Defaults:
         for length in reversed(range(1, len(keys))):
             owner = self._owner(keys[:length])
             if owner is not None:
-                value = find(_signature(owner), '.'.join(keys[length:]))
+                value = find(signature_of(owner), '.'.join(keys[length:]))
                 if keys[-1] == 'num_cp':  # mmdet counts from -1
                     value = max(value, 0)
                 return None if value is MISSING else value
@@ -241,7 +241,7 @@ def _registered(name: str) -> type:
 
 
 @functools.cache
-def _signature(owner: type) -> dict[str, Any]:
+def signature_of(owner: type) -> dict[str, Any]:
     """List the parameters of a class, those that it passes on included."""
     defaults: dict[str, Any] = {}
     for parent in owner.__mro__:

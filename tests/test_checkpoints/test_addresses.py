@@ -5,6 +5,7 @@ import hashlib
 import io
 import multiprocessing
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
@@ -192,8 +193,13 @@ def test_names_of_mmengine_are_looked_up(
     """Without torchvision, too."""
     monkeypatch.setitem(__import__('sys').modules, 'torchvision', None)
     asked = []
-    monkeypatch.setattr(addresses, '_kept', asked.append)
-    local_file(address)
+
+    def answer(request: urllib.request.Request, timeout: float) -> None:
+        asked.append(request.full_url)
+        raise OSError('it is off')
+
+    monkeypatch.setattr(urllib.request, 'urlopen', answer)
+    assert 'it is off' in sentence(address)
     # OpenMMLab and the maintained forks have servers of their own.
     assert asked[0].startswith('https://')
     assert asked[0].endswith(f'/{end}')

@@ -206,7 +206,10 @@ def _pipeline(config: str) -> list:
 def _decide(
     pipeline: list, decisions: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Have the transforms decide as told."""
+    """Have the transforms decide as told.
+
+    They draw their random numbers in private methods, and nowhere else.
+    """
     flip, choice = pipeline
     direction = 'horizontal' if decisions['flip'] else None
     monkeypatch.setattr(flip, '_choose_direction', lambda: direction)

@@ -100,9 +100,13 @@ def test_resizing_takes_the_pixels_that_opencv_takes(size):
 def test_writing_into_the_bitmaps_is_kept():
     """As RandomErasing does."""
     whole, regions = both(bitmaps())
-    patches = np.array([[3, 5, 30, 29]])
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for masks in (whole, regions):
-        RandomErasing(1, 0.1)._transform_masks(dict(gt_masks=masks), patches)
+        np.random.seed(0)
+        RandomErasing(1, 0.5).transform(
+            dict(img=image, img_shape=image.shape[:2], gt_masks=masks)
+        )
+    assert 0 < whole.areas[1] < HEIGHT * WIDTH
     np.testing.assert_array_equal(regions.flip().masks, whole.flip().masks)
     assert torch.equal(boxes(regions), boxes(whole))
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
@@ -101,13 +102,12 @@ def test_a_training_skips_what_breaks_after_the_checks(data: Path) -> None:
         type='RepeatDataset', times=2, dataset=dataset
     )
     runner = DETRRunner.from_cfg(cfg)
-    check = runner._check_data
 
-    def break_one(*splits: str) -> None:
-        check(*splits)
-        image(data, 4).write_bytes(b'')
+    class BreakOne(Hook):
+        def before_train(self, runner: Runner) -> None:
+            image(data, 4).write_bytes(b'')
 
-    runner._check_data = break_one
+    runner.register_hook(BreakOne())
     runner.train()
     log = next((data.parent / 'work').glob('*/*.log')).read_text()
     assert f'Skipped the image {image(data, 4)}' in log

@@ -98,9 +98,9 @@ def test_a_kill_while_a_checkpoint_grows_leaves_the_one_before(
         'last_checkpoint',
         'toy_h-detr.py',
     }
-    runner = make(tmp_path, resume=True)
-    runner.find_resumed()
-    assert runner._load_from == str(tmp_path / 'epoch_1.pth')
+    assert make(tmp_path, resume=True).find_resumed() == str(
+        tmp_path / 'epoch_1.pth'
+    )
 
 
 class WatchFolder(Hook):
@@ -239,9 +239,7 @@ def test_resuming_falls_back_to_the_newest_whole_checkpoint(
             marker.write_text('')
     # The order of epochs is not that in which the files were copied.
     os.utime(work_dir / 'epoch_1.pth')
-    runner = make(work_dir, resume=True)
-    runner.find_resumed()
-    assert runner._load_from == str(expected)
+    assert make(work_dir, resume=True).find_resumed() == str(expected)
     said = capfd.readouterr()
     assert f'The training goes on from {expected}' in said.out + said.err
 
@@ -261,9 +259,9 @@ def test_a_moved_work_dir_is_resumed(
     marker = original / 'last_checkpoint'
     marker.write_text(str(original / 'epoch_3.pth'))
     moved = original.rename(tmp_path / 'after')
-    runner = make(moved, resume=True)
-    runner.find_resumed()
-    assert runner._load_from == str(moved / 'epoch_3.pth')
+    assert make(moved, resume=True).find_resumed() == str(
+        moved / 'epoch_3.pth'
+    )
 
 
 def test_a_copied_work_dir_leaves_the_best_of_the_original(
@@ -305,7 +303,7 @@ def test_a_copied_work_dir_leaves_the_best_of_the_original(
 def test_one_training_at_a_time(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('project.engine.runner.work_dir._PATIENCE', 0.1)
+    monkeypatch.setattr('project.engine.runner.work_dir.PATIENCE', 0.1)
     first, second = make(tmp_path), make(tmp_path)
     with (
         first.training_in_work_dir(),
@@ -440,10 +438,10 @@ def wait_after(ready: Any) -> None:
 def test_a_second_signal_ends_it_at_once(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('project.engine.runner.signals._ONE_REQUEST', 0)
+    monkeypatch.setattr('project.engine.runner.signals.ONE_REQUEST', 0)
     killed = []
     runner = make(tmp_path)
-    hook = runner._stop_on_signal
+    (hook,) = (h for h in runner.hooks if isinstance(h, StopOnSignal))
     hook.before_train(runner)
     try:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -471,7 +469,9 @@ def test_workers_end_for_their_training_alone(
     iterator = iter(loader)
     for _ in range(4):
         next(iterator)  # from both, which have begun then
-    others = [worker.pid for worker in iterator._workers]
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    others = [worker.pid for worker in workers]
     sender = threading.Thread(
         target=lambda: os.system(f'kill -TERM {" ".join(map(str, others))}')
     )
@@ -479,7 +479,6 @@ def test_workers_end_for_their_training_alone(
     sender.join()
     time.sleep(0.5)
     assert len(list(iterator)) == 36
-    workers = iterator._workers
     for worker in workers:
         worker.terminate()
         worker.join(10)

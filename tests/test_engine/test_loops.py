@@ -277,7 +277,7 @@ def test_workers_start_once(
     """Not for a first pass that a resumed training does not need."""
     train(tmp_path, iterations(3))
     started = []
-    get_iterator = DataLoader._get_iterator
+    get_iterator = DataLoader._get_iterator  # which starts the workers
 
     def watched(loader: DataLoader) -> Any:
         started.append(loader)

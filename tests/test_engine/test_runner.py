@@ -234,7 +234,7 @@ def test_loops_of_mmengine_resume_exactly(
         pass
 
     runner = make_runner(train_cfg=dict(_delete_=True, max_epochs=1, **kind))
-    loop = runner.build_train_loop(runner._train_loop)
+    loop = runner.train_loop
     assert type(loop).__name__ == expected
     assert loop.max_epochs == 1
 
@@ -456,8 +456,7 @@ def test_what_cannot_be_described_is_trained_all_the_same(
         val_dataloader=None,
         val_evaluator=None,
     )
-    runner._train_loop = runner.build_train_loop(runner._train_loop)
-    runner.train_dataloader.batch_sampler.batch_size = [2, 2]
+    runner.train_loop.dataloader.batch_sampler.batch_size = [2, 2]
     told = []
     runner.logger.info = lambda text, **_: told.append(text)
     runner.train()

@@ -15,7 +15,7 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer, init_detector
 from mmdet.registry import DATASETS, MODELS
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner import FlexibleRunner, Runner
 
@@ -288,7 +288,7 @@ def test_other_configs_do_not_change(tmp_path: Path, extra: str) -> None:
 
 
 def test_a_dict_that_is_given_is_not_changed(mine: Path) -> None:
-    content = Config.fromfile(CUSTOM)._cfg_dict
+    content = ConfigDict(Config.fromfile(CUSTOM).to_dict())
     content.classes = CLASSES
     before = copy.deepcopy(content)
     assert Config(content).model.bbox_head.num_classes == len(CLASSES)

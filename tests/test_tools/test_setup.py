@@ -235,13 +235,13 @@ def machine(monkeypatch, tmp_path) -> Machine:
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     machine = Machine(tmp_path)
     for name, stand_in in {
-        '_probe_torch': lambda *args: machine.build,
-        '_probe_ops': lambda *args: machine.installed,
-        '_check_compilers': lambda *args: machine.events.append('check'),
-        '_download': lambda *args: tmp_path / 'mmcv-2.1.0.tar.gz',
-        '_joined': lambda archive: archive.parent / 'source',
-        '_compile': machine.compile,
-        '_install': machine.install,
+        'probe_torch': lambda *args: machine.build,
+        'probe_ops': lambda *args: machine.installed,
+        'check_compilers': lambda *args: machine.events.append('check'),
+        'download_source': lambda *args: tmp_path / 'mmcv-2.1.0.tar.gz',
+        'joined_source': lambda archive: archive.parent / 'source',
+        'compile_wheel': machine.compile,
+        'install_wheel': machine.install,
     }.items():
         monkeypatch.setattr(mmcv_wheel, name, stand_in)
     return machine
@@ -322,7 +322,7 @@ def test_keeps_what_pip_built(monkeypatch, tmp_path):
     monkeypatch.setattr(mmcv_wheel, 'run_logged', build)
     source = tmp_path / 'mmcv-2.1.0.tar.gz'
     members = ['mmcv/_ext.cpython-311-x86_64-linux-gnu.so']
-    kept = mmcv_wheel._compile(target(MAX_JOBS='7'), source, CPU)
+    kept = mmcv_wheel.compile_wheel(target(MAX_JOBS='7'), source, CPU)
     assert kept == mmcv_wheel.cache_folder() / CPU.key / WHEEL
     assert mmcv_wheel.has_ops(kept)
     assert (seen['MAX_JOBS'], seen['MMCV_WITH_OPS']) == ('7', '1')
@@ -333,7 +333,7 @@ def test_keeps_what_pip_built(monkeypatch, tmp_path):
     members = ['mmcv/__init__.py']
     kept.unlink()
     with pytest.raises(commands.SetupError, match='without its compiled ops'):
-        mmcv_wheel._compile(target(), source, CPU)
+        mmcv_wheel.compile_wheel(target(), source, CPU)
     assert not kept.exists()
 
 
@@ -392,7 +392,7 @@ def test_a_source_of_another_layout_is_left_alone(tmp_path):
 
 
 def test_looks_for_compilers_before_it_compiles():
-    check = mmcv_wheel._check_compilers
+    check = mmcv_wheel.check_compilers
     with pytest.raises(commands.SetupError, match=r'no C\+\+ .*apt install'):
         check(target(CXX='no-such-compiler'), CPU)
     with pytest.raises(commands.SetupError, match=r'no nvcc.*toolkit 13\.0'):
@@ -411,7 +411,7 @@ def test_says_why_a_compiler_cannot_compile(tmp_path, complaint, sentence):
     compiler.write_text(f'#!/bin/sh\necho "{complaint}" >&2\nexit 1\n')
     compiler.chmod(0o755)
     with pytest.raises(commands.SetupError, match=sentence):
-        mmcv_wheel._check_compilers(target(CXX=str(compiler)), CPU)
+        mmcv_wheel.check_compilers(target(CXX=str(compiler)), CPU)
 
 
 @pytest.fixture
@@ -425,7 +425,7 @@ def venv(monkeypatch, tmp_path) -> Path:
     monkeypatch.setattr(setup, 'VENV', tmp_path)
     monkeypatch.setattr(setup, 'PYTHON', Path(sys.executable))
     monkeypatch.setattr(setup, 'STAMP', tmp_path / 'setup.json')
-    setup.STAMP.write_text(json.dumps(setup._fingerprint()))
+    setup.STAMP.write_text(json.dumps(setup.fingerprint()))
     return site
 
 
@@ -445,7 +445,7 @@ def test_does_nothing_where_nothing_changed(venv, capsys):
 )
 def test_notices_a_change(venv, monkeypatch, capsys, change):
     called = []
-    monkeypatch.setattr(setup, '_set_up', lambda: called.append(True))
+    monkeypatch.setattr(setup, 'set_up', lambda: called.append(True))
     change(venv)
     assert setup.main() == 0
     assert called == [True]
@@ -460,7 +460,7 @@ def test_says_one_sentence_and_tries_again_next_time(
         raise commands.SetupError('There is no disk.')
 
     (venv / 'numpy-2.0.dist-info').mkdir()
-    monkeypatch.setattr(setup, '_set_up', fail)
+    monkeypatch.setattr(setup, 'set_up', fail)
     for _ in range(2):
         assert setup.main() == 1
         assert capsys.readouterr().err == 'set-up: There is no disk.\n'
@@ -471,7 +471,7 @@ def test_a_failing_build_of_the_op_does_not_end_the_set_up(
 ):
     monkeypatch.setattr(setup, 'PYTHON', Path('/bin/false'))
     monkeypatch.setattr(setup, 'LOG', tmp_path / 'log')
-    setup._build_op()
+    setup.build_op()
     printed = capsys.readouterr().out
     assert printed.startswith('  compiling deformable attention for the CPU')
     assert printed.rstrip().endswith('failed')
@@ -527,4 +527,4 @@ def test_torch_keeps_the_triton_it_needs(monkeypatch, tmp_path, needed):
     metadata.parent.mkdir(parents=True)
     needs = 'triton==3.7.0; platform_system == "Linux"' if needed else 'sympy'
     metadata.write_text(f'Name: torch\nRequires-Dist: {needs}\n')
-    assert setup._torch_brings_triton() is needed
+    assert setup.torch_brings_triton() is needed

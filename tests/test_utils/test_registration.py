@@ -33,10 +33,10 @@ def test_importing_the_package_loads_no_models() -> None:
 
 def test_a_location_is_imported_at_the_first_look_up() -> None:
     registry = Registry('toy', scope='toy')
+    sys.modules.pop('tests.helpers.registered_late', None)
     for _ in range(2):
         add_location([registry], 'tests.helpers.registered_late')
-    assert registry._locations == ['tests.helpers.registered_late']
-    sys.modules.pop('tests.helpers.registered_late', None)
+    assert 'tests.helpers.registered_late' not in sys.modules
     registry.get('anything')
     assert 'tests.helpers.registered_late' in sys.modules
 

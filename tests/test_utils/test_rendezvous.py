@@ -32,7 +32,7 @@ def test_a_master_that_answers_is_not_waited_for(
 def test_a_master_that_comes_late_is_waited_for(
     port: int, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('project.utils.rendezvous._INTERVAL', 0.1)
+    monkeypatch.setattr('project.utils.rendezvous.INTERVAL', 0.1)
     servers = []
     timer = threading.Timer(
         0.5, lambda: servers.append(socket.create_server(('127.0.0.1', port)))
@@ -75,7 +75,7 @@ def test_what_is_slow_is_told(
     capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = threading.Event()
-    monkeypatch.setattr('project.utils.rendezvous._TELL_AFTER', 0.01)
+    monkeypatch.setattr('project.utils.rendezvous.TELL_AFTER', 0.01)
     monkeypatch.setattr(
         'project.utils.rendezvous.tell', lambda sentence: told.set()
     )

@@ -71,20 +71,20 @@ def main() -> int:
     except SetupError as error:
         print(f'set-up: {error}', file=sys.stderr)
         return 1
-    if _read_stamp() == _fingerprint():
+    if _read_stamp() == fingerprint():
         return 0
     start = time.monotonic()
     print(f'Setting up {VENV}')
     try:
         with _alone():
-            _set_up()
+            set_up()
     except SetupError as error:
         print(f'set-up: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('\nset-up: interrupted; run it again to go on.', file=sys.stderr)
         return 130
-    STAMP.write_text(json.dumps(_fingerprint()))
+    STAMP.write_text(json.dumps(fingerprint()))
     print(f'Set up in {time.monotonic() - start:.0f} s.')
     return 0
 
@@ -149,7 +149,7 @@ def describe_pip(line: str) -> str | None:
     return f'{match[1].lower()} {match[2].rpartition("/")[2]}'
 
 
-def _set_up() -> None:
+def set_up() -> None:
     """All steps; each leaves alone what is right already."""
     pins = read_stack(STACK)
     mmcv = 'onedl-mmcv' if STACK else 'mmcv'
@@ -162,13 +162,13 @@ def _set_up() -> None:
     )
     _remove_second_opencv()
     rest = [name for name in pins if name != mmcv]
-    if _torch_brings_triton():
+    if torch_brings_triton():
         rest.remove('triton')
     # Of the fork of mmdet there is only the source.
     options = [*SHOW_BYTES, '--no-deps', '--no-build-isolation']
     _pip(f'{len(rest)} packages', [*options, *_pinned(pins, rest)])
     ensure_mmcv(Target(PYTHON, LOG, _environ()), pins[mmcv], mmcv)
-    _build_op()
+    build_op()
     _pip(
         'this package',
         ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)],
@@ -229,15 +229,19 @@ def _remove_second_opencv() -> None:
     )
 
 
-def _torch_brings_triton() -> bool:
-    """Whether this torch needs a version of Triton of its own."""
+def torch_brings_triton() -> bool:
+    """Whether this torch needs a version of Triton of its own.
+
+    Returns:
+        bool: Whether the metadata of the torch in ``.venv`` ask for one.
+    """
     return any(
         re.search('^Requires-Dist: triton', path.read_text(), re.MULTILINE)
         for path in _installed('torch-*.dist-info/METADATA')
     )
 
 
-def _build_op() -> None:
+def build_op() -> None:
     """Compile our own op; the package works without it, only slower."""
     with contextlib.suppress(SetupError):
         run_logged(
@@ -281,8 +285,13 @@ def _installed(pattern: str) -> Iterator[Path]:
         yield from folder.glob(pattern)
 
 
-def _fingerprint() -> dict[str, Any]:
-    """All that tells whether the environment is the one set up last."""
+def fingerprint() -> dict[str, Any]:
+    """All that tells whether the environment is the one set up last.
+
+    Returns:
+        dict[str, Any]: The folder, and what the sources and the installed
+        packages are like, as JSON holds it.
+    """
     sources = [ROOT / name for name in SOURCES]
     sources += sorted(Path(__file__).parent.glob('*.py'))
     contents = b''.join(path.read_bytes() for path in sources)

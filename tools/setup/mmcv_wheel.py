@@ -116,15 +116,15 @@ def ensure_mmcv(target: Target, version: str, name: str = 'mmcv') -> None:
     Raises:
         SetupError: If it cannot be compiled, or its ops cannot be imported.
     """
-    builds = _suitable_builds(_probe_torch(target), target.environ)
+    builds = _suitable_builds(probe_torch(target), target.environ)
     wanted = {f'{version} {build.device}' for build in builds}
-    if _probe_ops(target) in wanted:
+    if probe_ops(target) in wanted:
         return
     for build in builds:
         folder = cache_folder() / build.key
         for wheel in sorted(folder.glob(f'{_stem(name)}-{version}-*.whl')):
-            _install(target, wheel)
-            if _probe_ops(target) in wanted:
+            install_wheel(target, wheel)
+            if probe_ops(target) in wanted:
                 return
             wheel.unlink()
     if len(builds) > 1:
@@ -133,7 +133,7 @@ def ensure_mmcv(target: Target, version: str, name: str = 'mmcv') -> None:
             'CPU alone. With the\n  CUDA toolkit installed and CUDA_HOME set '
             'they will be compiled for the GPU, too.'
         )
-    _check_compilers(target, builds[-1])
+    check_compilers(target, builds[-1])
     _compile_and_install(target, f'{name}=={version}', builds[-1])
 
 
@@ -158,18 +158,18 @@ def _compile_and_install(
         f'{duration}\n  on two cores. The wheel is kept in {cache_folder()}.'
     )
     with tempfile.TemporaryDirectory(prefix='mmcv-wheel-') as scratch:
-        archive = _download(target, requirement, Path(scratch))
+        archive = download_source(target, requirement, Path(scratch))
         try:
-            source = _joined(archive)
-            _install(target, _compile(target, source, build, name))
-            if _probe_ops(target) == f'{version} {build.device}':
+            source = joined_source(archive)
+            install_wheel(target, compile_wheel(target, source, build, name))
+            if probe_ops(target) == f'{version} {build.device}':
                 return
         except (SetupError, OSError, ValueError) as error:
             with target.log.open('a') as log:
                 print(error, file=log)
         print('  Joined files do not compile here; compiling one by one.')
-        _install(target, _compile(target, archive, build, name))
-    found = _probe_ops(target)
+        install_wheel(target, compile_wheel(target, archive, build, name))
+    found = probe_ops(target)
     if found != f'{version} {build.device}':
         raise SetupError(
             f'mmcv {version} was compiled, but its ops are not those of '
@@ -199,7 +199,18 @@ def describe_ninja(line: str) -> str | None:
     return match and f'{match[1]} of {match[2]} files compiled'
 
 
-def _probe_torch(target: Target) -> TorchBuild:
+def probe_torch(target: Target) -> TorchBuild:
+    """Ask the torch of an environment what it was built for.
+
+    Args:
+        target (Target): The environment.
+
+    Returns:
+        TorchBuild: The answer.
+
+    Raises:
+        SetupError: If torch does not start.
+    """
     result = target.run_python(_PROBE_TORCH)
     if result.returncode:
         last = result.stderr.strip().splitlines()[-1]
@@ -207,15 +218,30 @@ def _probe_torch(target: Target) -> TorchBuild:
     return TorchBuild(**json.loads(result.stdout.splitlines()[-1]))
 
 
-def _probe_ops(target: Target) -> str:
-    """Version and device of the mmcv installed, or why it has no ops."""
+def probe_ops(target: Target) -> str:
+    """Version and device of the mmcv installed, or why it has no ops.
+
+    Args:
+        target (Target): The environment.
+
+    Returns:
+        str: Such as ``'2.1.0 cpu'``, or the last line of the error.
+    """
     result = target.run_python(_PROBE_OPS)
     output = result.stderr if result.returncode else result.stdout
     return (output.strip().splitlines() or ['no output'])[-1]
 
 
-def _check_compilers(target: Target, build: TorchBuild) -> None:
-    """Find out in a second what would end the build after minutes."""
+def check_compilers(target: Target, build: TorchBuild) -> None:
+    """Find out in a second what would end the build after minutes.
+
+    Args:
+        target (Target): The environment.
+        build (TorchBuild): The torch to compile for.
+
+    Raises:
+        SetupError: If a compiler or the headers of Python are missing.
+    """
     if build.cuda and not build.has_nvcc:
         raise SetupError(
             'FORCE_CUDA=1 asks for ops of the GPU, but there is no nvcc to '
@@ -253,8 +279,17 @@ def _stem(name: str) -> str:
     return name.replace('-', '_')
 
 
-def _download(target: Target, requirement: str, scratch: Path) -> Path:
-    """Get the archive of mmcv's source."""
+def download_source(target: Target, requirement: str, scratch: Path) -> Path:
+    """Get the archive of mmcv's source.
+
+    Args:
+        target (Target): The environment.
+        requirement (str): Such as ``'mmcv==2.1.0'``.
+        scratch (Path): Folder to put it into.
+
+    Returns:
+        Path: The archive.
+    """
     command = [str(target.python), '-m', 'pip', 'download', '--no-deps']
     command += ['--no-build-isolation', '--no-binary', ':all:']
     run_logged(
@@ -267,8 +302,14 @@ def _download(target: Target, requirement: str, scratch: Path) -> Path:
     return next(scratch.glob('*.tar.gz'))
 
 
-def _joined(archive: Path) -> Path:
+def joined_source(archive: Path) -> Path:
     """Unpack the source and join its files.
+
+    Args:
+        archive (Path): The source.
+
+    Returns:
+        Path: Its folder.
 
     Raises:
         SetupError: If they are not where they used to be.
@@ -281,10 +322,23 @@ def _joined(archive: Path) -> Path:
     return source
 
 
-def _compile(
+def compile_wheel(
     target: Target, source: Path, build: TorchBuild, name: str = 'mmcv'
 ) -> Path:
-    """Build the wheel, of a folder or an archive, into the cache."""
+    """Build the wheel into the cache.
+
+    Args:
+        target (Target): The environment.
+        source (Path): Folder or archive of the source.
+        build (TorchBuild): The torch to compile for.
+        name (str): Distribution. Defaults to OpenMMLab's.
+
+    Returns:
+        Path: The wheel.
+
+    Raises:
+        SetupError: If it was built without its compiled ops.
+    """
     command = [str(target.python), '-m', 'pip', 'wheel', '-v', '--no-deps']
     command += ['--no-build-isolation', '--no-cache-dir', '--wheel-dir']
     environ = {'MAX_JOBS': str(_num_jobs()), 'CFLAGS': _CFLAGS}
@@ -323,7 +377,13 @@ def _keep(wheel: Path, folder: Path) -> Path:
     return partial.rename(folder / wheel.name)
 
 
-def _install(target: Target, wheel: Path) -> None:
+def install_wheel(target: Target, wheel: Path) -> None:
+    """Install a wheel in the place of what is there.
+
+    Args:
+        target (Target): The environment.
+        wheel (Path): The wheel.
+    """
     command = [str(target.python), '-m', 'pip', 'install', '--no-deps']
     run_logged(
         [*command, '--force-reinstall', str(wheel)],

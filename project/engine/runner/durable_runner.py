@@ -215,13 +215,18 @@ class DurableRunner(Runner):
         name = osp.basename(self.cfg.filename or f'{self.timestamp}.py')
         return osp.join(self.work_dir, name)
 
-    def find_resumed(self) -> None:
-        """Decide for all processes which checkpoint to resume from."""
+    def find_resumed(self) -> str | None:
+        """Decide for all processes which checkpoint to resume from.
+
+        Returns:
+            str | None: The checkpoint that is loaded before the training.
+        """
         if self._resume and self._load_from is None:
             place = self._checkpoint_place()
             self._load_from = decide_together(
                 lambda: find_last_checkpoint(self.work_dir, *place)
             )
+        return self._load_from
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Resume from a checkpoint; see mmengine's ``Runner.resume``."""

@@ -25,7 +25,7 @@ NUMBERS = tuple(
     for name in ('SIGTERM', 'SIGUSR1')
     if hasattr(signal, name)
 )
-_ONE_REQUEST = 2.0
+ONE_REQUEST = 2.0
 """Seconds within which scheduler and launcher pass on the same signal."""
 
 
@@ -130,7 +130,7 @@ class StopOnSignal(Hook):
             self.received, self._since = number, now
         elif self._has_saved:
             os._exit(128 + self.received)
-        elif now - self._since > _ONE_REQUEST:
+        elif now - self._since > ONE_REQUEST:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

@@ -23,7 +23,7 @@ if sys.platform != 'win32':
     import fcntl
 
 _LOCK = '.training.lock'
-_PATIENCE = 20
+PATIENCE = 20
 """Seconds in which a training that was asked to end has usually saved."""
 
 
@@ -181,13 +181,13 @@ class WorkDirLock:
         """
         path = osp.join(self._work_dir, _LOCK)
         descriptor = _open_lock(path)
-        deadline, is_told = time.monotonic() + _PATIENCE, False
+        deadline, is_told = time.monotonic() + PATIENCE, False
         while not _try_lock(descriptor):
             if not is_told:
                 is_told = True
                 print(
                     f'{self._work_dir} is in use by {_holder(path)}; waiting '
-                    f'for up to {_PATIENCE:g} s.',
+                    f'for up to {PATIENCE:g} s.',
                     file=sys.stderr,
                     flush=True,
                 )

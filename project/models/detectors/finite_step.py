@@ -13,6 +13,7 @@ from mmengine.dist import all_gather_object, all_reduce
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
+from project.utils.accelerators import device_generator
 from project.utils.errors import UserError, raise_everywhere, some_of
 from project.utils.finite import not_finite
 
@@ -209,7 +210,7 @@ class _Step:
             inputs,
             samples,
             torch.get_rng_state(),
-            _device_generator(device, 'get_rng_state'),
+            device_generator(device, 'get_rng_state'),
             (
                 torch.is_autocast_enabled(device.type),
                 torch.get_autocast_dtype(device.type),
@@ -224,7 +225,7 @@ class _Step:
         """
         device = next(_images(self.inputs)).device
         torch.set_rng_state(self.random_state)
-        _device_generator(device, 'set_rng_state', self.device_state)
+        device_generator(device, 'set_rng_state', self.device_state)
         is_mixed, dtype = self.autocast
         found: list[str] = []
 
@@ -276,17 +277,6 @@ class _Step:
         if broken:
             return f'the boxes of {_name(samples[broken[0]])} are not finite'
         return None
-
-
-def _device_generator(
-    device: torch.device, method: str, *state: Tensor | None
-) -> Tensor | None:
-    """Get or set the state of a device's generator; the host has its own."""
-    if device.type in ('cpu', 'meta'):
-        return None
-    access = getattr(torch.get_device_module(device), method)
-    # Apple's is one and takes no device.
-    return access(*state, *(() if device.type == 'mps' else (device,)))
 
 
 def _weights_told(detector: nn.Module) -> str | None:

@@ -101,7 +101,7 @@ def test_evaluation_of_two_padded_images(detector: nn.Module) -> None:
         assert len(found) == 100
     # Anchor points are of the image, not of the padded batch.
     with torch.no_grad():
-        _, boxes = detector._forward(batch, samples)
+        _, boxes = detector(batch, samples, mode='tensor')
     points = detector.anchor_points.weight.repeat(3, 1)
     torch.testing.assert_close(
         boxes[-1, 1, :, :2], points.clamp(1e-3, 1 - 1e-3), rtol=0, atol=1e-5

@@ -94,8 +94,8 @@ def test_evaluation_chooses_as_training_does(detector: nn.Module) -> None:
     """Though it computes the boxes of only some points."""
     batch, samples = toy_batch()
     with torch.no_grad():
-        training, _ = detector.train()._forward(batch, samples)
-        evaluation, _ = detector.eval()._forward(batch, samples)
+        training, _ = detector.train()(batch, samples, mode='tensor')
+        evaluation, _ = detector.eval()(batch, samples, mode='tensor')
     torch.testing.assert_close(evaluation, training, rtol=1e-4, atol=1e-4)
 
 

@@ -46,8 +46,8 @@ def test_matched_queries_do_not_notice_the_others(detector: nn.Module) -> None:
     """In training they give what they give in evaluation."""
     batch, samples = toy_batch(((64, 64), (64, 64)), (3, 1))
     with torch.no_grad():
-        alone = detector.eval()._forward(batch, samples)
-        both = detector.train()._forward(batch, samples)
+        alone = detector.eval()(batch, samples, mode='tensor')
+        both = detector.train()(batch, samples, mode='tensor')
     for expected, found in zip(alone, both, strict=True):
         matched = found[:, :, -expected.shape[2] :]
         assert found.shape[2] == expected.shape[2] + 15
@@ -64,7 +64,7 @@ def test_groups_do_not_notice_each_other(detector: nn.Module) -> None:
         moved = DenoisingNoise(noise.label_rand, noise.labels, box_rand)
         detector.dn_query_generator.draw_noise = lambda *_, m=moved: m
         with torch.no_grad():
-            outputs.append(detector.train()._forward(batch, samples)[1])
+            outputs.append(detector.train()(batch, samples, mode='tensor')[1])
     del detector.dn_query_generator.draw_noise
     change = (outputs[0] - outputs[1]).abs().amax((0, 1, 3))
     assert (change[3:6] > 1e-3).all()

@@ -114,8 +114,8 @@ def test_a_copy_is_independent(detector: nn.Module) -> None:
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.zero_()
-        original, _ = detector.eval()._forward(*toy_batch())
-        zeroed, _ = twin._forward(*toy_batch())
+        original, _ = detector.eval()(*toy_batch(), mode='tensor')
+        zeroed, _ = twin(*toy_batch(), mode='tensor')
     assert original.abs().sum() > 0
     assert zeroed.abs().sum() == 0
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 import project  # noqa: F401
-from project.models.detectors.finite_step import _device_generator
 from project.utils.errors import UserError
 from tests.helpers.toy import build_model, tiny_model_config, toy_batch
 
@@ -230,26 +228,3 @@ def test_nothing_is_trained_on_them(data: dict) -> None:
     with broken_output(module), pytest.raises(UserError, match='LayerNorm'):
         detector.train_step(packed, steps)
     assert steps.num_steps == 1
-
-
-@pytest.mark.parametrize(
-    ('device', 'arguments'),
-    [
-        ('cuda:1', [torch.device('cuda:1')]),
-        ('xpu:0', [torch.device('xpu:0')]),
-        ('mps', []),
-    ],
-)
-def test_noise_of_any_device_is_drawn_again(
-    device: str, arguments: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When a step is run once more, by the state of its generator."""
-    calls = []
-    module = SimpleNamespace(
-        get_rng_state=lambda *args: calls.append(args) or 'state',
-        set_rng_state=lambda *args: calls.append(args),
-    )
-    monkeypatch.setattr(torch, 'get_device_module', lambda device: module)
-    state = _device_generator(torch.device(device), 'get_rng_state')
-    _device_generator(torch.device(device), 'set_rng_state', state)
-    assert calls == [(*arguments,), ('state', *arguments)]

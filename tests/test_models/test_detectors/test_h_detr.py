@@ -33,8 +33,8 @@ def test_second_group_changes_nothing_of_the_first(name: str) -> None:
     detector = build_model(tiny_model_config(name))
     batch, samples = toy_batch(((128, 128),), (3,))
     with torch.no_grad():
-        alone, _ = detector.eval()._forward(batch, samples)
-        both, _ = detector.train()._forward(batch, samples)
+        alone, _ = detector.eval()(batch, samples, mode='tensor')
+        both, _ = detector.train()(batch, samples, mode='tensor')
     assert alone.shape[2] == 12
     assert both.shape[2] == 32
     torch.testing.assert_close(both[:, :, :12], alone, rtol=1e-4, atol=1e-4)

@@ -416,8 +416,8 @@ def test_without_samples_no_image_is_padded(base: str) -> None:
         for layer in model.bbox_head.reg_branches:
             nn.init.normal_(layer[-1].weight, std=0.1)
         batch, samples = toy_batch(((60, 90), (60, 90)))
-        expected = model._forward(batch, samples)
-        torch.testing.assert_close(model._forward(batch), expected)
+        expected = model(batch, samples, mode='tensor')
+        torch.testing.assert_close(model(batch, mode='tensor'), expected)
 
 
 def test_one_ddq_layer_trains() -> None:

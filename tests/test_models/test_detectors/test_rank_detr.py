@@ -5,7 +5,7 @@ import torch
 from mmengine.config import ConfigDict
 from torch import nn
 
-from project.models.layers.transformer.rank_decoder import _confidence
+from project.models.layers.transformer.rank_decoder import RankDecoder
 from project.utils.errors import UserError
 from tests.helpers.toy import (
     build_model,
@@ -71,7 +71,7 @@ def test_evaluation_uses_the_first_ranks(detector: nn.Module) -> None:
     """Detections are those of a model without the second group's ranks."""
     batch, samples = toy_batch(((128, 128),), (3,))
     with torch.no_grad():
-        expected, _ = detector.eval()._forward(batch, samples)
+        expected, _ = detector.eval()(batch, samples, mode='tensor')
         tables = [
             *detector.bbox_head.rank_adaptive_classhead_emb,
             *detector.decoder.rank_aware_content_query,
@@ -79,7 +79,7 @@ def test_evaluation_uses_the_first_ranks(detector: nn.Module) -> None:
         kept = [table.weight.clone() for table in tables]
         for table in tables:
             table.weight[12:] = 1e3
-        found, _ = detector._forward(batch, samples)
+        found, _ = detector(batch, samples, mode='tensor')
         for table, weight in zip(tables, kept, strict=True):
             table.weight.copy_(weight)
     assert torch.equal(found, expected)
@@ -108,16 +108,20 @@ def test_every_parameter_trains_under_autocast(detector: nn.Module) -> None:
 
 def test_ranks_are_those_of_full_precision() -> None:
     """Half precision would make ties of scores that are this close."""
-    head = nn.Linear(2, 1)
+    config = toy_config().decoder
+    decoder = RankDecoder(**{k: v for k, v in config.items() if k != 'type'})
+    head = nn.Linear(32, 1)
     with torch.no_grad():
-        head.weight.copy_(torch.tensor([[1.0, 0.0]]))
+        head.weight.copy_(torch.eye(1, 32))
         head.bias.zero_()
-    query = torch.stack([1 + torch.arange(50) * 1e-5, torch.zeros(50)], 1)
+    query = torch.zeros(1, 50, 32)
+    query[0, :, 0] = 1 + torch.arange(50) * 1e-5
+    index = torch.arange(50.0)[None, :, None].expand(-1, -1, 4)
     with torch.autocast('cpu', torch.bfloat16):
-        confidence = _confidence(head, query[None])
-    assert confidence.dtype == torch.float32
-    assert len(confidence.unique()) == 50
-    assert not confidence.requires_grad
+        _, _, reference, _ = decoder.hand_over(
+            0, query, query, index, cls_branches=[head]
+        )
+    assert reference.equal(index.flip(1))
 
 
 def test_a_head_without_ranks_is_told() -> None:

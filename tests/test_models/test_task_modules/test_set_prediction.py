@@ -80,7 +80,7 @@ def gradients(batch: SetPredictionBatch, losses: dict) -> list:
 def test_agrees_with_the_plain_formulation(
     num_gts: tuple, prune_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hungarian_assignment, '_MANY_QUERIES', prune_from)
+    monkeypatch.setattr(hungarian_assignment, 'MANY_QUERIES', prune_from)
     batch = make_batch(num_gts)
     expected, expected_pairs = plain_results(batch)
     criterion = make_criterion()

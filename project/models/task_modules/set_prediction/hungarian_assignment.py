@@ -12,7 +12,7 @@ from ...utils.host_threads import run_in_threads
 from .transport import match_copies
 
 # From this many queries on only those that a match can use go to the host.
-_MANY_QUERIES = 4096
+MANY_QUERIES = 4096
 # From this many pairs on starting threads takes less time than they save.
 _MANY_PAIRS = 300
 
@@ -47,7 +47,7 @@ class CostBlock:
         """
         _, num_gts, num_queries = self.cost.shape
         num_useful = num_gts * max(self.copies)
-        is_small = num_queries < _MANY_QUERIES
+        is_small = num_queries < MANY_QUERIES
         if is_small or num_gts * num_useful >= num_queries:
             return self
         cheapest = self.cost.topk(num_useful, largest=False, sorted=False)

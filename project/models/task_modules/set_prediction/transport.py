@@ -41,9 +41,7 @@ def match_copies(
     low, high = (share * num_queries for share in _CLOSE_TO_QUERIES)
     is_large = num_copies >= _COPIES and total >= _COPIES_OF_ALL
     if is_large and low <= total <= high and np.isfinite(cost).all():
-        owner = _Exchange(cost.astype(np.float64), num_copies).solve()
-        query = np.flatnonzero(owner < num_gts)
-        return query, owner[query]
+        return exchange_copies(cost, num_copies)
     try:
         rows, query = linear_sum_assignment(np.tile(cost, (num_copies, 1)))
     except ValueError as error:
@@ -54,6 +52,23 @@ def match_copies(
         ) from error
     order = query.argsort()
     return query[order], rows[order] % num_gts
+
+
+def exchange_copies(
+    cost: np.ndarray, num_copies: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the assignment of :func:`match_copies` by exchanges.
+
+    Args:
+        cost (ndarray): Finite, has shape (num_gts, num_queries).
+        num_copies (int): As there.
+
+    Returns:
+        tuple[ndarray, ndarray]: As there.
+    """
+    owner = _Exchange(cost.astype(np.float64), num_copies).solve()
+    query = np.flatnonzero(owner < len(cost))
+    return query, owner[query]
 
 
 class _Exchange:
