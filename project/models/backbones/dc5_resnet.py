@@ -7,12 +7,12 @@ from mmdet.registry import MODELS
 
 @MODELS.register_module()
 class DC5ResNet(ResNet):
-    """ResNet with stride 16, its last stage dilated as in torchvision.
+    """ResNet-DC5: stride 16, with the last stage dilated as in torchvision.
 
-    The official DETRs take this net from torchvision, where the first block
-    of the dilated stage keeps the dilation of the stage before, 1. mmdet's
+    The official DETRs use torchvision's, in which the first block of the
+    dilated stage keeps the dilation 1 of the stage before. mmdet's
     ``ResNet(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))`` dilates that
-    block, too: the same weights load and give other features.
+    block too, and gives other features with the same weights.
 
     Args:
         depth (int): 50, 101 or 152.

@@ -5,14 +5,14 @@ from mmdet.registry import MODELS
 
 @MODELS.register_module()
 class ReaugmentationDataPreprocessor(MultiBranchDataPreprocessor):
-    """Preprocessor of batches with and without weak and strong branches.
+    """Preprocessor of batches with or without weak and strong branches.
 
-    The pipeline may thus be switched during the training: HPR's data
-    re-augmentation (CVPR 2024) can end before the last epochs, as strong
-    augmentation does in YOLOX, by mmdet's ``PipelineSwitchHook``.
+    HPR's data re-augmentation (CVPR 2024) can thus be switched off for the
+    last epochs, as strong augmentation in YOLOX, by mmdet's
+    ``PipelineSwitchHook``.
 
     Args:
-        data_preprocessor (dict): Config of the preprocessor of each branch,
+        data_preprocessor (dict): Config of the preprocessor of each branch
             and of batches without branches.
     """
 

@@ -20,30 +20,30 @@ from .hpr_detr_head import HPRDETRHead
 
 @MODELS.register_module()
 class AlignDETRHead(HPRDETRHead):
-    """Head of `Align-DETR <https://arxiv.org/abs/2304.07527>`_, on DINO's.
+    """Head of `Align-DETR <https://arxiv.org/abs/2304.07527>`_.
 
-    In each layer a target is matched to several queries (section 3.3), which
-    learn how good they are (section 3.2), see :class:`AlignLoss`. All losses
-    are divided by the mean number of targets over all ranks. Settings are
-    those of mmdet's ``projects/AlignDETR``.
+    DINO's head in which a target is matched to several queries of each layer
+    (section 3.3) and the classification target is the quality of a query
+    (section 3.2), see :class:`AlignLoss`. All losses are divided by the mean
+    number of targets over all ranks. Settings are those of mmdet's
+    ``projects/AlignDETR``.
 
     Args:
         *args: As in :class:`HPRDETRHead`.
-        all_layers_num_gt_repeat (Sequence[int]): Queries for each target in
-            each decoder layer and, last, in the first stage.
-        alpha (float): Share of the probability in the classification
-            target. Defaults to 0.25.
-        gamma (float): How much well classified background is played down.
-            Defaults to 2.
-        tau (float): How slowly the weights of a target's queries fall.
+        all_layers_num_gt_repeat (Sequence[int]): Queries matched to each
+            target in each decoder layer and, last, in the first stage.
+        alpha (float): Weight of the probability against the IoU in the
+            classification target. Defaults to 0.25.
+        gamma (float): Focusing parameter of the background. Defaults to 2.
+        tau (float): Temperature of the weights of a target's queries.
             Defaults to 1.5.
-        loss_cls (dict, optional): ``CrossEntropyLoss`` with sigmoid, for its
-            ``loss_weight``.
+        loss_cls (dict, optional): ``CrossEntropyLoss`` with sigmoid, of which
+            only ``loss_weight`` is used.
         **kwargs: As in :class:`HPRDETRHead`.
 
     Raises:
-        UserError: If the numbers of queries are not one for each layer and
-            one more, or ``loss_cls`` is another loss.
+        UserError: If ``all_layers_num_gt_repeat`` has another length, or
+            ``loss_cls`` is another loss.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class AlignDETRHead(HPRDETRHead):
     def decoder_set(
         self, predictions: Predictions, decoder_output: DecoderOutput | None
     ) -> PredictionSet:
-        """Match targets to several queries of each decoder layer."""
+        """Match each target to several queries of each decoder layer."""
         return PredictionSet(
             predictions,
             HungarianMatching(self.assigner, self.num_gt_repeat[:-1]),
@@ -93,13 +93,13 @@ class AlignDETRHead(HPRDETRHead):
     def first_stage_sets(
         self, predictions: Predictions, first_stage: FirstStageOutput | None
     ) -> list[PredictionSet]:
-        """Match targets to several proposals."""
+        """Match each target to several proposals."""
         pairing = HungarianMatching(self.assigner, self.num_gt_repeat[-1])
         scoring = Scoring(loss_cls=self.enc_loss_cls, normalizer='objects')
         return [PredictionSet(predictions, pairing, scoring)]
 
     def denoising_scoring(self, denoising: DenoisingQueries) -> Scoring:
-        """Tell how the denoising queries are scored, without ranks."""
+        """Score denoising queries without weights by rank."""
         scoring = super().denoising_scoring(denoising)
         return replace(scoring, loss_cls=self.loss_cls.without_ranks())
 

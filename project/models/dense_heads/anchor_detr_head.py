@@ -12,9 +12,9 @@ from .set_prediction_head import SetPredictionHead
 class AnchorDETRHead(SetPredictionHead):
     """Head of `Anchor DETR <https://arxiv.org/abs/2109.07107>`_.
 
-    One classifier and one box MLP serve all decoder layers, and in all of
-    them a query predicts from the same anchor point: what a layer sees is
-    not refined by the next. So all layers are predicted at once.
+    All decoder layers share one classifier and one box MLP, and a query keeps
+    its anchor point in all of them (no iterative refinement), so all layers
+    are predicted at once.
 
     Args:
         *args, **kwargs: As in :class:`SetPredictionHead`.
@@ -28,7 +28,7 @@ class AnchorDETRHead(SetPredictionHead):
     def forward(
         self, decoder_output: DecoderOutput, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Predict from the queries of all layers at once.
+        """Predict all layers at once.
 
         Arguments and results are those of :class:`SetPredictionHead`.
         """

@@ -19,16 +19,17 @@ from .set_prediction_head import SetPredictionHead
 
 @MODELS.register_module()
 class DenoisingHead(SetPredictionHead):
-    """Head that is also trained to give back noised ground truths.
+    """Head that is also trained to reconstruct noised ground truths.
 
     Source: `DN-DETR <https://arxiv.org/abs/2203.01305>`_, section 4.
-    Denoising queries come first. Each learns its own ground truth, without
-    matching, by the losses of the matched queries (``dn_loss_cls``, ...).
+    Denoising queries come first. Each is trained on its own ground truth,
+    without matching, with the losses of the matched queries
+    (``dn_loss_cls``, ...).
 
-    The loss is published in two forms. The authors' is over real queries
-    alone, divided by their number on the same rank. In detrex's, fillers
-    learn that they are background, and the divisor is the mean number of
-    targets over all ranks, at least 1, times the groups.
+    There are two published forms of the loss. The authors average over the
+    real queries of the rank. In detrex, fillers are trained as background,
+    and the divisor is the mean number of targets over all ranks, at least 1,
+    times the number of groups.
 
     Args:
         dn_loss_on_fillers (bool): Whether fillers count as background in the
@@ -56,10 +57,10 @@ class DenoisingHead(SetPredictionHead):
         decoder_output: DecoderOutput | None = None,
         denoising: DenoisingQueries | None = None,
     ) -> list[PredictionSet]:
-        """Match the matched queries, and pair the others with their own.
+        """Match the matched queries; pair denoising ones with their targets.
 
-        Denoising queries come first, in training. Other arguments and results
-        are those of :class:`SetPredictionHead`.
+        Arguments and results are those of :class:`SetPredictionHead`, with
+        the denoising queries in training.
         """
         if denoising is None:
             return super().prediction_sets(
@@ -71,7 +72,7 @@ class DenoisingHead(SetPredictionHead):
         )
         noised_scores = cls_scores[:, :, :end]
         if not self.dn_loss_on_fillers:
-            # Surely background: no loss, no gradient.
+            # Probability 0 of all classes: no loss, no gradient.
             noised_scores = noised_scores.masked_fill(
                 denoising.is_filler[..., None], -torch.inf
             )
@@ -83,7 +84,7 @@ class DenoisingHead(SetPredictionHead):
         return [*sets, noised]
 
     def denoising_scoring(self, denoising: DenoisingQueries) -> Scoring:
-        """Tell how the denoising queries are scored, in either form."""
+        """How the denoising queries are scored, in either form."""
         if self.sync_dn_avg_factor:
             share = 1 / max(denoising.num_groups, 1)
             return Scoring(normalizer='targets', loss_weight=share)

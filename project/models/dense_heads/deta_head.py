@@ -26,13 +26,13 @@ from .set_prediction_head import SetPredictionHead
 
 @dataclass(frozen=True)
 class DETADetectionSettings(DetectionSettings):
-    """What :class:`DETAHead` reads of ``test_cfg``.
+    """Settings that :class:`DETAHead` reads from ``test_cfg``.
 
     Attributes:
-        nms (dict, optional): The suppression,
-            ``dict(type='nms', iou_threshold=0.7)``; None for none.
-        nms_pre (int): How many pairs of a query and a class of an image it
-            looks at.
+        nms (dict, optional): Such as ``dict(type='nms', iou_threshold=0.7)``;
+            None disables NMS.
+        nms_pre (int): Number of best (query, class) pairs of an image before
+            NMS.
     """
 
     nms: NMS | None = None
@@ -43,14 +43,12 @@ class DETADetectionSettings(DetectionSettings):
 class DETAHead(SetPredictionHead):
     """Head of DETA, `NMS Strikes Back <https://arxiv.org/abs/2212.06137>`_.
 
-    Both stages may be trained like those of a two-stage detector, each
-    prediction on what a box known beforehand overlaps (section 3): a
-    first-stage proposal on what its anchor overlaps, and a query, in every
-    layer, on what its proposal overlaps. A stage without an assigner of its
-    own is matched one-to-one by ``train_cfg.assigner``.
+    Both stages can be trained like a two-stage detector, by assignment to
+    known boxes (section 3): a first-stage proposal by the IoU of its anchor,
+    and a query, in every layer, by the IoU of its proposal. A stage without
+    an assigner of its own is matched one-to-one by ``train_cfg.assigner``.
 
-    Many queries then find one object, so detections of a class that overlap
-    a better one are suppressed.
+    As many queries then detect the same object, class-wise NMS follows.
 
     Args:
         *args: As in :class:`SetPredictionHead`.
@@ -60,7 +58,7 @@ class DETAHead(SetPredictionHead):
         **kwargs: As in :class:`SetPredictionHead`.
 
     Raises:
-        UserError: If an assigner cannot work on given boxes alone.
+        UserError: If an assigner does not assign by boxes alone.
     """
 
     default_settings = DETADetectionSettings()
@@ -80,7 +78,7 @@ class DETAHead(SetPredictionHead):
     def decoder_set(  # type: ignore[override]  # its detector's outputs
         self, predictions: Predictions, decoder_output: DecoderOutput
     ) -> PredictionSet:
-        """Let the queries be assigned by their proposals."""
+        """Assign queries by their proposals."""
         proposals = decoder_output.references[0]
         return PredictionSet(
             predictions, self._pairing(self.second_stage_assigner, proposals)
@@ -89,7 +87,7 @@ class DETAHead(SetPredictionHead):
     def first_stage_sets(  # type: ignore[override]  # its detector's outputs
         self, predictions: Predictions, first_stage: AnchoredFirstStageOutput
     ) -> list[PredictionSet]:
-        """Let the proposals be assigned by their anchors."""
+        """Assign proposals by their anchors."""
         pairing = self._pairing(self.first_stage_assigner, first_stage.anchors)
         scoring = Scoring(loss_cls=self.enc_loss_cls)
         return [PredictionSet(predictions, pairing, scoring)]
@@ -97,7 +95,7 @@ class DETAHead(SetPredictionHead):
     def _pairing(
         self, assigner: PriorAssigner | None, priors: Tensor | None
     ) -> Pairing:
-        """Assign by priors, or match where a stage has no assigner."""
+        """Assign by priors, or match if the stage has no assigner."""
         if assigner is None:
             return HungarianMatching(self.assigner)
         assert priors is not None  # as always in training
@@ -106,7 +104,7 @@ class DETAHead(SetPredictionHead):
     def select_detections(
         self, cls_scores: Tensor, bbox_preds: Tensor
     ) -> tuple[Iterable[Tensor], Iterable[Tensor], Iterable[Tensor]]:
-        """Choose the best detections that no better one suppresses.
+        """Select the best detections after NMS.
 
         Arguments and results are those of :class:`SetPredictionHead`.
         """
@@ -115,12 +113,11 @@ class DETAHead(SetPredictionHead):
         if settings.nms is None:
             return super().select_detections(cls_scores, bbox_preds)
         candidates = self.best_scored(cls_scores, bbox_preds, settings.nms_pre)
-        # One image after another, as in :func:`survivors` where they have so
-        # many boxes.
+        # Image by image: with so many boxes a joint call would not pay off.
         selected = []
         for scores, labels, boxes in zip(*candidates, strict=True):
             kept = kept_in_groups(
-                boxes / 2 + 0.25,  # from [-0.5, 1.5], which changes no IoU
+                boxes / 2 + 0.25,  # [-0.5, 1.5] to [0, 1], IoUs unchanged
                 labels,
                 self.num_classes,
                 settings.nms.iou_threshold,
@@ -132,7 +129,7 @@ class DETAHead(SetPredictionHead):
 
 
 def _build_assigner(train_cfg: dict, key: str) -> PriorAssigner | None:
-    """Build an assigner that needs boxes alone; None if there is none."""
+    """Build an assigner by priors; None if there is no config."""
     config = train_cfg.get(key)
     if config is None:
         return None

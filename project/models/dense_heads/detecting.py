@@ -21,13 +21,13 @@ from ..utils.precision import full_precision
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """What a head reads of ``test_cfg``.
+    """Settings that a head reads from ``test_cfg``.
 
     Attributes:
-        max_per_img (int, optional): Detections of an image; as many as there
-            are queries by default.
-        clip_bboxes (bool): Whether boxes are clipped to the image; the
-            authors' evaluation leaves them.
+        max_per_img (int, optional): Detections per image, by default the
+            number of queries.
+        clip_bboxes (bool): Whether to clip boxes to the image, which the
+            authors' evaluation does not.
     """
 
     max_per_img: PositiveCount | None = None
@@ -35,16 +35,13 @@ class DetectionSettings:
 
 
 class DetectingMixin(DETRHead):
-    """What a head does in evaluation: it selects detections.
-
-    To be put before a head of mmdet that has ``forward_layer``.
-    """
+    """Prediction of a head that has ``forward_layer``."""
 
     default_settings = DetectionSettings()
 
     @not_compiled
     def detection_settings(self) -> DetectionSettings:
-        """Read ``test_cfg`` as it is now; keys of other heads are left."""
+        """Read the current ``test_cfg``; keys of other heads are ignored."""
         defaults = self.default_settings
         known = vars(defaults).keys()
         given = {k: v for k, v in (self.test_cfg or {}).items() if k in known}
@@ -57,15 +54,15 @@ class DetectingMixin(DETRHead):
         rescale: bool = True,
         **kwargs: Any,
     ) -> InstanceList:
-        """Detect objects with the last decoder layer.
+        """Predict with the last decoder layer.
 
         Args:
             decoder_output (DecoderOutput): Queries and references.
-            batch_data_samples (list[:obj:`DetDataSample`]): Tell the size of
-                each image.
-            rescale (bool): Whether boxes are of the original images rather
-                than of the network's input. Defaults to True.
-            **kwargs: What only the loss needs.
+            batch_data_samples (list[:obj:`DetDataSample`]): Hold the image
+                sizes.
+            rescale (bool): Whether to return boxes in the scale of the
+                original images. Defaults to True.
+            **kwargs: Inputs of the loss, unused.
 
         Returns:
             list[:obj:`InstanceData`]: For each image, best first, ``bboxes``
@@ -94,14 +91,14 @@ class DetectingMixin(DETRHead):
     def detectable_queries(
         self, decoder_output: DecoderOutput
     ) -> Tensor | None:
-        """Tell which queries of the last layer may be detections.
+        """Mask of the queries of the last layer that may be detections.
 
         Args:
             decoder_output (DecoderOutput): Queries, with their groups.
 
         Returns:
-            Tensor | None: True where one may, has shape (bs, num_queries);
-            None, the default, if all may.
+            Tensor | None: Has shape (bs, num_queries); None, the default,
+            if all may.
         """
         return None
 
@@ -114,9 +111,6 @@ class DetectingMixin(DETRHead):
         rescale: bool = True,
     ) -> InstanceList:
         """Select the detections of each image.
-
-        Boxes are clipped to the image unless ``test_cfg.clip_bboxes`` is
-        False, as in the authors' evaluation.
 
         Args:
             cls_scores (Tensor): Logits of the last layer, has shape
@@ -146,9 +140,9 @@ class DetectingMixin(DETRHead):
     def select_detections(
         self, cls_scores: Tensor, bbox_preds: Tensor
     ) -> tuple[Iterable[Tensor], Iterable[Tensor], Iterable[Tensor]]:
-        """Choose the pairs of a query and a class that count as detections.
+        """Select the (query, class) pairs that become detections.
 
-        By default the best ``test_cfg.max_per_img`` of an image.
+        By default the ``test_cfg.max_per_img`` best of each image.
 
         Args:
             cls_scores (Tensor): Logits, has shape
@@ -158,8 +152,8 @@ class DetectingMixin(DETRHead):
 
         Returns:
             tuple[Iterable[Tensor]]: For each image, best first, scores of
-            shape (n, ), labels of shape (n, ), and boxes (x1, y1, x2, y2)
-            relative to the image, which may reach out of it, shape (n, 4).
+            shape (n, ), labels of shape (n, ), and unclipped boxes
+            (x1, y1, x2, y2), normalized by the image size, shape (n, 4).
         """
         wanted = self.detection_settings().max_per_img
         wanted = wanted or cls_scores.shape[1]
@@ -168,21 +162,21 @@ class DetectingMixin(DETRHead):
     def best_scored(
         self, cls_scores: Tensor, bbox_preds: Tensor, wanted: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Sort pairs of a query and a class by their score.
+        """Top-k (query, class) pairs by score.
 
         Args:
             cls_scores (Tensor): Logits, has shape
                 (bs, num_queries, num_classes).
             bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
                 (bs, num_queries, 4).
-            wanted (int): How many to keep, if there are so many.
+            wanted (int): Number of pairs, at most.
 
         Returns:
             tuple[Tensor, Tensor, Tensor]: Scores and labels of shape
             (bs, n) and boxes (x1, y1, x2, y2) of shape (bs, n, 4), best
             first.
         """
-        # By logits: probabilities near 1 are equal that differ as logits.
+        # By logits: near 1, different logits round to equal probabilities.
         num_scores = cls_scores[0].numel()
         indices = cls_scores.flatten(1).topk(min(wanted, num_scores)).indices
         boxes = gather_points(bbox_preds, indices // self.num_classes)
@@ -202,6 +196,6 @@ def _output_sizes(
         height, width = meta['img_shape'][:2]
         scale_w, scale_h = meta['scale_factor'] if rescale else (1.0, 1.0)
         sizes.append([width / scale_w, height / scale_h] * 2)
-    # Without waiting, as new_tensor would.
+    # new_tensor would synchronize host and device.
     table = torch.tensor(sizes, dtype=like.dtype)
     return table.to(like.device, non_blocking=True)

@@ -5,10 +5,8 @@ from mmcv.cnn import Linear
 from mmdet.models.layers import MLP
 from mmdet.registry import MODELS
 from mmengine.model import bias_init_with_prob, constant_init
-from torch import Tensor, nn
+from torch import nn
 
-from ..utils.box_ops import refine_reference
-from ..utils.precision import apply_in_full_precision
 from .denoising_head import DenoisingHead
 
 
@@ -16,12 +14,12 @@ from .denoising_head import DenoisingHead
 class DNDETRHead(DenoisingHead):
     """Head of `DN-DETR <https://arxiv.org/abs/2203.01305>`_.
 
-    DAB-DETR's branches, one pair for all decoder layers, under mmdet's names,
-    and the denoising losses.
+    The branches of mmdet's ``DABDETRHead``, shared by all decoder layers, and
+    the denoising losses.
 
     Args:
-        zero_init_reg (bool): Whether boxes start at their references.
-            Defaults to True.
+        zero_init_reg (bool): Whether the box branch is initialized to
+            predict the references. Defaults to True.
         *args, **kwargs: As in :class:`DenoisingHead`.
     """
 
@@ -37,23 +35,11 @@ class DNDETRHead(DenoisingHead):
         self.fc_reg = MLP(self.embed_dims, self.embed_dims, 4, 3)
 
     def init_weights(self) -> None:
-        """Initialize with probability 0.01 for every class."""
+        """Initialize with a prior probability of 0.01 for every class."""
         nn.init.constant_(self.fc_cls.bias, bias_init_with_prob(0.01))
         if self.zero_init_reg:
             constant_init(self.fc_reg.layers[-1], 0, bias=0)
 
-    def forward_layer(
-        self,
-        layer_id: int,
-        hidden_state: Tensor,
-        reference: Tensor,
-        deltas: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Predict from the queries of one layer, by the shared branches.
-
-        Arguments and results are those of :class:`SetPredictionHead`.
-        """
-        if deltas is None:
-            deltas = self.fc_reg(hidden_state)
-        boxes = refine_reference(deltas, reference, self.inverse_sigmoid_eps)
-        return apply_in_full_precision(self.fc_cls, hidden_state), boxes
+    def branches(self, layer_id: int) -> tuple[nn.Module, nn.Module]:
+        """Class and box branch, shared by all layers."""
+        return self.fc_cls, self.fc_reg

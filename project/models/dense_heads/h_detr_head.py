@@ -18,9 +18,9 @@ from .set_prediction_head import SetPredictionHead
 class HDETRHead(SetPredictionHead):
     """Head of `H-Deformable-DETR <https://arxiv.org/abs/2207.13080>`_.
 
-    Both query groups go through the same branches. The one-to-many group is
-    matched against every ground truth repeated, and its losses
-    (``one2many_loss_cls``, ...) are weighted by lambda.
+    Both query groups share the branches. The one-to-many group is matched
+    against repeated ground truths, and its losses (``one2many_loss_cls``,
+    ...) are weighted by lambda.
 
     Args:
         one2many (dict, optional): ``num_copies`` of each ground truth (K in

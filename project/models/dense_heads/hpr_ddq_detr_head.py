@@ -29,10 +29,10 @@ from .hpr_detr_head import HPRDETRHead
 
 @dataclass(frozen=True)
 class DensePredictions(Predictions):
-    """Predictions of dense queries, under mmdet's names of their losses."""
+    """Predictions of dense queries, whose losses are named as in mmdet."""
 
     def loss_name(self, layer: int, term: str) -> str | None:
-        """mmdet's name; there is no L1 loss, and the IoU loss is "bbox"."""
+        """mmdet's name: no L1 loss, and the IoU loss is "loss_bbox"."""
         if term == 'loss_bbox':
             return None
         term = {'loss_iou': 'loss_bbox'}.get(term, term)
@@ -42,17 +42,18 @@ class DensePredictions(Predictions):
 
 @MODELS.register_module()
 class HPRDDQDETRHead(HPRDETRHead):
-    """Head of `DDQ <https://arxiv.org/abs/2303.12776>`_, one of three in HPR.
+    """Head of `DDQ <https://arxiv.org/abs/2303.12776>`_, for HPR's refiners.
 
-    Losses and names are those of mmdet's ``DDQDETRHead``. Distinct queries
-    are trained as DINO's, in each layer those that are still alive. Dense
-    queries, of training alone, have branches of their own, are matched to
-    ``aux_num_pos`` for each target and learn as :class:`DenseQualityLoss`
-    has it; theirs are losses of each image.
+    Losses and their names are those of mmdet's ``DDQDETRHead``. Distinct
+    queries are trained as in DINO, in each layer those that are still
+    distinct. Dense queries, only in training, have branches of their own;
+    each target is matched to ``aux_num_pos`` of them, and they are trained
+    with :class:`DenseQualityLoss` image by image.
 
     Args:
         *args: As in :class:`HPRDETRHead`.
-        aux_num_pos (int): Dense queries for each target. Defaults to 4.
+        aux_num_pos (int): Dense queries matched to each target. Defaults
+            to 4.
         **kwargs: As in :class:`HPRDETRHead`.
     """
 
@@ -77,10 +78,10 @@ class HPRDDQDETRHead(HPRDETRHead):
         )
 
     def _init_layers(self) -> None:
-        """Initialize branches, those of dense queries among them.
+        """Initialize the branches and copies of them for dense queries.
 
-        These are copies: the last of the main ones for the first stage, and
-        one for each decoder layer.
+        ``cls_branches`` and ``reg_branches`` get one more for the dense
+        queries of the first stage.
         """
         super()._init_layers()
         num_layers = self.num_pred_layer - 1
@@ -91,7 +92,7 @@ class HPRDDQDETRHead(HPRDETRHead):
             setattr(self, f'aux_{kind}', nn.ModuleList(copies))
 
     def init_weights(self) -> None:
-        """Initialize as mmdet does: 0.01 for all classes, no change of box."""
+        """Initialize as mmdet: prior probability 0.01, zero box deltas."""
         bias = bias_init_with_prob(0.01)
         for branch in (*self.cls_branches, *self.aux_cls_branches):
             nn.init.constant_(branch.bias, bias)
@@ -99,14 +100,14 @@ class HPRDDQDETRHead(HPRDETRHead):
             constant_init(branch[-1], 0, bias=0)
 
     def auxiliary_head(self, num_layers: int) -> 'HPRDDQDETRHead':
-        """Make a head for an auxiliary result of the decoder.
+        """Make a head for an auxiliary output of the decoder.
 
         Args:
-            num_layers (int): Layers of the decoder.
+            num_layers (int): Number of decoder layers.
 
         Returns:
-            HPRDDQDETRHead: A copy, random weights included, without the
-            branches of the first stage.
+            HPRDDQDETRHead: A copy, with equal weights, without the branches
+            of the first stage.
         """
         head = copy.deepcopy(self)
         head.cls_branches = head.cls_branches[:num_layers]
@@ -116,14 +117,14 @@ class HPRDDQDETRHead(HPRDETRHead):
     def refining_branches(
         self, query_groups: DistinctQueryGroups
     ) -> list[Callable[[Tensor], Tensor]]:
-        """Box heads of all queries, one for each layer.
+        """Box branches of all queries, one for each layer.
 
         Args:
             query_groups (DistinctQueryGroups): Groups of the queries.
 
         Returns:
-            list[Callable]: Each takes queries of shape
-            (bs, num_queries, dim).
+            list[Callable]: Each maps queries of shape
+            (bs, num_queries, dim) to deltas of shape (bs, num_queries, 4).
         """
         if 'dense' not in query_groups:
             return list(self.reg_branches)
@@ -138,7 +139,7 @@ class HPRDDQDETRHead(HPRDETRHead):
     def forward(
         self, decoder_output: DecoderOutput, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Predict from the queries of every layer, of which dense are last.
+        """Predict from the queries of every layer; dense ones come last.
 
         Arguments and results are those of :class:`SetPredictionHead`.
         """
@@ -183,13 +184,12 @@ class HPRDDQDETRHead(HPRDETRHead):
 
         Args:
             *args, **kwargs: As in :class:`SetPredictionHead`.
-            auxiliary (Sequence[tuple]): Branches of the auxiliary heads and
-                their predictions.
+            auxiliary (Sequence[tuple]): As in :class:`SetPredictionHead`.
 
         Returns:
-            dict[str, Tensor | list[Tensor]]: Weighted losses. Those of dense
-            queries are one for each image: a list, of auxiliary heads under
-            a name for each.
+            dict[str, Tensor | list[Tensor]]: Weighted losses. Dense queries
+            have one for each image: in a list, or for auxiliary heads as
+            separate entries, as in the authors' code.
         """
         prefixes = tuple(branch.prefix for branch, *_ in auxiliary)
         losses: dict[str, Tensor | list[Tensor]] = {}
@@ -211,9 +211,8 @@ class HPRDDQDETRHead(HPRDETRHead):
         decoder_output: DecoderOutput,
         **kwargs: Any,
     ) -> list[PredictionSet]:
-        """Tell which queries are trained, and how.
+        """Sets of denoising, distinct and dense queries, in this order.
 
-        The queries are denoising, distinct and dense ones, in this order.
         Arguments and results are those of :class:`DenoisingHead`.
         """
         groups = _distinct(decoder_output.query_groups)
@@ -232,7 +231,7 @@ class HPRDDQDETRHead(HPRDETRHead):
     def decoder_set(  # type: ignore[override]  # its detector's outputs
         self, predictions: Predictions, decoder_output: DecoderOutput
     ) -> PredictionSet:
-        """Match in each layer those that are still alive one-to-one."""
+        """Match, in each layer, the distinct queries one-to-one."""
         alive = [
             of_layer
             for groups in decoder_output.layer_groups[1:]
@@ -246,7 +245,7 @@ class HPRDDQDETRHead(HPRDETRHead):
     def first_stage_sets(  # type: ignore[override]  # its detector's outputs
         self, predictions: Predictions, first_stage: DenseFirstStageOutput
     ) -> list[PredictionSet]:
-        """Tell how the first stage is trained, at the dense queries, too."""
+        """Train the first stage at its distinct and its dense queries."""
         dense = first_stage.dense
         assert dense is not None  # as always in training
         assert dense.cls_scores is not None
@@ -266,11 +265,11 @@ class HPRDDQDETRHead(HPRDETRHead):
                 (num_layers, bs, num_dense, num_classes).
             bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
                 (num_layers, bs, num_dense, 4).
-            prefix (str): ``'dense_'``, or ``'enc_dense_'`` for those of the
-                first stage.
+            prefix (str): ``'dense_'``, or ``'enc_dense_'`` in the first
+                stage.
 
         Returns:
-            PredictionSet: How they learn.
+            PredictionSet: The set.
         """
         return PredictionSet(
             DensePredictions(cls_scores, bbox_preds, prefix),
@@ -281,9 +280,9 @@ class HPRDDQDETRHead(HPRDETRHead):
     def detectable_queries(
         self, decoder_output: DecoderOutput
     ) -> Tensor | None:
-        """Tell which queries are alive in the last layer.
+        """Mask of the distinct queries of the last layer.
 
-        Before the first layer, and so in a decoder of one, all are: None.
+        None, for all, in a decoder of one layer.
         """
         return _distinct(decoder_output.layer_groups[-1]).alive
 
@@ -298,7 +297,7 @@ def _distinct(groups: QueryGroups | None) -> DistinctQueryGroups:
 def _predict_boxes(
     start: int, branch: nn.Module, dense_branch: nn.Module, query: Tensor
 ) -> Tensor:
-    """Predict from queries of which those from ``start`` on are dense."""
+    """Predict box deltas; queries from ``start`` on are dense."""
     return torch.cat(
         [branch(query[:, :start]), dense_branch(query[:, start:])], 1
     )

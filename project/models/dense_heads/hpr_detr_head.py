@@ -11,18 +11,19 @@ from .denoising_head import DenoisingHead
 
 @MODELS.register_module()
 class HPRDETRHead(DenoisingHead):
-    """DINO's head, one of three in HPR.
+    """DINO's head, for HPR's refiners.
 
     Source: `DINO <https://arxiv.org/abs/2203.03605>`_; losses and their
     names are those of mmdet's ``DINOHead``. The first stage is trained at
-    the chosen points, to tell classes. All losses are divided by the mean
-    number of matched pairs over all ranks. Denoising queries that stand for
-    nothing learn that they are background.
+    the selected points and predicts classes. All losses are divided by the
+    mean number of matched pairs over all ranks. Fillers among the denoising
+    queries are trained as background.
 
     Args:
         *args: As in :class:`SetPredictionHead`.
-        train_cfg (dict, optional): With ``assigner``, which may be mmdet's
-            ``HungarianAssigner``: here it matches all layers at once.
+        train_cfg (dict, optional): ``assigner`` may be mmdet's
+            ``HungarianAssigner``, which is replaced by
+            ``BatchHungarianAssigner``.
         **kwargs: As in :class:`SetPredictionHead`.
     """
 
@@ -46,6 +47,6 @@ class HPRDETRHead(DenoisingHead):
         )
 
     def denoising_scoring(self, denoising: DenoisingQueries) -> Scoring:
-        """Tell how the denoising queries are scored, over all ranks."""
+        """How the denoising queries are scored: averaged over all ranks."""
         scoring = super().denoising_scoring(denoising)
         return replace(scoring, sync_normalizer=True)

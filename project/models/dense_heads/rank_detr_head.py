@@ -12,13 +12,12 @@ from .h_detr_head import HDETRHead
 class RankDETRHead(HDETRHead):
     """Head of `Rank-DETR <https://arxiv.org/abs/2310.08854>`_.
 
-    Rank-adaptive classification head (section 3.2): every rank, in every
-    layer, has a learned bias for each class. The first stage has none.
+    Rank-adaptive classification head (section 3.2): in every decoder layer,
+    each rank has a learned bias for each class.
 
     Args:
-        num_ranks (int): How many ranks have biases, at least as many as
-            there are queries; 0 for none. Set by the detector. Defaults
-            to 0.
+        num_ranks (int): Number of ranks with biases, at least the number of
+            queries; 0 for none. Set by the detector. Defaults to 0.
         *args, **kwargs: As in :class:`HDETRHead`.
     """
 
@@ -27,7 +26,7 @@ class RankDETRHead(HDETRHead):
         super().__init__(*args, **kwargs)
 
     def _init_layers(self) -> None:
-        """Initialize branches, and biases of the ranks."""
+        """Initialize the branches and the biases of the ranks."""
         super()._init_layers()
         if self.num_ranks:
             num_layers = self.num_pred_layer - self.as_two_stage
@@ -50,7 +49,7 @@ class RankDETRHead(HDETRHead):
         reference: Tensor,
         deltas: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Predict from the queries of one layer, in the order of their rank.
+        """Predict from the queries of one layer, sorted by rank.
 
         Arguments and results are those of :class:`SetPredictionHead`.
         """

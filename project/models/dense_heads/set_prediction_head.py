@@ -8,7 +8,7 @@ from mmdet.models.dense_heads import DeformableDETRHead
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
-from torch import Tensor
+from torch import Tensor, nn
 
 from project.utils.errors import UserError, check_takes
 from project.utils.settings import Eps, check_weight, checked
@@ -38,26 +38,26 @@ from .detecting import DetectingMixin
 
 
 class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
-    """Deformable DETR's head on the batched set-prediction core.
+    """Deformable DETR's head, with matching and losses in one batch.
 
-    Branches, loss configs and loss names are mmdet's. What a method trains
-    on is told by :meth:`prediction_sets`.
+    Branches, loss configs and loss names are mmdet's. A method defines what
+    it trains on in :meth:`prediction_sets`.
 
     Args:
         inverse_sigmoid_eps (float): Eps of the references' inverse sigmoid,
             set by the detector. Defaults to 1e-5.
-        normalizer (str): What the losses are divided by, see
-            :class:`SetCriterion`. Defaults to ``'targets'``.
+        normalizer (str): Divisor of the losses, see :class:`SetCriterion`.
+            Defaults to ``'targets'``.
         enc_loss_cls (dict, optional): Config of the first stage's
-            classification loss, where it differs from ``loss_cls``.
+            classification loss. Defaults to ``loss_cls``.
         *args, **kwargs: As in mmdet's ``DeformableDETRHead``.
     """
 
     first_stage_is_class_agnostic = True
-    """Whether the first stage only tells objects from background."""
+    """Whether the first stage predicts objectness instead of classes."""
     trains_on_predictions_alone = False
-    """Whether :meth:`loss_by_feat` gets predictions and ground truth, as
-    mmdet's does, and not the objects that the stages hand over."""
+    """Whether :meth:`loss_by_feat` gets only predictions and ground truth,
+    as in mmdet, without the outputs of decoder and first stage."""
 
     @checked('model.bbox_head')
     def __init__(
@@ -70,7 +70,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
     ) -> None:
         self.inverse_sigmoid_eps = inverse_sigmoid_eps
         super().__init__(*args, **kwargs)
-        self.detection_settings()  # refuses those that cannot work
+        self.detection_settings()  # raises for invalid ones
         for name in ('loss_cls', 'loss_bbox', 'loss_iou'):
             check_weight(f'model.bbox_head.{name}', getattr(self, name))
         self.enc_loss_cls = None
@@ -89,15 +89,15 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
             )
 
     def auxiliary_head(self, num_layers: int) -> 'SetPredictionHead':
-        """Make a head for an auxiliary result of the decoder.
+        """Make a head for an auxiliary output of the decoder.
 
         Args:
-            num_layers (int): Layers of the decoder.
+            num_layers (int): Number of decoder layers.
 
         Returns:
-            SetPredictionHead: Alike, with branches for the decoder's layers
-            alone and other random weights. As in every head of mmdet's, all
-            branches start as copies of one.
+            SetPredictionHead: Of the same architecture, with branches for
+            the decoder layers only and newly drawn weights. As in mmdet's
+            heads, all branches start as copies of one.
         """
         head = copy.deepcopy(self)
         for module in head.modules():
@@ -117,7 +117,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
 
         Args:
             decoder_output (DecoderOutput): Queries and references.
-            **kwargs: What only the loss needs.
+            **kwargs: Inputs of the loss, unused.
 
         Returns:
             tuple[Tensor, Tensor]:
@@ -144,26 +144,31 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         """Predict from the queries of one layer.
 
         Args:
-            layer_id (int): Which layer's branches to use.
+            layer_id (int): Index of the layer.
             hidden_state (Tensor): Has shape (bs, num_queries, dim).
             reference (Tensor): Reference before the layer, has shape
                 (bs, num_queries, 2 or 4).
-            deltas (Tensor, optional): What the box branch makes of the
-                queries, if the decoder knows, has shape
-                (bs, num_queries, 4). By default it is computed.
+            deltas (Tensor, optional): Output of the box branch if the
+                decoder has computed it, has shape (bs, num_queries, 4).
 
         Returns:
             tuple[Tensor, Tensor]: Logits, has shape
             (bs, num_queries, num_classes), and boxes (cx, cy, w, h) in
             [0, 1], has shape (bs, num_queries, 4).
         """
+        cls_branch, reg_branch = self.branches(layer_id)
         if deltas is None:
-            deltas = self.reg_branches[layer_id](hidden_state)
+            deltas = reg_branch(hidden_state)
         boxes = refine_reference(deltas, reference, self.inverse_sigmoid_eps)
-        logits = apply_in_full_precision(
-            self.cls_branches[layer_id], hidden_state
-        )
-        return logits, boxes
+        return apply_in_full_precision(cls_branch, hidden_state), boxes
+
+    def branches(self, layer_id: int) -> tuple[nn.Module, nn.Module]:
+        """Class and box branch of a layer.
+
+        Args:
+            layer_id (int): Index of the layer.
+        """
+        return self.cls_branches[layer_id], self.reg_branches[layer_id]
 
     def loss(
         self,
@@ -176,22 +181,21 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         """Predict, and compute the losses by :meth:`loss_by_feat`.
 
         Args:
-            decoder_output (DecoderOutput): Results of the decoder.
+            decoder_output (DecoderOutput): Output of the decoder.
             batch_data_samples (list[:obj:`DetDataSample`]): Ground truth.
-            first_stage (FirstStageOutput, optional): Results of the first
+            first_stage (FirstStageOutput, optional): Output of the first
                 stage, if there is one.
-            auxiliary (Sequence[AuxiliaryBranch]): Auxiliary results of the
-                decoder, trained as the main one by heads of their own, which
-                refine the same references. The first stage has no part in
-                them. Defaults to none.
-            **kwargs: What a method's detector gives besides.
+            auxiliary (Sequence[AuxiliaryBranch]): Auxiliary outputs of the
+                decoder. Each is trained like the main one, with its own head
+                on the same references. Defaults to none.
+            **kwargs: Further outputs of a method's detector.
 
         Returns:
             dict[str, Tensor | list[Tensor]]: Weighted losses.
 
         Raises:
-            UserError: If a subclass's ``loss_by_feat`` does not take what
-                this detector gives.
+            UserError: If a subclass's ``loss_by_feat`` does not accept the
+                outputs of this detector.
         """
         enc_outputs: tuple[Tensor | None, Tensor | None] = (None, None)
         if first_stage is not None:
@@ -229,7 +233,7 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         auxiliary: Sequence[tuple[AuxiliaryBranch, Tensor, Tensor]] = (),
         **kwargs: Any,
     ) -> dict[str, Tensor | list[Tensor]]:
-        """Match and compute the losses: where a subclass adds its own.
+        """Match and compute the losses; subclasses may add their own here.
 
         The positional arguments are those of mmdet's ``DeformableDETRHead``.
 
@@ -250,11 +254,10 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
                 Unused.
             decoder_output (DecoderOutput, optional): As in :meth:`loss`.
             first_stage (FirstStageOutput, optional): As in :meth:`loss`.
-            auxiliary (Sequence[tuple]): Auxiliary results, each with the
+            auxiliary (Sequence[tuple]): Auxiliary outputs, each with the
                 logits and boxes that its head predicts.
-            **kwargs: What a method's detector gives besides, such as
-                ``denoising`` (DN-DETR, DINO); passed on to
-                :meth:`prediction_sets`.
+            **kwargs: Further arguments of :meth:`prediction_sets`, such as
+                ``denoising`` (DN-DETR, DINO).
 
         Returns:
             dict[str, Tensor | list[Tensor]]: Weighted losses.
@@ -294,18 +297,18 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         bbox_preds: Tensor,
         decoder_output: DecoderOutput | None = None,
     ) -> list[PredictionSet]:
-        """Tell which predictions of the decoder are trained, and how.
+        """Define which predictions of the decoder are trained, and how.
 
         By default each layer is matched one-to-one.
 
         Args:
-            cls_scores (Tensor): As :meth:`forward` returns.
-            bbox_preds (Tensor): As :meth:`forward` returns.
-            decoder_output (DecoderOutput, optional): What they are predicted
-                from, for a method that needs references or query groups.
+            cls_scores (Tensor): As returned by :meth:`forward`.
+            bbox_preds (Tensor): As returned by :meth:`forward`.
+            decoder_output (DecoderOutput, optional): Output of the decoder,
+                for methods that need references or query groups.
 
         Returns:
-            list[PredictionSet]: The sets to match and to take losses of.
+            list[PredictionSet]: The sets to match and to compute losses of.
         """
         predictions = Predictions(cls_scores, bbox_preds)
         return [self.decoder_set(predictions, decoder_output)]
@@ -316,26 +319,26 @@ class SetPredictionHead(OwnWeightsMixin, DetectingMixin, DeformableDETRHead):
         """Match each decoder layer one-to-one.
 
         Args:
-            predictions (Predictions): Those of the matched queries.
+            predictions (Predictions): Predictions of the matched queries.
             decoder_output (DecoderOutput, optional): As in
                 :meth:`prediction_sets`.
 
         Returns:
-            PredictionSet: How they learn.
+            PredictionSet: The set.
         """
         return PredictionSet(predictions, HungarianMatching(self.assigner))
 
     def first_stage_sets(
         self, predictions: Predictions, first_stage: FirstStageOutput | None
     ) -> list[PredictionSet]:
-        """Tell how the first stage is trained, by default one-to-one.
+        """Define how the first stage is trained, by default one-to-one.
 
         Args:
-            predictions (Predictions): Its proposals.
-            first_stage (FirstStageOutput, optional): What they belong to.
+            predictions (Predictions): Its predictions.
+            first_stage (FirstStageOutput, optional): Its output.
 
         Returns:
-            list[PredictionSet]: The sets to match and to take losses of.
+            list[PredictionSet]: The sets to match and to compute losses of.
         """
         scoring = Scoring(loss_cls=self.enc_loss_cls)
         pairing = HungarianMatching(self.assigner)

@@ -7,10 +7,10 @@ from .hpr_detr import HPRDETR
 
 @MODELS.register_module()
 class AlignDETR(BaseDINO):
-    """DINO with a head that aligns classification and localization.
+    """DINO whose head aligns classification with localization.
 
-    Source: `Align-DETR <https://arxiv.org/abs/2304.07527>`_. What is its own
-    is in ``AlignDETRHead`` and ``MixedHungarianAssigner``.
+    Source: `Align-DETR <https://arxiv.org/abs/2304.07527>`_. The method is in
+    ``AlignDETRHead`` and ``MixedHungarianAssigner``.
     """
 
 

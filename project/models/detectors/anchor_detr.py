@@ -24,25 +24,26 @@ from .finite_step import FiniteStepMixin
 
 @MODELS.register_module()
 class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
-    """DETR whose queries are anchor points, Anchor DETR.
+    """Anchor DETR: a DETR whose queries are anchor points.
 
     Source: `Anchor DETR: Query Design for Transformer-Based Detector
-    <https://arxiv.org/abs/2109.07107>`_. A query is one of a few learned
-    patterns (its content) at one of the learned points (its position, which
-    is encoded like that of a pixel): section 3.3. Attention to the one
-    feature map is row-column decoupled: section 3.4.
+    <https://arxiv.org/abs/2109.07107>`_. Each query is a learned pattern (its
+    content) at a learned anchor point (its position, encoded like that of a
+    pixel): section 3.3. There is one feature level, and attention to it is
+    row-column decoupled: section 3.4.
 
     Args:
-        num_queries (int): Points times patterns. Defaults to 900.
+        num_queries (int): Number of points times ``num_patterns``. Defaults
+            to 900.
         num_patterns (int): Patterns at each point. Defaults to 3.
         inverse_sigmoid_eps (float): Eps of the points' inverse sigmoid: 1e-5
             in the authors' repository, 1e-3 in detrex. Defaults to 1e-5.
-        *args, **kwargs: As in mmdet's ``DetectionTransformer``; there is no
-            ``positional_encoding`` to set.
+        *args, **kwargs: As in mmdet's ``DetectionTransformer``, except for
+            ``positional_encoding``, which is built in.
 
     Raises:
-        UserError: If the patterns do not divide the queries, or the neck
-            gives several feature maps.
+        UserError: If ``num_queries`` is not a multiple of ``num_patterns``,
+            or the neck outputs several feature maps.
     """
 
     # Settings, which become modules when mmdet's constructor has them made.
@@ -87,16 +88,16 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
         num_points = self.num_queries // self.num_patterns
         self.patterns = nn.Embedding(self.num_patterns, self.embed_dims)
         self.anchor_points = nn.Embedding(num_points, 2)
-        # Of pixels and points alike, of x and y alike, in every layer.
+        # Shared by pixels and points, by x and y and by all layers.
         self.axis_pos_mlp = _position_mlp(self.embed_dims)
         self.point_pos_mlp = _position_mlp(self.embed_dims)
 
     def init_weights(self) -> None:
-        """Initialize weights as the authors do: mostly as PyTorch does."""
+        """Initialize weights like the authors: mostly PyTorch's defaults."""
         super().init_weights()
         nn.init.uniform_(self.anchor_points.weight)
         for module in self.neck.modules() if self.with_neck else ():
-            if isinstance(module, nn.Conv2d):  # mmcv draws otherwise
+            if isinstance(module, nn.Conv2d):  # mmcv's init is another
                 module.reset_parameters()
 
     def pre_transformer(
@@ -107,9 +108,9 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
         """Encode the positions of rows and columns.
 
         Args:
-            img_feats (tuple[Tensor]): The one feature map of the neck, has
-                shape (bs, dim, h, w).
-            batch_data_samples (list[:obj:`DetDataSample`], optional): Tell
+            img_feats (tuple[Tensor]): The single feature map of the neck,
+                has shape (bs, dim, h, w).
+            batch_data_samples (list[:obj:`DetDataSample`], optional): Hold
                 the size of each image within the batch. By default no image
                 is padded.
 
@@ -135,14 +136,7 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
         return encoder_inputs_dict, decoder_inputs_dict
 
     def _axis_pos(self, coordinates: Tensor) -> Tensor:
-        """Position of pixels or points on one axis.
-
-        Args:
-            coordinates (Tensor): In [0, 1], has shape (...).
-
-        Returns:
-            Tensor: Has shape (..., dim).
-        """
+        """Embed coordinates in [0, 1] along one axis: (...) to (..., dim)."""
         return self.axis_pos_mlp(sine_encoding(coordinates, self.embed_dims))
 
     def forward_encoder(
@@ -150,13 +144,7 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
     ) -> dict:
         """Encode the features.
 
-        Args:
-            feat (Tensor): Map, has shape (bs, h, w, dim).
-            feat_pos (tuple[Tensor, Tensor]): Positions of the columns, has
-                shape (bs or 1, w, dim), and of the rows, (bs or 1, h, dim).
-            padding (tuple[Tensor | None, Tensor | None]): True for columns
-                that are padding, has shape (bs, w), and likewise for rows,
-                (bs, h); None where there is none.
+        The arguments are those of :meth:`AnchorEncoder.forward`.
 
         Returns:
             dict: Keyword arguments of ``pre_decoder``.
@@ -170,8 +158,8 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
             memory (Tensor): Encoded map, has shape (bs, h, w, dim).
 
         Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_decoder``; and
-            none for the head.
+            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
+            an empty dict for the head.
         """
         points = self.anchor_points.weight
         half = self.embed_dims // 2
@@ -215,8 +203,8 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
             **kwargs: Positions and padding for the decoder.
 
         Returns:
-            dict: Keyword arguments of the head: ``decoder_output``, whose
-            references are the points in all layers.
+            dict: Keyword arguments of the head: ``decoder_output``, which
+            has the anchor points as references of all layers.
         """
         hidden_states = self.decoder(query, memory, **kwargs)
         references = [reference_points] * len(hidden_states)
@@ -224,25 +212,16 @@ class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
 
 
 def _position_mlp(dims: int) -> nn.Sequential:
-    """Make an MLP that adapts encoded positions."""
+    """Build the MLP that adapts encoded positions."""
     return nn.Sequential(
         nn.Linear(dims, dims), nn.ReLU(), nn.Linear(dims, dims)
     )
 
 
 def _padding(samples: OptSampleList, feat: Tensor) -> Padding:
-    """Find the columns and rows that are padding.
+    """Find the padded columns, (bs, w), and rows, (bs, h), of a feature map.
 
-    A column or row of the map is where nearest interpolation looks for it.
-
-    Args:
-        samples (list[:obj:`DetDataSample`], optional): Tell the sizes.
-        feat (Tensor): Map, has shape (bs, h, w, dim).
-
-    Returns:
-        tuple[Tensor | None, Tensor | None]: True for columns that are
-        padding, has shape (bs, w), and for rows, (bs, h); None if no image
-        is padded.
+    Masks are resized by nearest interpolation, as in the authors' code.
     """
     samples = samples or []
     if all(s.img_shape[:2] == s.batch_input_shape for s in samples):
@@ -259,17 +238,18 @@ def _padding(samples: OptSampleList, feat: Tensor) -> Padding:
 
 
 def _centres(length: int, padding: Tensor | None, like: Tensor) -> Tensor:
-    """Where the columns, or rows, lie within each image.
+    """Centres of the columns (or rows), in [0, 1] of the unpadded image.
+
+    Padding lies at the image's last column.
 
     Args:
-        length (int): How many there are.
+        length (int): Number of columns.
         padding (Tensor, optional): True where padded, has shape
             (bs, length).
-        like (Tensor): Has the type and device of the result.
+        like (Tensor): Gives dtype and device.
 
     Returns:
-        Tensor: In [0, 1] of the unpadded image, has shape (bs or 1, length).
-        Padding lies where the last column of the image does.
+        Tensor: Has shape (bs or 1, length).
     """
     if padding is None:
         valid = like.new_ones(1, length)

@@ -10,18 +10,18 @@ from ..layers.stage_outputs import AuxiliaryBranch, DecoderOutput
 
 
 class AuxiliaryHeadsMixin(DeformableDETR):
-    """Detector with a head for each auxiliary result of its decoder.
+    """Detector with one more head for each auxiliary output of its decoder.
 
-    The heads are like the main one, and so are their losses.
+    These heads have the architecture and the losses of the main one.
     """
 
     auxiliary_prefix = 'aux_{}_'
-    """Put before the names of an auxiliary result's losses."""
+    """Prefix of the loss names of an auxiliary output."""
     learned_queries_are_points = True
-    """Whether queries without a first stage have points as references."""
+    """Whether references are points if there is no first stage."""
 
     def _init_auxiliary_heads(self, aux_weights: Sequence[float]) -> None:
-        """Give each auxiliary result of the decoder a head and a weight."""
+        """Build a head for each auxiliary output of the decoder."""
         expected = self.decoder.num_auxiliary
         if len(aux_weights) != expected:
             raise UserError(
@@ -46,13 +46,13 @@ class AuxiliaryHeadsMixin(DeformableDETR):
     def auxiliary_branches(
         self, decoder_output: DecoderOutput
     ) -> list[AuxiliaryBranch]:
-        """Pair the auxiliary results with their heads.
+        """Pair the auxiliary outputs with their heads.
 
         Args:
-            decoder_output (DecoderOutput): Of the decoder.
+            decoder_output (DecoderOutput): Output of the decoder.
 
         Returns:
-            list[AuxiliaryBranch]: One for each auxiliary result, none in
+            list[AuxiliaryBranch]: One for each auxiliary output; empty in
             evaluation.
         """
         if not decoder_output.auxiliary:

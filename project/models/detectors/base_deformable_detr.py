@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What the detectors on Deformable DETR's transformer have in common."""
+"""Base class of the detectors on Deformable DETR's transformer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,11 @@ from ..layers.transformer.query_groups import QueryGroups
 from ..utils.box_ops import image_sizes
 from ..utils.own_weights import OwnWeightsMixin
 from ..utils.precision import widened
-from ..utils.weight_init import SelfInitialized, share_vectors
+from ..utils.weight_init import (
+    SelfInitialized,
+    share_vectors,
+    xavier_init_matrices,
+)
 from .auxiliary_heads import AuxiliaryHeadsMixin
 from .finite_step import FiniteStepMixin
 from .first_stage import FirstStageMixin
@@ -46,40 +50,36 @@ class BaseDeformableDETR(
     AuxiliaryHeadsMixin,
     DeformableDETR,
 ):
-    """Deformable DETR whose stages a method can change one by one.
+    """Deformable DETR whose stages a method can override one by one.
 
-    The stages are those of mmdet (``pre_transformer``, ``forward_encoder``,
-    ``pre_decoder``, ``forward_decoder``), and so are the parameters' names.
-    Here the level sizes travel as integers, the decoder can look forward
-    twice, queries come in groups, and the first stage and the building of
+    The stages (``pre_transformer``, ``forward_encoder``, ``pre_decoder``,
+    ``forward_decoder``) and the parameter names are mmdet's. In addition,
+    level sizes are passed as integers, the decoder can look forward twice,
+    queries come in groups, and the first stage and the construction of the
     queries are methods of their own.
 
     Args:
         inverse_sigmoid_eps (float): Eps of the references' inverse sigmoid
-            in the head and, unless it says otherwise, the decoder: 1e-5 in
-            the authors' repositories, 1e-3 in detrex's. Defaults to 1e-5.
-        proposal_selector (dict, optional): Config of what chooses proposals
-            in the first stage, such as ``LevelNMSSelector``. By default the
-            best are chosen.
-        aux_weights (Sequence[float]): For each auxiliary result of the
-            decoder's layers the weight of its losses; it has a head of its
-            own, like the main one. Defaults to none.
-        ckpt_backbone (bool): Whether the backbone is recomputed in the
-            backward pass to save memory, see :func:`recompute_layers`. A
-            backbone that has ``with_cp`` recomputes block by block, which
-            saves more. Defaults to False.
-        ckpt_neck (bool): Whether the neck is. Defaults to False.
+            in the head and, by default, in the decoder: 1e-5 in the authors'
+            repositories, 1e-3 in detrex. Defaults to 1e-5.
+        proposal_selector (dict, optional): Config of the module that selects
+            the proposals of the first stage, such as ``LevelNMSSelector``.
+            By default the top-k proposals are selected.
+        aux_weights (Sequence[float]): Loss weight of each auxiliary output
+            of the decoder's layers; each output gets its own copy of the
+            head. Defaults to none.
+        ckpt_backbone (bool): Whether to use activation checkpointing in the
+            backbone, see :func:`recompute_layers`. A backbone that supports
+            ``with_cp`` checkpoints block by block, which saves more memory.
+            Defaults to False.
+        ckpt_neck (bool): Whether to use it in the neck. Defaults to False.
         *args, **kwargs: As in mmdet's ``DeformableDETR``; ``num_cp`` of
-            ``encoder`` and ``decoder`` says how many of their layers are
-            recomputed.
+            ``encoder`` and ``decoder`` is their number of checkpointed
+            layers.
 
     Raises:
-        UserError: If ``look_forward_twice`` is asked for without box
-            refinement, more detections than queries times classes, a
-            positional encoding of another width, a selector that is none,
-            another number of weights than there are auxiliary results,
-            regions of queries that are points, or a neck to recompute where
-            there is none.
+        UserError: If settings contradict each other, such as
+            ``look_forward_twice`` without ``with_box_refine``.
     """
 
     # Settings, which become modules when mmdet's constructor has them made.
@@ -89,8 +89,8 @@ class BaseDeformableDETR(
 
     decoder_class: type = BoxRefinementDecoder
     layers_share_vectors = True
-    """Whether all layers of encoder and decoder start with the same biases,
-    as in the codes that descend from Deformable DETR's; see
+    """Whether the layers of encoder and decoder start with the same biases,
+    as in code derived from the official Deformable DETR; see
     :func:`share_vectors`."""
 
     @checked('model', num_queries=PositiveCount)
@@ -124,9 +124,9 @@ class BaseDeformableDETR(
         self._init_auxiliary_heads(aux_weights)
 
     def _check_detection_count(self) -> None:
-        """Refuse a number of detections that can never be reached.
+        """Refuse ``max_per_img`` above what the queries can give.
 
-        DETRRunner does so earlier; this is for a model built without it.
+        DETRRunner does so earlier; this is for models built without it.
         """
         asked = (self.test_cfg or {}).get('max_per_img', 0)
         limit = self.num_queries * self.bbox_head.num_classes
@@ -138,26 +138,23 @@ class BaseDeformableDETR(
             )
 
     def init_weights(self) -> None:
-        """Initialize as mmdet does, but share the biases of the layers."""
+        """Initialize as mmdet does, with the same biases in all layers."""
         super().init_weights()
         self._finish_transformer()
 
     def _init_transformer(self) -> None:
-        """Draw matrices from Xavier's distribution, but deformable ones.
+        """Initialize matrices by Xavier, deformable attention as mmcv does.
 
-        For a detector that initializes its queries otherwise than mmdet's.
+        For detectors that initialize their queries differently from mmdet.
         """
-        for coder in (self.encoder, self.decoder):
-            for parameter in coder.parameters():
-                if parameter.dim() > 1:
-                    nn.init.xavier_uniform_(parameter)
+        xavier_init_matrices(self.encoder, self.decoder)
         for module in self.modules():
             if isinstance(module, MultiScaleDeformableAttention):
                 module.init_weights()
         self._finish_transformer()
 
     def _finish_transformer(self) -> None:
-        """Set what the transformer does not draw."""
+        """Initialize what Xavier must not overwrite."""
         for module in self.decoder.modules():
             if isinstance(module, SelfInitialized):
                 module.init_weights()
@@ -209,9 +206,9 @@ class BaseDeformableDETR(
         Args:
             mlvl_feats (tuple[Tensor]): Features of the neck, each has shape
                 (bs, dim, h_lvl, w_lvl).
-            batch_data_samples (list[:obj:`DetDataSample`], optional): Tell
-                the size of each image within the batch. By default no image
-                is padded; proposal refiners need to know.
+            batch_data_samples (list[:obj:`DetDataSample`], optional): Hold
+                the size of each image within the batch; needed by proposal
+                refiners. By default no image is padded.
 
         Returns:
             tuple[dict, dict]: Keyword arguments of ``forward_encoder`` and
@@ -270,7 +267,8 @@ class BaseDeformableDETR(
             feat (Tensor): Features, has shape (bs, num_feat_points, dim).
             feat_mask (Tensor, optional): True where padded, has shape
                 (bs, num_feat_points).
-            feat_pos (Tensor): Positions, has the shape of ``feat``.
+            feat_pos (Tensor): Positional encoding, has the shape of
+                ``feat``.
             level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
             **kwargs: Further geometry for the encoder.
 
@@ -295,7 +293,7 @@ class BaseDeformableDETR(
         level_shapes: LevelShapes,
         batch_data_samples: OptSampleList = None,
     ) -> tuple[dict, dict]:
-        """Choose proposals and build the queries from them.
+        """Select proposals and build the queries from them.
 
         Args:
             memory (Tensor): Encoded features, has shape
@@ -306,8 +304,8 @@ class BaseDeformableDETR(
             batch_data_samples (list, optional): Ground truth, for denoising.
 
         Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_decoder``; and,
-            in two stages, the ``first_stage`` for the head.
+            tuple[dict, dict]: Keyword arguments of ``forward_decoder``, and
+            of the head: ``first_stage`` if ``as_two_stage``.
         """
         head_inputs = dict()
         if self.as_two_stage:
@@ -330,7 +328,7 @@ class BaseDeformableDETR(
         return decoder_inputs, head_inputs
 
     def _learned_queries(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Content and position of the queries without a first stage."""
+        """Content and position of the queries if there is no first stage."""
         table = self.query_embedding.weight
         if not self.training:
             table = table[: self.num_queries]
@@ -340,10 +338,10 @@ class BaseDeformableDETR(
         return query, query_pos
 
     def query_groups(self, num_queries: int) -> QueryGroups | None:
-        """Groups of the queries; by default all see each other.
+        """Groups of the queries; by default one, in which all attend to all.
 
         Args:
-            num_queries (int): How many queries there are this time.
+            num_queries (int): Number of queries of this batch.
         """
         return None
 
@@ -356,7 +354,7 @@ class BaseDeformableDETR(
             query_groups (QueryGroups, optional): Groups of the queries.
 
         Returns:
-            Sequence[nn.Module] | None: None if references stay.
+            Sequence[nn.Module] | None: None without box refinement.
         """
         return self.bbox_head.reg_branches if self.with_box_refine else None
 
@@ -376,14 +374,14 @@ class BaseDeformableDETR(
                 (bs, num_feat_points, dim).
             memory_mask (Tensor, optional): True where padded, has shape
                 (bs, num_feat_points).
-            reference_points (Tensor): First references in [0, 1],
+            reference_points (Tensor): Initial references in [0, 1],
                 (cx, cy) or (cx, cy, w, h), has shape
                 (bs, num_queries, 2 or 4).
             **kwargs: Positions, groups and geometry for the decoder.
 
         Returns:
             dict: Keyword arguments of the head: ``decoder_output`` and, if
-            the decoder has auxiliary results, ``auxiliary``.
+            the decoder has auxiliary outputs, ``auxiliary``.
         """
         decoder_output = self.decoder(
             query,

@@ -1,7 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from typing import Any
 
-import torch
 from mmdet.models.detectors import DeformableDETR
 from mmdet.structures import OptSampleList
 from torch import Tensor, nn
@@ -19,26 +18,26 @@ from .denoising import DenoisingMixin
 
 
 class BaseDINO(DenoisingMixin, BaseDeformableDETR):
-    """DINO, and what builds on it.
+    """DINO, the base of the methods that build on it.
 
-    Source: `DINO <https://arxiv.org/abs/2203.03605>`_. Numbers and names of
-    parameters are those of mmdet's ``DINO``: the queries' contents are
-    learned and their boxes those of the first stage's most confident points;
-    boxes are looked forward twice; in training noised ground truths are
-    queries, too.
+    Source: `DINO <https://arxiv.org/abs/2203.03605>`_. Results and parameter
+    names equal those of mmdet's ``DINO``: queries have learned contents and
+    the boxes of the most confident first-stage points (mixed query
+    selection); boxes look forward twice; training adds contrastive denoising
+    queries.
 
     Args:
-        dn_cfg (dict, optional): The denoising queries, as mmdet's ``DINO``
-            takes it; see :class:`ContrastiveDNSettings`.
-        use_dn (bool): Whether there are denoising queries. Defaults to True.
+        dn_cfg (dict, optional): Settings of the denoising queries, in the
+            form of mmdet's ``DINO``; see :class:`ContrastiveDNSettings`.
+        use_dn (bool): Whether to train with denoising. Defaults to True.
         *args, **kwargs: As in :class:`BaseDeformableDETR`.
 
     Raises:
-        UserError: If there is only one stage, or no box refinement.
+        UserError: If ``with_box_refine`` or ``as_two_stage`` is False.
     """
 
     decoder_class = DINODecoder
-    layers_share_vectors = False  # mmdet's draws each layer
+    layers_share_vectors = False  # mmdet initializes each layer anew
     dn_generator_class = ContrastiveDNQueryGenerator
 
     def __init__(
@@ -62,7 +61,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         self.use_dn = use_dn
         super().__init__(
             *args,
-            # mmdet's decoder keeps farther from 0 and 1 than its head.
+            # mmdet's decoder has a larger eps than its head.
             decoder={
                 'look_forward_twice': True,
                 'inverse_sigmoid_eps': 1e-3,
@@ -75,7 +74,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         )
 
     def _init_first_stage(self) -> None:
-        """Initialize what turns memory into queries."""
+        """Initialize the projection of the memory, and the queries."""
         dims = self.embed_dims
         self.memory_trans_fc = nn.Linear(dims, dims)
         self.memory_trans_norm = nn.LayerNorm(dims)
@@ -96,7 +95,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         nn.init.normal_(self.level_embed)
 
     def _init_content_weights(self) -> None:
-        """Initialize the weights that contents come from."""
+        """Initialize the weights of the contents."""
         nn.init.xavier_uniform_(self.query_embedding.weight)
 
     def pre_decoder(
@@ -106,11 +105,10 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         level_shapes: LevelShapes = (),
         batch_data_samples: OptSampleList = None,
     ) -> tuple[dict, dict]:
-        """Choose proposals, build the queries and, in training, noised ones.
+        """Select proposals, build the queries and add the denoising ones.
 
-        As :meth:`BaseDeformableDETR.pre_decoder`, which tells the shapes.
-        Training needs the ground truth, and adds ``denoising`` to what goes
-        to the head.
+        Arguments and results are those of :class:`BaseDeformableDETR`. In
+        training the ground truth is needed, and the head gets ``denoising``.
         """
         first_stage = self.propose(memory, memory_mask, level_shapes)
         head_inputs: dict[str, Any] = dict(first_stage=first_stage)
@@ -118,14 +116,12 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         query, _ = self.embed_proposals(references, first_stage.features)
         groups = self.query_groups(query.shape[1])
         if self.training and self.use_dn:
-            denoising = self._denoising_queries(batch_data_samples, references)
-            groups = denoising.query_groups(query.shape[1])
-            query = torch.cat([denoising.query, query], 1)
-            references = torch.cat([denoising.references_unact, references], 1)
-            head_inputs['denoising'] = denoising
+            query, references, groups, head_inputs['denoising'] = (
+                self._with_denoising(query, references, batch_data_samples)
+            )
         decoder_inputs = dict(
             query=query,
-            query_pos=None,  # made of the references by the decoder
+            query_pos=None,  # the decoder encodes the references
             memory=memory,
             reference_points=references.sigmoid(),
             query_groups=groups,
@@ -138,9 +134,9 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
         memory_mask: Tensor | None,
         level_shapes: LevelShapes,
     ) -> FirstStageOutput:
-        """First stage: the points that are surest of some class.
+        """First stage: the points with the highest class scores.
 
-        What is trained are the predictions at the chosen points. Arguments
+        Only the predictions at the selected points are trained. Arguments
         and results are those of :class:`BaseDeformableDETR`.
         """
         memory, anchors = self.gen_encoder_output_proposals(
@@ -161,7 +157,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
             lambda points: boxes_of(points).detach(),
             level_shapes,
         )
-        # Boxes of the chosen points are all that anything depends on.
+        # Only boxes at the selected points are computed.
         boxes = boxes_of(chosen)
         features = gather_points(memory.detach(), chosen)
         return self._first_stage_at(
@@ -171,7 +167,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
     def _first_stage_at(
         self, features: Tensor, logits: Tensor, boxes_unact: Tensor
     ) -> FirstStageOutput:
-        """Gather what was found at the chosen points, where it is trained."""
+        """Collect the selected points, in training with their predictions."""
         references = boxes_unact.detach()
         if not self.training:
             return FirstStageOutput(references, features)
@@ -182,7 +178,7 @@ class BaseDINO(DenoisingMixin, BaseDeformableDETR):
     def embed_proposals(
         self, references_unact: Tensor, features: Tensor
     ) -> tuple[Tensor, None]:
-        """Learned contents, by rank; the decoder makes the positions.
+        """Learned contents, by rank; the decoder embeds the positions.
 
         Arguments and results are those of :class:`BaseDeformableDETR`.
         """

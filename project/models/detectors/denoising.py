@@ -10,24 +10,25 @@ from ..layers.denoising_queries import DenoisingQueries
 from ..layers.dn_query_generator import DNQueryGenerator
 from ..layers.patterned_queries import patterned_queries
 from ..layers.transformer.deformable_attention import LevelShapes
+from ..layers.transformer.query_groups import QueryGroups
 from ..utils.box_ops import normalize_boxes
 from ..utils.labels import gather_labels
 
 
 class DenoisingMixin(DetectionTransformer):
-    """Detector that also gets noised ground truths as queries in training.
+    """Detector that is also trained to denoise noised ground truths.
 
-    To be put before mmdet's or this package's DETR. ``pre_decoder`` gets the
-    data samples, as in mmdet's DINO. Learned queries are given by
-    ``matched_queries``; a detector that chooses its queries in the image
-    overrides :meth:`pre_decoder`.
+    A mixin for mmdet's and this package's DETRs. ``pre_decoder`` gets the
+    data samples, as in mmdet's DINO. ``matched_queries`` returns the learned
+    queries; a detector that selects its queries in the image overrides
+    :meth:`pre_decoder`.
     """
 
     dn_query_generator: DNQueryGenerator
     dn_generator_class = DNQueryGenerator
 
     def _init_denoising(self, dn_cfg: dict | None) -> None:
-        """Build the generator, for the classes of the head."""
+        """Build the query generator for the classes of the head."""
         self.dn_query_generator = self.dn_generator_class(
             self.bbox_head.num_classes, self.embed_dims, **(dn_cfg or {})
         )
@@ -42,8 +43,8 @@ class DenoisingMixin(DetectionTransformer):
         Args:
             img_feats (tuple[Tensor]): Features of the neck, each has shape
                 (bs, dim, h_lvl, w_lvl).
-            batch_data_samples (list[:obj:`DetDataSample`], optional): Size,
-                and in training ground truth, of each image.
+            batch_data_samples (list[:obj:`DetDataSample`], optional): Image
+                sizes and, in training, ground truth.
 
         Returns:
             dict: Keyword arguments of the head.
@@ -66,10 +67,10 @@ class DenoisingMixin(DetectionTransformer):
         level_shapes: LevelShapes = (),
         batch_data_samples: OptSampleList = None,
     ) -> tuple[dict, dict]:
-        """Put, in training, the denoising queries before the matched ones.
+        """Prepend, in training, the denoising queries to the matched ones.
 
-        Arguments and results are those of :class:`BaseDeformableDETR`, with
-        the data samples and, for the head, ``denoising``.
+        Arguments and results are those of :class:`BaseDeformableDETR`; in
+        training the head also gets ``denoising``.
         """
         contents, anchors = self.matched_queries()
         query, references = (
@@ -78,11 +79,9 @@ class DenoisingMixin(DetectionTransformer):
         )
         groups, head_inputs = None, dict()
         if self.training:
-            denoising = self._denoising_queries(batch_data_samples, anchors)
-            query = torch.cat([denoising.query, query], 1)
-            references = torch.cat([denoising.references_unact, references], 1)
-            groups = denoising.query_groups(len(contents))
-            head_inputs['denoising'] = denoising
+            query, references, groups, head_inputs['denoising'] = (
+                self._with_denoising(query, references, batch_data_samples)
+            )
         decoder_inputs = dict(
             query=query,
             memory=memory,
@@ -91,12 +90,15 @@ class DenoisingMixin(DetectionTransformer):
         )
         return decoder_inputs, head_inputs
 
-    def _denoising_queries(
-        self, batch_data_samples: SampleList, like: Tensor
-    ) -> DenoisingQueries:
-        """Noise the ground truths; ``like`` gives device and precision."""
+    def _with_denoising(
+        self,
+        query: Tensor,
+        references_unact: Tensor,
+        batch_data_samples: SampleList,
+    ) -> tuple[Tensor, Tensor, QueryGroups, DenoisingQueries]:
+        """Prepend noised ground truths to queries and references."""
         instances = [sample.gt_instances for sample in batch_data_samples]
-        # On a device the matching checks the same labels, where it waits.
+        # The matching checks these labels on a device, where it waits anyway.
         labels, _ = gather_labels(
             instances,
             [sample.metainfo for sample in batch_data_samples],
@@ -105,24 +107,28 @@ class DenoisingMixin(DetectionTransformer):
         bboxes, _ = normalize_boxes(
             [gt.bboxes for gt in instances],
             [sample.img_shape for sample in batch_data_samples],
-            like,
+            references_unact,
         )
-        return self.dn_query_generator(
-            labels,
-            bboxes,
-            [len(gt) for gt in instances],
+        noised = self.dn_query_generator(
+            labels, bboxes, [len(gt) for gt in instances]
+        )
+        return (
+            torch.cat([noised.query, query], 1),
+            torch.cat([noised.references_unact, references_unact], 1),
+            noised.query_groups(query.shape[1]),
+            noised,
         )
 
 
 class DABDenoisingMixin(DenoisingMixin):
     """Denoising detector with DAB-DETR's queries and its dense decoder.
 
-    Matched queries are learned anchors. They have the content of "no object",
-    to which a learned pattern is added if there are ``num_patterns`` of them.
+    Matched queries are learned anchors whose content is the embedding of "no
+    object", plus a learned pattern if ``num_patterns`` is not 0.
     """
 
     decoder_key_padding_mask = True
-    """Whether the decoder passes over padding."""
+    """Whether the decoder masks padding."""
 
     def _init_learned_queries(self) -> None:
         """Initialize anchors, patterns and the denoising queries."""
@@ -137,7 +143,7 @@ class DABDenoisingMixin(DenoisingMixin):
 
         Returns:
             tuple[Tensor, Tensor]: Contents, has shape (num_queries, dim), and
-            boxes (cx, cy, w, h) as log-odds, has shape (num_queries, 4).
+            logits of boxes (cx, cy, w, h), has shape (num_queries, 4).
         """
         return patterned_queries(
             self.dn_query_generator.no_object_content(),
@@ -161,10 +167,10 @@ class DABDenoisingMixin(DenoisingMixin):
                 (bs, num_feat_points, dim).
             memory_mask (Tensor, optional): True where padded, has shape
                 (bs, num_feat_points).
-            memory_pos (Tensor): Their positions, has the shape of
+            memory_pos (Tensor): Their positional encoding, has the shape of
                 ``memory``.
-            **kwargs: First references and groups of the queries, and what
-                else the decoder's layers take.
+            **kwargs: Initial references and groups of the queries, and
+                further arguments of the decoder's layers.
 
         Returns:
             dict: Keyword arguments of the head: ``decoder_output``.

@@ -12,24 +12,24 @@ from .base_deformable_detr import BaseDeformableDETR
 
 @MODELS.register_module()
 class DETA(BaseDeformableDETR):
-    """Deformable DETR that assigns by IoU instead of matching, DETA.
+    """DETA: Deformable DETR with IoU-based assignment instead of matching.
 
     Source: `NMS Strikes Back <https://arxiv.org/abs/2212.06137>`_.
 
-    The queries of DETA come from a first stage with non-maximum suppression,
+    The queries come from a first stage with NMS,
     ``proposal_selector=dict(type='LevelNMSSelector')``, and are trained like
-    the proposals of a two-stage detector: :class:`DETAHead` tells how.
-    Without these parts it is the improved Deformable DETR that the paper
-    compares with. Both have the one change of architecture below.
+    the proposals of a two-stage detector, see :class:`DETAHead`. Without
+    these two parts it is the improved Deformable DETR that the paper
+    compares with.
 
-    A query's content is half of its proposal's embedding, as in Deformable
-    DETR, plus the projected memory that the proposal came from.
+    The architecture differs from Deformable DETR in one point: to the content
+    of a query the projected memory at its proposal is added.
 
     Args:
         *args, **kwargs: As in :class:`BaseDeformableDETR`.
 
     Raises:
-        UserError: If there is no first stage.
+        UserError: If ``as_two_stage`` is False.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DETA(BaseDeformableDETR):
         self.pix_trans_norm = nn.LayerNorm(self.embed_dims)
 
     def init_weights(self) -> None:
-        """Initialize as Deformable DETR does, the projection likewise."""
+        """Initialize as Deformable DETR, the projection by Xavier."""
         super().init_weights()
         nn.init.xavier_uniform_(self.pix_trans_fc.weight)
 
@@ -60,7 +60,7 @@ class DETA(BaseDeformableDETR):
         anchors_unact: Tensor,
         **predictions: Tensor,
     ) -> AnchoredFirstStageOutput:
-        """Add, in training, the anchors that proposals are assigned by."""
+        """Add, in training, the anchors by which proposals are assigned."""
         anchors = anchors_unact.sigmoid() if self.training else None
         return AnchoredFirstStageOutput(
             references_unact, features, anchors=anchors, **predictions
@@ -69,7 +69,7 @@ class DETA(BaseDeformableDETR):
     def embed_proposals(
         self, references_unact: Tensor, features: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Position from the proposal, content from it and from the memory.
+        """Position from the proposal, content from proposal and memory.
 
         Arguments and results are those of :class:`BaseDeformableDETR`.
         """

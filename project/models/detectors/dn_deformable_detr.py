@@ -17,22 +17,21 @@ from .denoising import DenoisingMixin
 
 @MODELS.register_module()
 class DNDeformableDETR(DenoisingMixin, BaseDeformableDETR):
-    """Deformable DETR with anchors as queries and denoising.
+    """DN-DAB-Deformable-DETR: anchor boxes as queries, with denoising.
 
     Source: `DN-DETR <https://arxiv.org/abs/2203.01305>`_, the authors' code
-    of DN-DAB-Deformable-DETR, version 2. As in DN-DETR noised ground truths
-    are decoded in training; the matched queries have learned contents.
+    of DN-DAB-Deformable-DETR, version 2. Unlike in DN-DETR, the matched
+    queries have learned contents.
 
     Args:
         dn_cfg (dict, optional): Settings of :class:`DNQueryGenerator`.
-        uniform_anchors (bool): Whether anchors start evenly spread over the
-            image, and contents at zero, as in detrex. Else both start from
-            the normal distribution. Defaults to False.
-        *args, **kwargs: As in :class:`BaseDeformableDETR`; there is one stage
-            and box refinement.
+        uniform_anchors (bool): Whether anchors are initialized uniformly over
+            the image and contents with zeros, as in detrex, instead of both
+            from the normal distribution. Defaults to False.
+        *args, **kwargs: As in :class:`BaseDeformableDETR`.
 
     Raises:
-        UserError: If two stages are asked for, or no box refinement.
+        UserError: If ``as_two_stage`` is True or ``with_box_refine`` False.
     """
 
     decoder_class = DABDeformableDecoder
@@ -85,7 +84,7 @@ class DNDeformableDETR(DenoisingMixin, BaseDeformableDETR):
 
         Returns:
             tuple[Tensor, Tensor]: Contents, has shape (num_queries, dim), and
-            boxes (cx, cy, w, h) as log-odds, has shape (num_queries, 4).
+            logits of boxes (cx, cy, w, h), has shape (num_queries, 4).
         """
         contents = with_indicator(self.tgt_embed.weight, 0)
         return contents, self.refpoint_embed.weight

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from project.utils.errors import UserError
 
 from ..layers.transformer.dab_layers import LevelwiseDABDecoder
+from ..utils.weight_init import xavier_init_matrices
 from .denoising import DABDenoisingMixin
 from .dn_deformable_detr import DNDeformableDETR
 
@@ -16,21 +17,21 @@ from .dn_deformable_detr import DNDeformableDETR
 class DNDeformableEncoderDETR(  # type: ignore[misc]  # other decoder inputs
     DABDenoisingMixin, DNDeformableDETR
 ):
-    """DN-DETR with a deformable encoder over several feature levels.
+    """DN-DETR with a multi-scale deformable encoder.
 
     Source: `DN-DETR <https://arxiv.org/abs/2203.01305>`_, the authors' code
     of DN-DAB-Deformable-DETR, "deformable encoder only". Queries and decoder
-    are DN-DETR's; its dense cross-attention looks at each level by itself.
+    are DN-DETR's; its dense cross-attention attends to each level separately.
 
     Args:
-        num_patterns (int): Patterns for each anchor; 0 for none, which is one
-            without a content of its own. Defaults to 0.
-        *args, **kwargs: As in :class:`DNDeformableDETR`, without
+        num_patterns (int): Learned patterns for each anchor; 0 for one query
+            without a pattern. Defaults to 0.
+        *args, **kwargs: As in :class:`DNDeformableDETR`, except for
             ``uniform_anchors``.
 
     Raises:
-        UserError: As in :class:`DNDeformableDETR`, or if
-            ``uniform_anchors`` is asked for.
+        UserError: As in :class:`DNDeformableDETR`, and if
+            ``uniform_anchors`` is True.
     """
 
     decoder_class = LevelwiseDABDecoder
@@ -48,18 +49,15 @@ class DNDeformableEncoderDETR(  # type: ignore[misc]  # other decoder inputs
         super().__init__(*args, **kwargs)
 
     def _init_transformer(self) -> None:
-        """Draw all matrices from Xavier's distribution.
+        """Initialize all matrices by Xavier.
 
-        The weights of offsets and attention of the deformable encoder do not
-        stay 0 here, as in the authors' code.
+        As in the authors' code, that includes sampling offsets and attention
+        weights of the deformable encoder, which are 0 elsewhere.
         """
         parts: list[nn.Module] = [self.encoder, self.decoder]
         if self.patterns is not None:
             parts.append(self.patterns)
-        for part in parts:
-            for parameter in part.parameters():
-                if parameter.dim() > 1:
-                    nn.init.xavier_uniform_(parameter)
+        xavier_init_matrices(*parts)
         self._finish_transformer()
 
     def pre_transformer(
@@ -67,16 +65,9 @@ class DNDeformableEncoderDETR(  # type: ignore[misc]  # other decoder inputs
         mlvl_feats: tuple[Tensor, ...],
         batch_data_samples: OptSampleList = None,
     ) -> tuple[dict, dict]:
-        """Flatten the features and encode their positions.
+        """Flatten the features, with inputs of dense attention.
 
-        Args:
-            mlvl_feats (tuple[Tensor]): As in :class:`BaseDeformableDETR`.
-            batch_data_samples (list[:obj:`DetDataSample`], optional): As
-                there.
-
-        Returns:
-            tuple[dict, dict]: Keyword arguments of ``forward_encoder`` and of
-            ``forward_decoder``, which takes what dense attention needs.
+        Arguments and results are those of :class:`BaseDeformableDETR`.
         """
         encoder_inputs, _ = super().pre_transformer(
             mlvl_feats, batch_data_samples

@@ -26,22 +26,22 @@ class DNDETR(
     DABDenoisingMixin,
     DABDETR,
 ):
-    """DAB-DETR that is also trained to denoise boxes, DN-DETR.
+    """DN-DETR: DAB-DETR that is also trained to denoise boxes.
 
     Source: `DN-DETR: Accelerate DETR Training by Introducing Query DeNoising
     <https://arxiv.org/abs/2203.01305>`_.
 
     Matched queries are learned anchors whose content is the embedding of "no
-    object" (and a learned pattern, if there are several for each anchor). In
-    training noised ground truths are decoded with them, in groups that the
-    matched queries do not see; in evaluation they do not exist.
+    object" (plus a learned pattern, if there are several for each anchor).
+    Training adds groups of noised ground truths, which are masked from the
+    matched queries.
 
     Args:
         dn_cfg (dict, optional): Settings of :class:`DNQueryGenerator`.
         inverse_sigmoid_eps (float): Eps of the references' inverse sigmoid.
-            Defaults to 1e-3, as in both published codes.
-        decoder_key_padding_mask (bool): Whether the decoder passes over
-            padding. detrex's does not. Defaults to True.
+            Defaults to 1e-3, as in the authors' code and detrex.
+        decoder_key_padding_mask (bool): Whether the decoder masks padding,
+            which detrex does not. Defaults to True.
         *args, **kwargs: As in mmdet's ``DABDETR``.
     """
 
@@ -78,7 +78,7 @@ class DNDETR(
         self._init_learned_queries()
 
     def init_weights(self) -> None:
-        """Initialize as mmdet does, but with the same biases in all layers."""
+        """Initialize as mmdet does, with the same biases in all layers."""
         super().init_weights()
         share_vectors(self.encoder.layers)
         share_vectors(self.decoder.layers)
@@ -91,9 +91,9 @@ class DNDETR(
         """Flatten the features and encode their positions.
 
         Args:
-            img_feats (tuple[Tensor]): Features of the neck; the last, of
-                shape (bs, dim, h, w), is used.
-            batch_data_samples (list[:obj:`DetDataSample`]): Tell the size of
+            img_feats (tuple[Tensor]): Features of the neck; only the last,
+                of shape (bs, dim, h, w), is used.
+            batch_data_samples (list[:obj:`DetDataSample`]): Hold the size of
                 each image within the batch.
 
         Returns:
@@ -103,7 +103,7 @@ class DNDETR(
         encoder_inputs, decoder_inputs = super().pre_transformer(
             img_feats, batch_data_samples
         )
-        # Encoded in float32, whatever the precision of the model.
+        # mmdet encodes in float32, whatever the precision of the model.
         position = like_weights(encoder_inputs['feat_pos'], self.encoder)
         encoder_inputs['feat_pos'] = decoder_inputs['memory_pos'] = position
         return encoder_inputs, decoder_inputs

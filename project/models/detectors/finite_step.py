@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Detectors that stop where NaN and infinity begin."""
+"""Detectors that stop at the first NaN or infinity."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -24,18 +24,16 @@ _REMEDY = 'lower the learning rate or check the annotations'
 
 
 class FiniteStepMixin(BaseDetector):
-    """Detector whose numbers have to be finite.
+    """Detector that stops with an error when its numbers are not finite.
 
-    A training step whose losses are not ends in a sentence before anything
-    is trained on them, on all processes at once, whatever runs the training:
-    the losses are looked at where mmengine's models hand them on. The
-    sentence names the losses and, after the step was run once more, where
-    the first such number came from. Detections that are not finite end an
-    evaluation, as metrics would count them somehow.
+    The losses are checked in ``parse_losses``, before the backward pass, so
+    with any runner and on all ranks at once. The error names the losses and,
+    found by running the step once more, the first module whose output is not
+    finite. Detections that are not finite stop an evaluation, in which
+    metrics would silently count them.
 
-    All losses travel to the host together. This is the step's one wait more
-    between forward and backward pass, and saves mmengine's wait for each of
-    them after it.
+    All losses are copied to the host together: one synchronization before
+    the backward pass, instead of mmengine's one for each loss after it.
     """
 
     _step: '_Step | None' = None
@@ -49,13 +47,13 @@ class FiniteStepMixin(BaseDetector):
         """Compute losses, predictions or raw outputs.
 
         Args:
-            inputs (Tensor | dict[str, Tensor]): Images, as the detector's
-                ``loss``, ``predict`` or ``_forward`` takes them.
-            data_samples (list[:obj:`DetDataSample`] | dict): Of each image.
+            inputs (Tensor | dict[str, Tensor]): Images, as ``loss``,
+                ``predict`` or ``_forward`` of the detector takes them.
+            data_samples (list[:obj:`DetDataSample`] | dict): Their samples.
             mode (str): ``'loss'``, ``'predict'`` or ``'tensor'``.
 
         Returns:
-            Any: What that method gives.
+            Any: The result of that method.
         """
         if mode != 'loss' or not self.training:
             return super().forward(inputs, data_samples, mode)
@@ -66,17 +64,17 @@ class FiniteStepMixin(BaseDetector):
     def parse_losses(
         self, losses: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum the losses of a training step, which have to be finite.
+        """Sum the losses of a training step and check that they are finite.
 
         Args:
             losses (dict[str, Tensor | list[Tensor]]): The losses.
 
         Returns:
-            tuple[Tensor, dict[str, Tensor]]: Their sum, and for the log all
-            of them, on the host.
+            tuple[Tensor, dict[str, Tensor]]: Their sum, and all of them on
+            the host, for the log.
 
         Raises:
-            UserError: If one is NaN or infinite, here or in another process.
+            UserError: If one is NaN or infinite, on this or another rank.
         """
         total, values = super().parse_losses(losses)
         step, self._step = self._step, None
@@ -88,27 +86,17 @@ class FiniteStepMixin(BaseDetector):
         return total, values
 
     def val_step(self, data: dict | tuple | list) -> list:
-        """Detect objects in images of the validation.
-
-        Args:
-            data (dict | tuple | list): As in mmengine.
-
-        Returns:
-            list[:obj:`DetDataSample`]: The images with their detections.
-
-        Raises:
-            UserError: If a detection is not finite.
-        """
+        """Predict a batch of the validation, see :meth:`test_step`."""
         return self._checked(super().val_step(data))
 
     def test_step(self, data: dict | tuple | list) -> list:
-        """Detect objects in images of the test.
+        """Predict a batch, whose detections have to be finite.
 
         Args:
             data (dict | tuple | list): As in mmengine.
 
         Returns:
-            list[:obj:`DetDataSample`]: The images with their detections.
+            list[:obj:`DetDataSample`]: Samples with ``pred_instances``.
 
         Raises:
             UserError: If a detection is not finite.
@@ -135,10 +123,10 @@ class FiniteStepMixin(BaseDetector):
 
     @not_compiled
     def _stop(self, values: dict[str, Tensor], step: '_Step | None') -> None:
-        """End the training, after a search for what began it.
+        """End the training with an error that names the cause.
 
-        All processes get here together, as the search computes the losses
-        again, for which they wait for each other.
+        All ranks get here together: computing the losses again synchronizes
+        them.
         """
         terms = [
             name
@@ -185,14 +173,15 @@ def _on_host(values: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
 
 @dataclass
 class _Step:
-    """What a training step is computed from.
+    """All that is needed to run a training step once more.
 
     Args:
         inputs (Tensor | dict[str, Tensor]): Images.
         samples (list[:obj:`DetDataSample`] | dict): Their ground truth.
-        random_state (Tensor): Of the host's generator.
-        device_state (Tensor, optional): Of that of another device.
-        autocast (tuple[bool, torch.dtype]): Whether precision was mixed.
+        random_state (Tensor): State of the host's generator.
+        device_state (Tensor, optional): State of the device's generator.
+        autocast (tuple[bool, torch.dtype]): Whether autocast was on, and its
+            dtype.
     """
 
     inputs: Tensor | dict[str, Tensor]
@@ -204,7 +193,7 @@ class _Step:
     @classmethod
     @not_compiled
     def begin(cls, inputs: Any, samples: Any) -> '_Step':
-        """Note the state before the step."""
+        """Save the state before the step."""
         device = next(_images(inputs)).device
         return cls(
             inputs,
@@ -221,7 +210,7 @@ class _Step:
         """Find the first module whose output is not finite.
 
         Returns:
-            str | None: A part of a sentence; None if there is none.
+            str | None: Part of the error; None if there is no such module.
         """
         device = next(_images(self.inputs)).device
         torch.set_rng_state(self.random_state)
@@ -250,7 +239,7 @@ class _Step:
             ):
                 detector.loss(self.inputs, self.samples)
         except torch.OutOfMemoryError:
-            pass  # the graph of the step is still there
+            pass  # the graph of the failed step still takes memory
         finally:
             for handle in handles:
                 handle.remove()
@@ -286,7 +275,7 @@ def _weights_told(detector: nn.Module) -> str | None:
 
 
 def _iteration() -> str:
-    """Tell where a training has come to, if a runner has said so."""
+    """The current iteration, if a runner has recorded it."""
     iteration = MessageHub.get_current_instance().get_info('iter')
     return '' if iteration is None else f' in iteration {iteration + 1}'
 
@@ -304,13 +293,13 @@ def _samples(samples: SampleList | dict) -> Iterator[DetDataSample]:
 
 
 def _name(sample: DetDataSample) -> str:
-    """Tell which image it is."""
+    """Path or id of the image."""
     path = sample.metainfo.get('img_path')
     return str(path or f'image {sample.metainfo.get("img_id", "?")}')
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """Walk through what a module returns."""
+    """Yield all tensors in the output of a module."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, dict):

@@ -25,7 +25,7 @@ from ..utils.precision import (
 
 @runtime_checkable
 class ProposalSelector(Protocol):
-    """Chooses proposals, as ``LevelNMSSelector`` does."""
+    """Selects proposals, as ``LevelNMSSelector`` does."""
 
     def select(
         self,
@@ -38,16 +38,13 @@ class ProposalSelector(Protocol):
 
 
 class FirstStageMixin(DeformableDETR):
-    """The first stage of two: it proposes, chooses and embeds.
-
-    To be put before mmdet's ``DeformableDETR``.
-    """
+    """First stage of a two-stage Deformable DETR: proposals and queries."""
 
     proposal_selector: ProposalSelector | None = None
-    _told_small_input = False
+    _has_warned_of_small_input = False
 
     def _init_proposal_selector(self, config: dict | None) -> None:
-        """Build what chooses proposals; by default the best are chosen."""
+        """Build the selector of proposals; by default there is none."""
         if config is None:
             return
         self.proposal_selector = TASK_UTILS.build(config)
@@ -58,7 +55,7 @@ class FirstStageMixin(DeformableDETR):
             )
 
     def _init_first_stage(self) -> None:
-        """Initialize what turns memory into proposals and queries."""
+        """Initialize the projections of memory and proposals."""
         dims = self.embed_dims
         self.memory_trans_fc = nn.Linear(dims, dims)
         self.memory_trans_norm = nn.LayerNorm(dims)
@@ -71,19 +68,19 @@ class FirstStageMixin(DeformableDETR):
         memory_mask: Tensor | None,
         spatial_shapes: LevelShapes,
     ) -> tuple[Tensor, Tensor]:
-        """Transform the memory and make an anchor of each of its points.
+        """Project the memory and generate an anchor at each of its points.
 
         Args:
-            memory (Tensor): As in :meth:`pre_decoder`.
-            memory_mask (Tensor, optional): As in :meth:`pre_decoder`.
+            memory (Tensor): As in :meth:`propose`.
+            memory_mask (Tensor, optional): As in :meth:`propose`.
             spatial_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
 
         Returns:
-            tuple[Tensor, Tensor]: The memory, has its shape, and log-odds of
-            the anchors (cx, cy, w, h), infinite where there is none, has
-            shape (bs, num_feat_points, 4).
+            tuple[Tensor, Tensor]: The projected memory, has the shape of
+            ``memory``, and the logits of the anchors (cx, cy, w, h),
+            infinite at invalid points, has shape (bs, num_feat_points, 4).
         """
-        if memory_mask is None:  # without it mmdet moves sizes to the device
+        if memory_mask is None:  # without it mmdet copies sizes to the device
             memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
         return super().gen_encoder_output_proposals(
             memory, memory_mask, spatial_shapes
@@ -95,20 +92,19 @@ class FirstStageMixin(DeformableDETR):
         memory_mask: Tensor | None,
         level_shapes: LevelShapes,
     ) -> FirstStageOutput:
-        """First stage: proposals from the memory, and the choice of queries.
+        """First stage: predict proposals and select those of the queries.
 
         Objectness is channel 0 of the last class head. In evaluation only
-        this channel, and boxes of only the proposals that are looked at, are
-        computed.
+        this channel, and only the boxes of candidates, are computed.
 
         Args:
             memory (Tensor): Has shape (bs, num_feat_points, dim).
             memory_mask (Tensor, optional): True for padding, has shape
                 (bs, num_feat_points).
-            level_shapes (Sequence[tuple[int, int]]): (h, w) of the levels.
+            level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
 
         Returns:
-            FirstStageOutput: The chosen proposals, and in training the
+            FirstStageOutput: The selected proposals, and in training the
             predictions at all points.
         """
         memory, anchors = self.gen_encoder_output_proposals(
@@ -146,14 +142,14 @@ class FirstStageMixin(DeformableDETR):
         anchors_unact: Tensor,
         **predictions: Tensor,
     ) -> FirstStageOutput:
-        """Gather what the first stage hands on; a method may add to it.
+        """Build the output of the first stage; a method may add fields.
 
         Args:
             references_unact (Tensor): As in :class:`FirstStageOutput`.
             features (Tensor): As in :class:`FirstStageOutput`.
-            anchors_unact (Tensor): Logits of the anchors, infinite where
-                there is none, has shape (bs, num_feat_points, 4).
-            **predictions (Tensor): In training, see
+            anchors_unact (Tensor): Logits of the anchors, infinite at
+                invalid points, has shape (bs, num_feat_points, 4).
+            **predictions (Tensor): In training, the other fields of
                 :class:`FirstStageOutput`.
         """
         return FirstStageOutput(references_unact, features, **predictions)
@@ -164,14 +160,14 @@ class FirstStageMixin(DeformableDETR):
         boxes_of: Callable[[Tensor], Tensor],
         level_shapes: LevelShapes,
     ) -> Tensor:
-        """Pick as many points as there are queries, best first.
+        """Select as many points as there are queries, best first.
 
-        An image with fewer points than queries gives all it has.
+        An image with fewer points than queries uses all its points.
 
         Args:
             scores (Tensor): Objectness, has shape (bs, num_feat_points).
-            boxes_of (Callable): Gives for points of shape (bs, n) the
-                log-odds of their boxes, without gradient, shape (bs, n, 4).
+            boxes_of (Callable): Maps point indices of shape (bs, n) to the
+                logits of their boxes, without gradient, shape (bs, n, 4).
             level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
 
         Returns:
@@ -179,8 +175,8 @@ class FirstStageMixin(DeformableDETR):
         """
         wanted = self.num_total_queries if self.training else self.num_queries
         available = scores.shape[1]
-        if available < wanted and not self._told_small_input:
-            self._told_small_input = True
+        if available < wanted and not self._has_warned_of_small_input:
+            self._has_warned_of_small_input = True
             print_log(
                 f'The input gives only {available} proposals for {wanted} '
                 'queries; all are used. Larger images give more.',
@@ -197,19 +193,18 @@ class FirstStageMixin(DeformableDETR):
     def embed_proposals(
         self, references_unact: Tensor, features: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Content and position of the queries of chosen proposals.
+        """Content and position of the queries of the selected proposals.
 
         Args:
-            references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has
+            references_unact (Tensor): Logits of boxes (cx, cy, w, h), has
                 shape (bs, num_queries, 4).
-            features (Tensor): Transformed memory at the proposals, for a
-                method that puts it into the contents; has shape
-                (bs, num_queries, dim).
+            features (Tensor): Projected memory at the proposals, unused by
+                default, has shape (bs, num_queries, dim).
 
         Returns:
             tuple[Tensor, Tensor | None]: ``query`` and ``query_pos``, each
-            has shape (bs, num_queries, dim); no position where the decoder
-            makes it.
+            has shape (bs, num_queries, dim); ``query_pos`` is None if the
+            decoder embeds the references itself.
         """
         embedding = self.get_proposal_pos_embed(
             references_unact, num_pos_feats=self.embed_dims // 2

@@ -14,12 +14,12 @@ from .base_deformable_detr import BaseDeformableDETR
 
 @dataclass(frozen=True)
 class OneToMany:
-    """The group of queries that is matched one-to-many.
+    """Settings of the group of queries that is matched one-to-many.
 
     Attributes:
-        num_queries (int): Queries of the group, T in the paper.
+        num_queries (int): Number of queries, T in the paper.
         num_copies (int): Copies of each ground truth, K.
-        loss_weight (float): Weight of its losses, lambda.
+        loss_weight (float): Weight of the group's losses, lambda.
     """
 
     num_queries: Count = 0
@@ -28,36 +28,36 @@ class OneToMany:
 
     @classmethod
     def read(cls, one2many: dict | None) -> 'OneToMany':
-        """Read the setting of a detector; no copies are no queries."""
+        """Read a detector's setting; without copies the group is empty."""
         group = read_settings(cls(), one2many, 'model.one2many')
         return group if group.num_copies else replace(group, num_queries=0)
 
 
 @MODELS.register_module()
 class HDETR(BaseDeformableDETR):
-    """Deformable DETR with hybrid matching, H-Deformable-DETR.
+    """H-Deformable-DETR: Deformable DETR with hybrid matching.
 
     Source: `DETRs with Hybrid Matching
     <https://arxiv.org/abs/2207.13080>`_, section 3.3 (hybrid branch).
 
-    In training, a second group of queries is matched one-to-many: against
-    every ground truth, repeated. Both groups share all weights and do not
-    see each other; in evaluation the second group does not exist.
+    In training, a second group of queries is matched one-to-many, against
+    ``num_copies`` copies of every ground truth. The groups share all weights
+    and do not attend to each other; evaluation uses the first group only.
 
-    The proposals' rank decides the group: the best ``num_queries`` are the
-    one-to-one queries, the next ``one2many.num_queries`` the others.
+    The best ``num_queries`` proposals become the one-to-one queries, the next
+    ``one2many.num_queries`` the one-to-many queries.
 
     Args:
-        mixed_selection (bool): Whether the queries' content is learned, one
-            row for each rank, and only their position comes from the
-            proposals (needs ``as_two_stage``). Defaults to False.
-        one2many (dict, optional): The second group, see :class:`OneToMany`.
-            None, no queries or no copies switch it off, as they do in the
-            authors' code. Defaults to None.
+        mixed_selection (bool): Whether queries have learned contents, one
+            for each rank, and only their position comes from the proposals
+            (mixed query selection). Defaults to False.
+        one2many (dict, optional): Settings of the one-to-many group, see
+            :class:`OneToMany`. None, no queries or no copies disable it, as
+            in the authors' code. Defaults to None.
         *args, **kwargs: As in :class:`BaseDeformableDETR`.
 
     Raises:
-        UserError: If mixed selection is asked for without a first stage.
+        UserError: If ``mixed_selection`` is set without ``as_two_stage``.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class HDETR(BaseDeformableDETR):
         return self.num_queries + self.num_one2many_queries
 
     def _init_first_stage(self) -> None:
-        """Initialize the first stage, and contents if they are learned."""
+        """Initialize the first stage and, if learned, the contents."""
         super()._init_first_stage()
         if self.mixed_selection:
             self.query_embedding = nn.Embedding(
@@ -95,7 +95,7 @@ class HDETR(BaseDeformableDETR):
     def embed_proposals(
         self, references_unact: Tensor, features: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Position from the proposal, content from the rank if mixed.
+        """Position from the proposal, content by rank if selection is mixed.
 
         Arguments and results are those of :class:`BaseDeformableDETR`.
         """
@@ -107,16 +107,16 @@ class HDETR(BaseDeformableDETR):
         return query, query_pos
 
     def query_groups(self, num_queries: int) -> QueryGroups:
-        """One-to-one and one-to-many queries, which do not see each other.
+        """One-to-one and one-to-many queries, each attending to itself only.
 
         Args:
-            num_queries (int): How many queries there are this time.
+            num_queries (int): Number of queries of this batch.
         """
         num_one2one = min(self.num_queries, num_queries)
         groups = [QueryGroup('one2one', num_one2one)]
         if self.training and self.num_one2many_queries:
-            # Also where a small input leaves no queries to it: ranks with
-            # other inputs have its losses, and all must have the same.
+            # Even if a small input leaves it empty: all ranks must have the
+            # same losses.
             num_one2many = num_queries - num_one2one
             groups.append(QueryGroup('one2many', num_one2many))
         return QueryGroups(groups)

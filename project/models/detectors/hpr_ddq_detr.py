@@ -29,32 +29,32 @@ _SECOND_NAMES = 'decoder.aux_reg_branches.'
 class HPRDDQDETR(BaseDINO):
     """DDQ with HPR's three refiners.
 
-    Source: `DDQ <https://arxiv.org/abs/2303.12776>`_, numbers and names of
-    parameters as in mmdet's ``DDQDETR``; HPR (CVPR 2024). The queries are the
-    most confident points of the image that do not overlap, and what they
-    contain comes from there. In training more of them, with overlaps, are
-    dense queries.
+    Source: `DDQ <https://arxiv.org/abs/2303.12776>`_ and HPR (CVPR 2024).
+    Results and parameter names equal those of mmdet's ``DDQDETR``. The
+    queries are the most confident first-stage points whose boxes do not
+    overlap; their contents are projected from the memory there. Training
+    adds dense queries, which may overlap.
 
     Args:
         *args: As in :class:`BaseDINO`.
-        decoder (dict): Settings of the decoder, whose
-            ``bbox_roi_extractor`` defaults to :data:`ROI_EXTRACTOR`.
-        aux_weights (Sequence[float]): Weights of the losses of the auxiliary
-            heads. Defaults to (0.5, 0.5).
-        dense_topk_ratio (float): Dense queries for each distinct one.
-            Defaults to 1.5.
-        dqs_cfg (dict, optional): Distinct queries selection:
-            ``dict(type='nms', iou_threshold=0.8)``, the default.
-        draw_mergers (bool): Whether the mergers of the refiners start from
-            Xavier's distribution, as in the authors' runs, or as plain sums.
-            Defaults to True.
-        backbone_cp (bool): Another name of ``ckpt_backbone``, which the
-            authors' configs have.
-        neck_cp (bool): Another name of ``ckpt_neck``.
+        decoder (dict): Settings of the decoder. ``bbox_roi_extractor``
+            defaults to :data:`ROI_EXTRACTOR`.
+        aux_weights (Sequence[float]): Loss weights of the auxiliary heads.
+            Defaults to (0.5, 0.5).
+        dense_topk_ratio (float): Ratio of dense to distinct queries. Defaults
+            to 1.5.
+        dqs_cfg (dict, optional): Distinct queries selection, by default
+            ``dict(type='nms', iou_threshold=0.8)``.
+        draw_mergers (bool): Whether the mergers of the refiners are
+            initialized by Xavier, as in the authors' runs, instead of as
+            plain sums. Defaults to True.
+        backbone_cp (bool): Alias of ``ckpt_backbone`` in the authors'
+            configs.
+        neck_cp (bool): Alias of ``ckpt_neck``.
         **kwargs: As in :class:`BaseDINO`.
 
     Raises:
-        UserError: If there is to be no denoising.
+        UserError: If ``use_dn`` is False.
     """
 
     decoder_class = DDQDecoder
@@ -98,11 +98,11 @@ class HPRDDQDETR(BaseDINO):
         self.register_load_state_dict_pre_hook(_drop_second_names)
 
     def _init_contents(self) -> None:
-        """Initialize what turns memory into contents."""
+        """Initialize the projection from memory to contents."""
         self.query_map = nn.Linear(self.embed_dims, self.embed_dims)
 
     def _init_content_weights(self) -> None:
-        """Leave the contents' layer as PyTorch makes it."""
+        """Keep PyTorch's default initialization of the projection."""
 
     def pre_decoder(
         self,
@@ -111,7 +111,7 @@ class HPRDDQDETR(BaseDINO):
         level_shapes: LevelShapes = (),
         batch_data_samples: OptSampleList = None,
     ) -> tuple[dict, dict]:
-        """Choose distinct and, in training, dense and denoising queries.
+        """Select distinct and, in training, dense and denoising queries.
 
         Arguments and results are those of :class:`BaseDINO`.
         """
@@ -121,22 +121,16 @@ class HPRDDQDETR(BaseDINO):
         groups = [QueryGroup('matching', query.shape[1])]
         dense = first_stage.dense
         if dense is not None:  # in training
-            denoising = self._denoising_queries(batch_data_samples, references)
-            query = torch.cat([denoising.query, query, dense.features], 1)
-            references = torch.cat(
-                [
-                    denoising.references_unact,
-                    references,
-                    dense.references_unact,
-                ],
-                1,
+            query, references, noised, head_inputs['denoising'] = (
+                self._with_denoising(query, references, batch_data_samples)
             )
-            groups = denoising.query_groups(groups[0].num_queries).groups
-            groups.append(QueryGroup('dense', dense.features.shape[1]))
-            head_inputs['denoising'] = denoising
+            query = torch.cat([query, dense.features], 1)
+            references = torch.cat([references, dense.references_unact], 1)
+            num_dense = dense.features.shape[1]
+            groups = [*noised.groups, QueryGroup('dense', num_dense)]
         decoder_inputs = dict(
             query=query,
-            query_pos=None,  # made of the references by the decoder
+            query_pos=None,  # the decoder encodes the references
             memory=memory,
             reference_points=references.sigmoid(),
             query_groups=DistinctQueryGroups(groups),
@@ -166,14 +160,14 @@ class HPRDDQDETR(BaseDINO):
     def _distinct_queries(
         self, memory: Tensor, features: Tensor, anchors: Tensor
     ) -> FirstStageOutput:
-        """Take the most confident points whose boxes do not overlap.
+        """Select the most confident points whose boxes do not overlap.
 
-        An image that has fewer fills up with zeros, as in mmdet.
+        If there are too few of them, zeros fill up the rest, as in mmdet.
 
         Args:
-            memory (Tensor): As in :meth:`pre_decoder`.
-            features (Tensor): What the first stage makes of it, likewise.
-            anchors (Tensor): Logits of the points' boxes, has shape
+            memory (Tensor): Has shape (bs, num_feat_points, dim).
+            features (Tensor): Projected memory, has the same shape.
+            anchors (Tensor): Logits of the anchors, has shape
                 (bs, num_feat_points, 4).
         """
         branch = self.decoder.num_layers
@@ -200,12 +194,9 @@ class HPRDDQDETR(BaseDINO):
     def _dense_queries(
         self, memory: Tensor, features: Tensor, anchors: Tensor
     ) -> FirstStageOutput:
-        """Take the most confident points, by branches of their own.
+        """Select the most confident points, by separate branches.
 
-        Args:
-            memory (Tensor): As in :meth:`_distinct_queries`.
-            features (Tensor): As in :meth:`_distinct_queries`.
-            anchors (Tensor): As in :meth:`_distinct_queries`.
+        The arguments are those of :meth:`_distinct_queries`.
         """
         logits = apply_in_full_precision(
             self.bbox_head.cls_branches[-1], features
@@ -223,17 +214,17 @@ class HPRDDQDETR(BaseDINO):
         )
 
     def refining_branches(self, query_groups: QueryGroups | None) -> list:
-        """Box heads that refine the references, see the head."""
+        """Box heads that refine the references, one for each layer."""
         return self.bbox_head.refining_branches(query_groups)
 
 
 def _drop_second_names(
     model: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any
 ) -> None:
-    """Drop the second names of box heads in checkpoints of trained models.
+    """Drop the duplicate names of box heads in the authors' checkpoints.
 
     Raises:
-        UserError: If the tensors of two names differ.
+        UserError: If the tensors under two names differ.
     """
     start = f'{prefix}{_SECOND_NAMES}'
     for second in [name for name in state_dict if name.startswith(start)]:

@@ -9,20 +9,20 @@ from .base_dino import BaseDINO
 
 @MODELS.register_module()
 class HPRDETR(BaseDINO):
-    """DINO with HPR's three refiners; Deformable DETR without denoising.
+    """DINO, or without denoising Deformable DETR, with HPR's refiners.
 
     Source: HPR, "Hybrid Proposal Refiner: Revisiting DETR Series from the
-    Faster R-CNN Perspective" (CVPR 2024). The refiners are the decoder's
-    layers, :class:`ProposalRefinerLayer`; each of the auxiliary ones has a
-    head and losses of its own.
+    Faster R-CNN Perspective" (CVPR 2024). The decoder's layers are
+    :class:`ProposalRefinerLayer`; each auxiliary refiner has its own head
+    and losses.
 
     Args:
         *args: As in :class:`BaseDINO`.
-        decoder (dict): Settings of the decoder, whose
-            ``bbox_roi_extractor`` defaults to :data:`ROI_EXTRACTOR`.
-        use_dn (bool): Whether there are denoising queries. Defaults to False.
-        use_lsj (bool): Of the authors' configs, which never had an effect.
-            Defaults to False.
+        decoder (dict): Settings of the decoder. ``bbox_roi_extractor``
+            defaults to :data:`ROI_EXTRACTOR`.
+        use_dn (bool): Whether to train with denoising. Defaults to False.
+        use_lsj (bool): Ignored, as in the authors' code; their configs set
+            it. Defaults to False.
         **kwargs: As in :class:`BaseDINO`.
     """
 

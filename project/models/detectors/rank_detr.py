@@ -11,24 +11,25 @@ from .h_detr import HDETR, OneToMany
 
 @MODELS.register_module()
 class RankDETR(HDETR):
-    """H-DETR whose queries know their rank, Rank-DETR.
+    """Rank-DETR: H-DETR with rank-aware queries.
 
     Source: `Rank-DETR for High Quality Object Detection
     <https://arxiv.org/abs/2310.08854>`_, section 3.2 (rank-oriented
-    architecture). The rank-oriented loss and matching cost of section 3.3
-    are ``GIoUAwareFocalLoss`` of the head and ``late_match_costs`` of the
+    architecture). For the rank-oriented loss and matching cost of section 3.3
+    see ``GIoUAwareFocalLoss`` of the head and ``late_match_costs`` of the
     assigner.
 
     Args:
-        rank_adaptive_classhead (bool): Whether each rank has learned biases
-            on the class logits, after every decoder layer. Defaults to True.
+        rank_adaptive_classhead (bool): Whether each rank has a learned bias
+            on the class logits of every decoder layer. Defaults to True.
         query_rank_layer (bool): Whether a learned content of the rank is
             merged into the sorted queries between decoder layers. Defaults
-            to True. With both off queries are not sorted.
+            to True. If both are False, queries are not sorted.
         *args, **kwargs: As in :class:`HDETR`.
 
     Raises:
-        UserError: If the head has no biases for the ranks.
+        UserError: If ``bbox_head`` does not support
+            ``rank_adaptive_classhead``.
     """
 
     decoder_class = RankDecoder

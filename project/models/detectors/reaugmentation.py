@@ -8,10 +8,10 @@ from project.utils.errors import UserError
 
 
 class ReaugmentationMixin(BaseDetector):
-    """Detector that may be trained on two copies of every image at once.
+    """Detector that can be trained on two views of every image.
 
     Source: HPR, "Hybrid Proposal Refiner" (CVPR 2024), data re-augmentation.
-    One copy is augmented weakly, the other also strongly; both are one batch.
+    The weakly and the strongly augmented views form one batch.
     """
 
     def loss(
@@ -23,8 +23,8 @@ class ReaugmentationMixin(BaseDetector):
 
         Args:
             batch_inputs (Tensor | dict[str, Tensor]): Images of shape
-                (bs, 3, h, w), or those of the branches ``'weak'`` and
-                ``'strong'``.
+                (bs, 3, h, w), or a dict of these with the keys ``'weak'``
+                and ``'strong'``.
             batch_data_samples (list[:obj:`DetDataSample`] | dict): Ground
                 truth, in the same form.
 
@@ -32,8 +32,7 @@ class ReaugmentationMixin(BaseDetector):
             dict[str, Tensor]: Weighted losses.
 
         Raises:
-            UserError: If a branch is missing, or the branches have images of
-                different sizes.
+            UserError: If a branch is missing, or their image sizes differ.
         """
         if isinstance(batch_inputs, dict):
             batch_inputs, batch_data_samples = _joined_branches(
@@ -45,7 +44,7 @@ class ReaugmentationMixin(BaseDetector):
 def _joined_branches(
     inputs: dict[str, Tensor], samples: dict[str, SampleList]
 ) -> tuple[Tensor, SampleList]:
-    """Make one batch of the weakly and strongly augmented copies."""
+    """Join the weakly and strongly augmented views to one batch."""
     if inputs.keys() != {'weak', 'strong'}:
         raise UserError(
             f'the training pipeline gives the branches {sorted(inputs)}; '

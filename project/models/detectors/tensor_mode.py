@@ -5,10 +5,9 @@ from torch import Tensor
 
 
 class TensorModeMixin(BaseDetector):
-    """Detector that needs nothing but images in ``mode='tensor'``.
+    """Detector that needs only images in ``mode='tensor'``.
 
-    As export, counting of operations and profilers call it. To be put before
-    mmdet's DETR.
+    Export, FLOPs counters and profilers call it without data samples.
     """
 
     def _forward(

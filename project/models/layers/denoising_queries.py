@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Queries made of noised ground truths, for training alone."""
+"""Denoising queries, made of noised ground truths in training."""
 
 from dataclasses import dataclass
 
@@ -10,23 +10,24 @@ from .transformer.query_groups import QueryGroup, QueryGroups
 
 @dataclass
 class DenoisingQueries:
-    """Noised ground truths, laid out as queries of every image.
+    """Noised ground truths as queries, padded to the same number per image.
 
-    Every group has as many places as the image with most objects needs; in
-    the others the rest are fillers, zeros that stand for nothing.
+    Every group is as large as the image with the most objects needs; images
+    with fewer are padded with fillers, which are zeros.
 
     Args:
         query (Tensor): Contents, has shape (bs, num_queries, dim).
-        references_unact (Tensor): Log-odds of boxes (cx, cy, w, h), has shape
+        references_unact (Tensor): Logits of boxes (cx, cy, w, h), has shape
             (bs, num_queries, 4).
-        is_filler (Tensor): Which queries stand for nothing, has shape
-            (bs, num_queries).
-        num_groups (int): Groups of queries.
+        is_filler (Tensor): True for fillers, has shape (bs, num_queries).
+        num_groups (int): Number of groups.
         group_size (int): Queries of a group, fillers included.
-        image (Tensor): Image of each query that has a ground truth to give
-            back, has shape (num_groups * num_gts, ).
-        place (Tensor): Its place among the image's queries, likewise.
-        target (Tensor): Its ground truth among those of all images, likewise.
+        image (Tensor): Image of each query that reconstructs a ground truth,
+            has shape (num_groups * num_gts, ).
+        place (Tensor): Its index among the queries of the image, has the
+            same shape.
+        target (Tensor): Its index among the ground truths of the batch, has
+            the same shape.
     """
 
     query: Tensor
@@ -44,13 +45,13 @@ class DenoisingQueries:
         return self.num_groups * self.group_size
 
     def query_groups(self, num_matching: int) -> QueryGroups:
-        """Groups of these queries and of the matched ones behind them.
+        """Groups of these queries and of the matched ones after them.
 
-        A denoising group sees itself and the matched queries. These see only
-        themselves: a noised ground truth would give the answer away.
+        A denoising group attends to itself and to the matched queries. These
+        attend only to themselves, or noised ground truths would leak.
 
         Args:
-            num_matching (int): How many queries are matched.
+            num_matching (int): Number of matched queries.
 
         Returns:
             QueryGroups: ``'dn0'``, ``'dn1'``, ... and ``'matching'``.

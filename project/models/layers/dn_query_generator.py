@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Makes denoising queries: ground truths with noise, for training alone."""
+"""Generators of denoising queries, for training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +19,17 @@ from .denoising_queries import DenoisingQueries
 
 @dataclass
 class DenoisingNoise:
-    """Random numbers that a batch of ground truths is noised with.
+    """Random numbers for the noise of a batch of ground truths.
 
-    Each row belongs to one noised ground truth; those of the first group
-    come first.
+    Each row is of one noised ground truth; the first group comes first.
 
     Args:
-        label_rand (Tensor): Uniform in [0, 1); decides whose label is
+        label_rand (Tensor): Uniform in [0, 1), decides which labels are
             replaced. Has shape (num_noised, ).
-        labels (Tensor): The label that would replace it, has shape
-            (num_noised, ).
+        labels (Tensor): Replacements, has shape (num_noised, ).
         box_rand (Tensor): Uniform in [0, 1), has shape (num_noised, 4).
-        box_sign (Tensor, optional): -1 or 1, of contrastive noise, has shape
-            (num_noised, 4).
+        box_sign (Tensor, optional): -1 or 1, for contrastive noise, has
+            shape (num_noised, 4).
     """
 
     label_rand: Tensor
@@ -42,15 +40,15 @@ class DenoisingNoise:
 
 @dataclass(frozen=True)
 class DNGroups:
-    """How many groups of denoising queries there are.
+    """Number of denoising groups.
 
     Attributes:
-        dynamic (bool): Whether the number of queries is given, not that of
-            groups.
-        num_groups (int, optional): Groups if it is not; 0 switches denoising
-            off.
-        num_dn_queries (int, optional): Queries if it is: there are as many
-            groups as these give the image with most objects, at least one.
+        dynamic (bool): Whether ``num_dn_queries`` is given instead of
+            ``num_groups``.
+        num_groups (int, optional): Number of groups; 0 disables denoising.
+        num_dn_queries (int, optional): Number of queries, from which follow
+            the groups: ``num_dn_queries`` over the largest number of objects
+            of an image, at least one.
     """
 
     dynamic: bool = False
@@ -61,10 +59,10 @@ class DNGroups:
         """Number of groups for a batch.
 
         Args:
-            max_count (int): Objects of the image with most.
+            max_count (int): Largest number of objects of an image.
 
         Raises:
-            UserError: If the number that it takes is not given.
+            UserError: If the number that ``dynamic`` asks for is None.
         """
         key = 'num_dn_queries' if self.dynamic else 'num_groups'
         number = getattr(self, key)
@@ -84,14 +82,15 @@ class DNSettings:
 
     Attributes:
         label_noise_scale (float): Probability that a label is replaced.
-        box_noise_scale (float): Up to which share of half its width and
-            height a box is moved, and of all of it scaled.
+        box_noise_scale (float): Largest shift of the centre, relative to half
+            the size of a box, and largest change of its size, relative to
+            the size.
         flip_to_no_object (bool): Whether a replaced label may become "no
             object", as in detrex.
-        group_cfg (dict, optional): The groups, see :class:`DNGroups`; 5 by
-            default.
-        seed (int, optional): Seed of the random numbers. By default they are
-            those of PyTorch.
+        group_cfg (dict, optional): The groups, see :class:`DNGroups`. By
+            default there are 5.
+        seed (int, optional): Seed of a generator of its own. By default
+            PyTorch's global generator is used.
     """
 
     label_noise_scale: Annotated[
@@ -104,32 +103,32 @@ class DNSettings:
 
 
 class DNQueryGenerator(nn.Module):
-    """Makes queries of noised ground truths.
+    """Generates denoising queries from ground truths.
 
     Source: `DN-DETR <https://arxiv.org/abs/2203.01305>`_, section 4. The
-    content of such a query is the embedding of a label, at times a wrong one,
-    its reference a box moved and scaled at random; it is to give back the
-    ground truth. One further channel of the contents, the indicator, tells
-    these queries (1) from the matched ones (0).
+    content of a query is the embedding of a possibly flipped label, its
+    reference a randomly shifted and scaled box; it is trained to reconstruct
+    the ground truth. The last channel of the contents, the indicator, is 1
+    for these queries and 0 for the matched ones.
 
-    The random numbers are drawn on the host, so that a seed gives the same
-    ones on every device.
+    Random numbers are drawn on the host, so that a seed gives the same ones
+    on every device.
 
     Args:
-        num_classes (int): Number of classes. The table of labels has one more
+        num_classes (int): Number of classes. The label embedding has one more
             row, for "no object".
-        embed_dims (int): Dimension of the queries, indicator included.
+        embed_dims (int): Dimension of the queries, with the indicator.
         **settings: As in :class:`DNSettings`.
 
     Raises:
-        UserError: If a setting is unknown or impossible.
+        UserError: If a setting is unknown or invalid.
     """
 
     num_copies = 1
     """Noised copies of a ground truth in each group."""
     default_settings: ClassVar[DNSettings] = DNSettings()
     flips_per_noise: ClassVar[float] = 1.0
-    """Probability of a wrong label, by ``label_noise_scale``."""
+    """Ratio of the flip probability to ``label_noise_scale``."""
 
     def __init__(
         self, num_classes: int, embed_dims: int, /, **settings: Any
@@ -143,7 +142,7 @@ class DNQueryGenerator(nn.Module):
             self.settings.label_noise_scale * self.flips_per_noise
         )
         self.groups = self.settings.group_cfg or DNGroups(num_groups=5)
-        self.groups.count(0)  # refuses those that cannot work
+        self.groups.count(0)  # raises for invalid ones
         self.num_noise_labels = num_classes + self.settings.flip_to_no_object
         self.label_embedding = self._label_table(embed_dims)
         self._generator = None
@@ -155,7 +154,7 @@ class DNQueryGenerator(nn.Module):
         return nn.Embedding(self.num_classes + 1, embed_dims - 1)
 
     def no_object_content(self) -> Tensor:
-        """Content of a matched query, with the indicator 0.
+        """Content of a matched query: "no object", with indicator 0.
 
         Returns:
             Tensor: Has shape (dim, ).
@@ -165,17 +164,17 @@ class DNQueryGenerator(nn.Module):
     def forward(
         self, labels: Tensor, bboxes: Tensor, counts: Sequence[int]
     ) -> DenoisingQueries:
-        """Noise the ground truths of a batch and lay them out.
+        """Generate the denoising queries of a batch.
 
         Args:
-            labels (Tensor): Labels of all images one after another, has shape
+            labels (Tensor): Labels of all images, concatenated, has shape
                 (num_gts, ).
             bboxes (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
                 (num_gts, 4).
-            counts (Sequence[int]): Ground truths of each image.
+            counts (Sequence[int]): Number of ground truths of each image.
 
         Returns:
-            DenoisingQueries: The queries; none where there is no object.
+            DenoisingQueries: The queries; none if the batch has no object.
         """
         max_count = max(counts, default=0)
         num_groups = self.groups.count(max_count)
@@ -195,7 +194,7 @@ class DNQueryGenerator(nn.Module):
 
         first_copies = layout[:, :, 0].flatten(1)
         return DenoisingQueries(
-            # Without an object, too, they depend on the table, for DDP.
+            # Depend on the embedding even without objects, for DDP.
             laid_out(contents, 0),
             laid_out(references, 0),
             laid_out(torch.zeros_like(image, dtype=torch.bool), 1),
@@ -208,8 +207,8 @@ class DNQueryGenerator(nn.Module):
         """Draw the random numbers.
 
         Args:
-            num (int): How many noised ground truths there are.
-            device (torch.device): Where they go.
+            num (int): Number of noised ground truths.
+            device (torch.device): Device of the result.
 
         Returns:
             DenoisingNoise: The numbers.
@@ -227,11 +226,7 @@ class DNQueryGenerator(nn.Module):
     def _noised_contents(
         self, labels: Tensor, noise: DenoisingNoise
     ) -> Tensor:
-        """Embed labels of which some are replaced.
-
-        Returns:
-            Tensor: Has shape (num_noised, dim).
-        """
+        """Flip some labels and embed all: (num_noised, dim)."""
         is_flipped = noise.label_rand < self.flip_probability
         labels = torch.where(is_flipped, noise.labels, labels)
         return self._contents(labels)
@@ -243,11 +238,7 @@ class DNQueryGenerator(nn.Module):
     def _noised_references(
         self, bboxes: Tensor, copy: Tensor, noise: DenoisingNoise
     ) -> Tensor:
-        """Move and scale boxes, centre and size each by itself.
-
-        Returns:
-            Tensor: Log-odds, has shape (num_noised, 4).
-        """
+        """Shift centres and scale sizes: logits, (num_noised, 4)."""
         sizes = bboxes[:, 2:]
         reach = torch.cat([sizes / 2, sizes], dim=1)
         reach = reach * self.settings.box_noise_scale
@@ -257,7 +248,7 @@ class DNQueryGenerator(nn.Module):
 
 @dataclass(frozen=True)
 class ContrastiveDNSettings(DNSettings):
-    """:class:`DNSettings` as DINO has them.
+    """:class:`DNSettings` with the defaults of DINO.
 
     Attributes:
         label_noise_scale (float): Twice the probability that a label is
@@ -272,14 +263,13 @@ class ContrastiveDNSettings(DNSettings):
 
 
 class ContrastiveDNQueryGenerator(DNQueryGenerator):
-    """Makes queries of noised ground truths, and of others that fail.
+    """Generates positive and negative denoising queries.
 
     Source: `DINO <https://arxiv.org/abs/2203.03605>`_, section 3.3. Each group
-    has a second copy of every ground truth, whose corners are moved farther
-    than those of the first; it is to be background. Contents are embeddings
-    of labels alone, as matched queries have contents of their own.
+    has a second copy of every ground truth, whose corners are shifted farther
+    and which is trained as background. Contents have no indicator channel.
 
-    It does as mmdet's ``CdnQueryGenerator``, without waiting for the device.
+    Equal to mmdet's ``CdnQueryGenerator``, without host synchronization.
     """
 
     num_copies = 2
@@ -304,14 +294,10 @@ class ContrastiveDNQueryGenerator(DNQueryGenerator):
     def _noised_references(
         self, bboxes: Tensor, copy: Tensor, noise: DenoisingNoise
     ) -> Tensor:
-        """Move the corners of boxes, those of second copies farther.
-
-        Returns:
-            Tensor: Log-odds, has shape (num_noised, 4).
-        """
+        """Shift corners, farther for negatives: logits, (num_noised, 4)."""
         if noise.box_sign is None:
             raise ValueError('contrastive noise has signs')
-        # Up to half the size, and for second copies up to all of it.
+        # Positives by up to half the size, negatives by half to all of it.
         distance = (noise.box_rand + copy[:, None]) * noise.box_sign
         sizes = bboxes[:, 2:].repeat(1, 2)
         reach = sizes / 2 * self.settings.box_noise_scale
@@ -322,7 +308,7 @@ class ContrastiveDNQueryGenerator(DNQueryGenerator):
 
 
 def with_indicator(contents: Tensor, indicator: int) -> Tensor:
-    """Append the channel that tells noised from matched queries.
+    """Append the indicator channel to contents.
 
     Args:
         contents (Tensor): Has shape (..., dim - 1).
@@ -335,11 +321,11 @@ def with_indicator(contents: Tensor, indicator: int) -> Tensor:
 
 
 def _layout(counts: Sequence[int], num_groups: int, num_copies: int) -> Tensor:
-    """Find the place of each noised ground truth, on the host.
+    """Compute, on the host, where each noised ground truth goes.
 
     Returns:
-        Tensor: Rows of image, place among the image's queries, ground truth
-        and copy, has shape (4, num_groups, num_copies, num_gts).
+        Tensor: Image, index among the image's queries, ground truth and
+        copy, has shape (4, num_groups, num_copies, num_gts).
     """
     max_count, num_gts = max(counts, default=0), sum(counts)
     first = torch.tensor([0, *accumulate(counts)])[:-1]

@@ -5,17 +5,17 @@ from torch import Tensor
 def patterned_queries(
     content: Tensor, anchors: Tensor, patterns: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Put every pattern on every anchor (Anchor DETR, section 3.2).
+    """Combine every pattern with every anchor (Anchor DETR, section 3.2).
 
     Args:
-        content (Tensor): Content that all queries share, has shape (dim, ).
+        content (Tensor): Content shared by all queries, has shape (dim, ).
         anchors (Tensor): Has shape (num_anchors, 4).
         patterns (Tensor, optional): Added to the content, has shape
-            (num_patterns, dim). By default there is one, of zeros.
+            (num_patterns, dim). Defaults to a single one of zeros.
 
     Returns:
         tuple[Tensor, Tensor]: Contents, has shape (num_queries, dim), and
-        anchors, has shape (num_queries, 4), all of one pattern together.
+        anchors, has shape (num_queries, 4), pattern by pattern.
     """
     if patterns is None:
         return content.expand(len(anchors), -1), anchors

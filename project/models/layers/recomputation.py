@@ -17,41 +17,38 @@ from project.utils.settings import Range, read_setting
 
 
 def recompute_layers(layers: Sequence[nn.Module], num_layers: int) -> None:
-    """Recompute the first layers in the backward pass to save memory.
+    """Use activation checkpointing in the first layers.
 
-    What such a layer computes in between is not kept in training but worked
-    out again when its gradient is needed: about a third more time for the
-    memory of ``num_layers`` layers. Outputs, gradients, random numbers,
-    statistics of torch's norms and the names of parameters and submodules stay
-    as they are. mmdet's ``num_cp`` does the same through fairscale, which is
-    no longer maintained.
+    The activations of such a layer are recomputed in the backward pass: about
+    a third more time for the memory of ``num_layers`` layers. Outputs,
+    gradients, random numbers, running statistics of torch's norms and the
+    names of parameters and submodules do not change. mmdet's ``num_cp`` needs
+    fairscale for this, which is no longer maintained.
 
     Args:
-        layers (Sequence[nn.Module]): Layers, called in order; changed in
-            place.
-        num_layers (int): How many of them, 0 to ``len(layers)``.
+        layers (Sequence[nn.Module]): Layers, changed in place.
+        num_layers (int): Number of checkpointed layers, 0 to
+            ``len(layers)``.
     """
     known = Range(0, len(layers), meaning='a number of its layers')
     read_setting(Annotated[int, known], num_layers, 'num_cp')
     for layer in layers[:num_layers]:
-        # On the instance and not by a wrapping module: state dicts, parameter
-        # groups by name and layer.attribute must not notice.
+        # No wrapping module: it would change the names in state dicts and
+        # parameter groups.
         layer.forward = partial(_recomputed_forward, layer)
 
 
 class RecomputedEncoder(DetrTransformerEncoder):
-    """Encoder of mmdet whose ``num_cp`` is checked in a sentence.
-
-    To be put before mmdet's own class of an encoder; mmdet asserts it.
+    """Encoder of mmdet that checks ``num_cp``, which mmdet only asserts.
 
     Args:
-        num_layers (int): Layers.
-        num_cp (int): How many layers are recomputed; less than 1 are none.
+        num_layers (int): Number of layers.
+        num_cp (int): Number of checkpointed layers; none if below 1.
             Defaults to -1.
         *args, **kwargs: As in mmdet's ``DetrTransformerEncoder``.
 
     Raises:
-        UserError: If there are fewer layers.
+        UserError: If ``num_cp`` is larger than ``num_layers``.
     """
 
     def __init__(
@@ -66,7 +63,7 @@ class RecomputedEncoder(DetrTransformerEncoder):
 
 
 def _recomputed_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Call the layer's own ``forward``, under checkpointing in training."""
+    """Call the layer's ``forward``, in training with checkpointing."""
     forward = partial(type(layer).forward, layer)
     if not (layer.training and torch.is_grad_enabled()):
         return forward(*args, **kwargs)
@@ -80,9 +77,9 @@ def _recomputed_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
 
 
 class _WithoutStatistics:
-    """Keeps norms from counting a batch that they have counted.
+    """Keeps norms from updating their statistics again on recomputation.
 
-    It can be entered again: a graph that is kept is recomputed each time.
+    Reentrant, since a retained graph is recomputed several times.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -106,13 +103,10 @@ class _WithoutStatistics:
 
 
 def recomputed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function and keep of it only its inputs and results.
-
-    What it computes in between is worked out again when its gradient is
-    needed. Random numbers are the same in both passes.
+    """Call a function with activation checkpointing.
 
     Args:
-        function (Callable): Must give the same results for the same inputs.
+        function (Callable): A deterministic function.
         *args, **kwargs: Its arguments.
 
     Returns:

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Features of regions, cut out of the encoder's flattened memory."""
+"""RoI features, pooled from the encoder's flattened memory."""
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +13,18 @@ from .transformer.deformable_attention import LevelShapes
 
 
 class MemoryRoIAlign:
-    """RoIAlign on the levels of a flattened memory.
+    """RoIAlign on a flattened multi-scale memory.
 
-    The values are those of mmdet's ``SingleRoIExtractor`` with mmcv's
-    ``RoIAlign`` (Mask R-CNN, section 3), but for rounding. There each level
-    is a map of its own, and the regions of a level are looked up four times,
-    for which the host waits. Here every bin is a weighted sum of points of
-    the memory, wherever their level lies: one ``embedding_bag``, without
-    copies of the memory and without waiting.
+    Up to rounding equal to mmdet's ``SingleRoIExtractor`` with mmcv's
+    ``RoIAlign`` (Mask R-CNN, section 3), which needs a map for each level and
+    four host synchronizations to sort the RoIs by level. Here every bin is a
+    weighted sum of memory points of any level: one ``embedding_bag``, without
+    copies of the memory and without synchronization.
 
     Args:
         bbox_roi_extractor (dict): Config of mmdet's ``SingleRoIExtractor``
-            with a ``RoIAlign`` that averages ``sampling_ratio`` points, 1 or
-            more.
+            with a ``RoIAlign`` of ``pool_mode='avg'`` and a
+            ``sampling_ratio`` of at least 1.
 
     Raises:
         UserError: If it is another extractor.
@@ -60,7 +59,7 @@ class MemoryRoIAlign:
     def __call__(
         self, memory: Tensor, boxes: Tensor, level_shapes: LevelShapes
     ) -> Tensor:
-        """Cut the features of boxes out of the memory.
+        """Pool the features of boxes.
 
         Args:
             memory (Tensor): Flattened features, has shape
@@ -70,7 +69,7 @@ class MemoryRoIAlign:
             level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
 
         Returns:
-            Tensor: Features, row by row, has shape
+            Tensor: Features, bins in row-major order, has shape
             (bs * num_boxes, num_bins, dim).
         """
         with torch.no_grad():
@@ -87,7 +86,7 @@ class MemoryRoIAlign:
         return features.unflatten(0, (-1, num_bins))
 
     def levels(self, boxes: Tensor) -> Tensor:
-        """Choose the level of each box, by its size.
+        """Assign each box to a level by its size.
 
         Args:
             boxes (Tensor): As in :meth:`__call__`.
@@ -102,13 +101,13 @@ class MemoryRoIAlign:
     def _points(
         self, boxes: Tensor, level_shapes: LevelShapes
     ) -> tuple[Tensor, Tensor]:
-        """Points of the memory that each bin is a sum of, and their weights.
+        """Memory points of each bin, and their weights.
 
         Returns:
             tuple[Tensor, Tensor]: Each has shape
             (bs, num_boxes, num_bins, num_points).
         """
-        # Of a training that diverged: the matching tells it clearly.
+        # If a training diverges, the matching reports it.
         boxes = boxes.nan_to_num()
         levels = self.levels(boxes)
         sizes = torch.tensor(level_shapes[: len(self.strides)])
@@ -134,16 +133,16 @@ class MemoryRoIAlign:
     def _along(
         self, start: Tensor, length: Tensor, num_bins: int, size: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Interpolate along one axis; its weights are the same on the other.
+        """Linear interpolation along one axis; bilinear weights factorize.
 
         Args:
-            start (Tensor): Where the boxes begin, has shape (bs, num_boxes).
-            length (Tensor): How long they are, likewise.
+            start (Tensor): Starts of the boxes, has shape (bs, num_boxes).
+            length (Tensor): Their lengths, has the same shape.
             num_bins (int): Bins along this axis.
-            size (Tensor): Size of each box's level, likewise.
+            size (Tensor): Size of each box's level, has the same shape.
 
         Returns:
-            tuple[Tensor, Tensor]: Places on the axis and their weights, each
+            tuple[Tensor, Tensor]: Indices on the axis and their weights, each
             has shape (bs, num_boxes, num_bins, 2 * sampling_ratio).
         """
         if self.min_size is not None:

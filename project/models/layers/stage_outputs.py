@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What the stages of a detector hand to each other and to the head."""
+"""Outputs of the stages of a detector."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,20 +11,21 @@ from .transformer.query_groups import QueryGroups
 
 @dataclass(frozen=True)
 class FirstStageOutput:
-    """The proposals that become queries, and what the first stage learns by.
+    """The selected proposals and the predictions that are trained.
 
-    A method whose first stage gives more extends this class.
+    A method whose first stage has further outputs extends this class.
 
     Args:
-        references_unact (Tensor): Logits of the chosen boxes (cx, cy, w, h),
-            without gradient, best first, has shape (bs, num_queries, 4).
-        features (Tensor): What the contents of the queries are made of, by
-            default the transformed memory at the chosen points, has shape
+        references_unact (Tensor): Logits of the selected boxes
+            (cx, cy, w, h), without gradient, best first, has shape
+            (bs, num_queries, 4).
+        features (Tensor): Features for the contents of the queries, by
+            default the projected memory at the selected points, has shape
             (bs, num_queries, dim).
-        cls_scores (Tensor, optional): Logits that are trained, has shape
+        cls_scores (Tensor, optional): Logits for the loss, has shape
             (bs, num_points, num_classes). None in evaluation.
-        bbox_preds (Tensor, optional): Boxes (cx, cy, w, h) in [0, 1] that
-            are trained, has shape (bs, num_points, 4). None in evaluation.
+        bbox_preds (Tensor, optional): Boxes (cx, cy, w, h) in [0, 1] for the
+            loss, has shape (bs, num_points, 4). None in evaluation.
     """
 
     references_unact: Tensor
@@ -39,7 +40,7 @@ class AnchoredFirstStageOutput(FirstStageOutput):
 
     Args:
         anchors (Tensor, optional): Anchors (cx, cy, w, h) in [0, 1],
-            (1, 1, 1, 1) where there is none, has the shape of ``bbox_preds``.
+            (1, 1, 1, 1) at invalid points, has the shape of ``bbox_preds``.
             None in evaluation.
     """
 
@@ -48,7 +49,7 @@ class AnchoredFirstStageOutput(FirstStageOutput):
 
 @dataclass(frozen=True)
 class DenseFirstStageOutput(FirstStageOutput):
-    """First stage that also chooses dense queries (DDQ).
+    """First stage that also selects dense queries (DDQ).
 
     Args:
         dense (FirstStageOutput, optional): The dense queries, in training.
@@ -59,20 +60,20 @@ class DenseFirstStageOutput(FirstStageOutput):
 
 @dataclass(frozen=True)
 class DecoderOutput:
-    """Results of all decoder layers.
+    """Outputs of all decoder layers.
 
     Args:
         hidden_states (Tensor): Queries after each layer, has shape
             (num_decoder_layers, bs, num_queries, dim).
         references (list[Tensor]): References before each layer in [0, 1],
             (cx, cy) or (cx, cy, w, h), each has shape
-            (bs, num_queries, 2 or 4); a last one after all layers may follow.
+            (bs, num_queries, 2 or 4); may end with those after the last
+            layer.
         layer_groups (tuple[QueryGroups | None]): Groups of the queries in
-            each layer. None where all queries see each other.
-        box_deltas (tuple[Tensor]): What the box head of each layer makes of
-            ``hidden_states``, where the decoder has computed it; the head
-            does otherwise.
-        auxiliary (tuple[Tensor]): Auxiliary results of the layers, in
+            each layer. None where all queries attend to each other.
+        box_deltas (tuple[Tensor]): Output of each layer's box branch, if the
+            decoder has computed it.
+        auxiliary (tuple[Tensor]): Auxiliary outputs of the layers, in
             training, each has the shape of ``hidden_states``.
     """
 
@@ -96,14 +97,14 @@ class DecoderOutput:
 
 @dataclass(frozen=True)
 class AuxiliaryBranch:
-    """An auxiliary result of the decoder, and how it is trained.
+    """An auxiliary output of the decoder, and how it is trained.
 
     Args:
-        prefix (str): Put before the names of its losses.
+        prefix (str): Prefix of the names of its losses.
         head (nn.Module): Its head, a ``SetPredictionHead``.
         decoder_output (DecoderOutput): The auxiliary queries, with the
-            references and groups of the decoder's.
-        loss_weight (float): Multiplies all its losses.
+            references and groups of the main ones.
+        loss_weight (float): Weight of all its losses.
     """
 
     prefix: str

@@ -18,27 +18,26 @@ from .sparse_focal_loss import focal_sum, focal_term
 
 @MODELS.register_module()
 class AlignLoss(nn.Module):
-    """Cross entropy whose targets say how good query and box are together.
+    """Cross entropy whose targets align classification and localization.
 
     Source: `Align-DETR <https://arxiv.org/abs/2304.07527>`_, sections 3.2
-    (IA-BCE) and 3.3 (prime sample weighting). A query that is matched to an
-    object of class c learns, at c,
+    (IA-BCE) and 3.3 (prime sample weighting). The target of a matched query
+    at the class of its object is
 
         t = max(p**alpha * IoU**(1 - alpha), 0.01)
 
-    where p is its own probability. Of several queries of one object the one
-    with the highest t counts in full, the next exp(-1 / tau) of it, and so
-    on; their box losses are weighted likewise. Everything else is
-    background: p**gamma * BCE(p, 0). No gradient flows into the targets, one
-    does into the weight of the background.
+    where p is its predicted probability. Among the queries of one object the
+    target and the box losses of the one with rank r by t, from 0 on, are
+    weighted by exp(-r / tau). Everything else is background:
+    p**gamma * BCE(p, 0). Gradients do not flow through the targets, but do
+    through the weight of the background.
 
     Args:
         use_sigmoid (bool): Must be True; part of mmdet's interface.
-        alpha (float): Share of the probability in t. Defaults to 0.25.
-        gamma (float): How much well classified background is played down.
-            Defaults to 2.
-        tau (float): How slowly the weights of an object's queries fall;
-            ``inf`` for equal weights. Defaults to 1.5.
+        alpha (float): Weight of the probability in t. Defaults to 0.25.
+        gamma (float): Focusing parameter of the background. Defaults to 2.
+        tau (float): Temperature of the weights by rank; ``inf`` for equal
+            weights. Defaults to 1.5.
         loss_weight (float): Weight of the loss. Defaults to 1.
     """
 
@@ -62,12 +61,12 @@ class AlignLoss(nn.Module):
 
     @full_precision
     def negative(self, scores: Tensor) -> Tensor:
-        """Loss if no query has an object, see ``ClassificationLoss``."""
+        """Loss of all queries as background, see ``ClassificationLoss``."""
         return self.loss_weight * focal_sum(scores, self.gamma)
 
     @full_precision
     def pair_terms(self, scores: Tensor, context: PairContext) -> PairTerms:
-        """What matched queries add, see ``ClassificationLoss``."""
+        """Terms of the matched queries, see ``ClassificationLoss``."""
         quality = self._quality(scores, context)
         weights = self._rank_weights(quality, context)
         target = quality * weights
@@ -76,9 +75,9 @@ class AlignLoss(nn.Module):
         return PairTerms((positive - negative) * self.loss_weight, weights)
 
     def without_ranks(self) -> 'AlignLoss':
-        """The loss in which all queries of an object count in full.
+        """The loss with equal weights for all queries of an object.
 
-        For queries that have their object for themselves, in denoising.
+        For denoising queries, each of which has its own target.
         """
         loss = copy(self)
         loss.tau = math.inf
@@ -102,17 +101,16 @@ class AlignLoss(nn.Module):
 
 
 def ranks_within(group: Tensor, values: Tensor) -> Tensor:
-    """Rank values among those of their group, the largest first.
+    """Rank values within their group, from 0 for the largest.
 
-    Equal values keep their order.
+    Ties keep their order.
 
     Args:
-        group (Tensor): Integers, has shape (num, ).
+        group (Tensor): Group indices, has shape (num, ).
         values (Tensor): Has shape (num, ).
 
     Returns:
-        Tensor: 0 for the largest value of a group, 1 for the next and so
-        on; has shape (num, ).
+        Tensor: Ranks, has shape (num, ).
     """
     order = values.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]

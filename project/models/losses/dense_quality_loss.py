@@ -14,18 +14,17 @@ class DenseQualityLoss:
     Source: `DDQ <https://arxiv.org/abs/2303.12776>`_, auxiliary loss for
     dense queries; values are those of mmdet's ``DDQAuxLoss``. The target of
     a matched query is m = p**alpha * IoU**power, scaled so that the largest
-    m of an object's queries is their largest IoU:
+    m of an object's queries is their largest IoU; the loss is
 
         |m - p|**beta * BCE(p, m)
 
     and everywhere else p**beta * BCE(p, 0). Box losses are weighted by m. No
-    gradient flows into m.
+    gradient flows through m.
 
     Args:
         alpha (float): Power of the probability. Defaults to 1.
         power (float): Power of the IoU. Defaults to 6.
-        beta (float): How much well classified queries are played down.
-            Defaults to 2.
+        beta (float): Focusing parameter. Defaults to 2.
         loss_weight (float): Weight of the loss. Defaults to 1.
     """
 
@@ -43,12 +42,12 @@ class DenseQualityLoss:
 
     @full_precision
     def negative(self, scores: Tensor) -> Tensor:
-        """Loss if no query has an object, see ``ClassificationLoss``."""
+        """Loss of all queries as background, see ``ClassificationLoss``."""
         return self.loss_weight * focal_sum(scores, self.beta)
 
     @full_precision
     def pair_terms(self, scores: Tensor, context: PairContext) -> PairTerms:
-        """What matched queries add, see ``ClassificationLoss``."""
+        """Terms of the matched queries, see ``ClassificationLoss``."""
         target = self._quality(scores, context)
         positive = quality_focal_term(scores, target, self.beta)
         negative = focal_term(scores, self.beta)
@@ -64,7 +63,7 @@ class DenseQualityLoss:
         num_groups = len(context.pairs.counts) * context.num_targets
 
         def largest(values: Tensor) -> Tensor:
-            """Largest value of each pair's object; none is negative."""
+            """Largest of the non-negative values of each pair's object."""
             of_groups = values.new_zeros(num_groups)
             return of_groups.scatter_reduce(0, group, values, 'amax')[group]
 

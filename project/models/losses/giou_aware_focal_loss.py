@@ -15,24 +15,23 @@ from .sparse_focal_loss import focal_sum, focal_term, quality_focal_term
 
 @MODELS.register_module()
 class GIoUAwareFocalLoss(nn.Module):
-    """Focal loss that asks a query for the quality of its own box.
+    """Focal loss whose targets are the qualities of the predicted boxes.
 
     Source: `Rank-DETR <https://arxiv.org/abs/2310.08854>`_, section 3.3
-    (GIoU-aware classification loss), with the balance ``alpha`` that only
-    the authors' code has. The target of a matched query at the class of its
-    object is t = (GIoU + 1) / 2 in place of 1:
+    (GIoU-aware classification loss), with the balance ``alpha`` of the
+    authors' code. The target of a matched query at the class of its object
+    is t = (GIoU + 1) / 2 instead of 1; the loss is
 
         alpha * |t - p|**gamma * BCE(p, t)
 
     and everywhere else (1 - alpha) * p**gamma * BCE(p, 0), as in the focal
-    loss. No gradient flows into t.
+    loss. No gradient flows through t.
 
     Args:
         use_sigmoid (bool): Must be True; part of mmdet's interface.
         alpha (float): Weight of matched queries; 1 - alpha of all else.
             Defaults to 0.25.
-        gamma (float): How much well classified targets are played down.
-            Defaults to 2.
+        gamma (float): Focusing parameter. Defaults to 2.
         eps (float): Added to the areas that GIoU divides by, of boxes in
             [0, 1]. Defaults to 1e-6.
         reduction (str): Of :meth:`forward`: ``'none'``, ``'mean'`` or
@@ -67,7 +66,7 @@ class GIoUAwareFocalLoss(nn.Module):
         avg_factor: float | None = None,
         reduction_override: str | None = None,
     ) -> Tensor:
-        """Compute the loss of given qualities, as mmdet's quality losses.
+        """Compute the loss for given qualities, as mmdet's quality losses.
 
         Args:
             pred (Tensor): Logits, has shape (num_preds, num_classes).
@@ -75,12 +74,12 @@ class GIoUAwareFocalLoss(nn.Module):
                 there is no object, and qualities t in [0, 1], each has shape
                 (num_preds, ).
             weight (Tensor, optional): Has shape (num_preds, ).
-            avg_factor (float, optional): Divides the sum.
-            reduction_override (str, optional): Instead of ``reduction``.
+            avg_factor (float, optional): Divisor of the sum.
+            reduction_override (str, optional): Overrides ``reduction``.
 
         Returns:
-            Tensor: The loss, reduced; for each prediction, has shape
-            (num_preds, ), without reduction.
+            Tensor: The reduced loss; without reduction, has shape
+            (num_preds, ).
         """
         labels, quality = target
         loss = (1 - self.alpha) * focal_term(pred, self.gamma).sum(1)
@@ -94,13 +93,13 @@ class GIoUAwareFocalLoss(nn.Module):
 
     @full_precision
     def negative(self, scores: Tensor) -> Tensor:
-        """Loss if no query has an object, see ``ClassificationLoss``."""
+        """Loss of all queries as background, see ``ClassificationLoss``."""
         weight = (1 - self.alpha) * self.loss_weight
         return weight * focal_sum(scores, self.gamma)
 
     @full_precision
     def pair_terms(self, scores: Tensor, context: PairContext) -> PairTerms:
-        """What matched queries add, see ``ClassificationLoss``."""
+        """Terms of the matched queries, see ``ClassificationLoss``."""
         giou = generalized_box_iou(
             context.bboxes, context.gt_bboxes, self.eps, add_eps=True
         )
@@ -109,7 +108,7 @@ class GIoUAwareFocalLoss(nn.Module):
         return PairTerms(difference * self.loss_weight)
 
     def _difference(self, scores: Tensor, quality: Tensor) -> Tensor:
-        """Loss of matched queries, less what it is without an object."""
+        """Loss of matched queries minus their loss as background."""
         positive = quality_focal_term(scores, quality, self.gamma)
         negative = focal_term(scores, self.gamma)
         return self.alpha * positive - (1 - self.alpha) * negative

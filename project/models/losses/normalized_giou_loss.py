@@ -21,7 +21,7 @@ class NormalizedGIoULoss(nn.Module):
         loss_weight (float): Weight of the loss. Defaults to 1.
     """
 
-    # Tells the criterion to pass boxes in [0, 1], not in pixels.
+    # The criterion then passes boxes in [0, 1] instead of pixels.
     normalized_boxes = True
 
     def __init__(
@@ -51,11 +51,11 @@ class NormalizedGIoULoss(nn.Module):
                 (num_pairs, 4).
             target (Tensor): Boxes of the same kind and shape.
             weight (Tensor, optional): Has shape (num_pairs, ).
-            avg_factor (float, optional): Divides the sum.
-            reduction_override (str, optional): Instead of ``reduction``.
+            avg_factor (float, optional): Divisor of the sum.
+            reduction_override (str, optional): Overrides ``reduction``.
 
         Returns:
-            Tensor: The loss, reduced.
+            Tensor: The reduced loss.
         """
         loss = 1 - generalized_box_iou(pred, target, self.eps, add_eps=True)
         reduction = reduction_override or self.reduction

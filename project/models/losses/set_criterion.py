@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from collections.abc import Sequence
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from mmdet.models.losses import FocalLoss, GIoULoss
@@ -33,28 +33,26 @@ class SetCriterion:
     """Losses of all layers, query groups and images at once.
 
     The losses and their names are those of mmdet's ``DETRHead`` (DETR,
-    section 3.1), but nothing is done layer by layer: the classification loss
-    is one pass over all logits and a correction at the matched ones, the box
-    losses are taken of matched pairs alone, and the host waits for the
-    device once.
+    section 3.1), but computed in one batch: the classification loss is one
+    pass over all logits plus a correction at the matched ones, the box losses
+    are computed for matched pairs only, and host and device synchronize once.
 
     Args:
         loss_cls (nn.Module): mmdet's ``FocalLoss`` with sigmoid, or a
             ``ClassificationLoss``.
         loss_bbox (nn.Module): Loss of boxes (cx, cy, w, h) in [0, 1].
         loss_iou (nn.Module): Loss of boxes (x1, y1, x2, y2) in pixels, or in
-            [0, 1] if it has a true attribute ``normalized_boxes``.
-        sync_cls_avg_factor (bool): Whether the classification loss is
-            divided by the mean count over all ranks, too. Defaults to True.
-        normalizer (str): What the losses are divided by: ``'targets'``, the
-            number of targets times copies (DETR's official code);
-            ``'objects'``, the number of targets however often they are
-            matched; ``'pairs'``, the number of matched pairs (mmdet); or
-            ``'weights'``, the sum of the pairs' weights. Defaults to
-            ``'targets'``.
+            [0, 1] if its attribute ``normalized_boxes`` is True.
+        sync_cls_avg_factor (bool): Whether the divisor of the classification
+            loss is averaged over all ranks, too. Defaults to True.
+        normalizer (str): Divisor of the losses: ``'targets'``, the number of
+            targets times copies (DETR's official code); ``'objects'``, the
+            number of targets, without copies; ``'pairs'``, the number of
+            matched pairs (mmdet); or ``'weights'``, the sum of the pairs'
+            weights. Defaults to ``'targets'``.
 
     Raises:
-        UserError: If ``loss_cls`` is something else.
+        UserError: If ``loss_cls`` is another loss.
     """
 
     @checked('model.bbox_head')
@@ -81,7 +79,7 @@ class SetCriterion:
     ) -> dict[str, Tensor | list[Tensor]]:
         """Pair the sets and compute their losses, in float32 at least.
 
-        Not compiled: the pairs are found on the host.
+        Not compiled, since matching runs on the host.
 
         Args:
             sets (Sequence[PredictionSet]): Predictions, how they are paired
@@ -91,7 +89,7 @@ class SetCriterion:
         Returns:
             dict[str, Tensor | list[Tensor]]: Weighted losses ``loss_cls``,
             ``loss_bbox``, ``loss_iou`` of each layer, named as in mmdet, with
-            the prefix of the set; lists where they are of each image.
+            the prefix of the set; lists for losses per image.
         """
         pending = PendingMatch(sets, targets)
         negatives = [self._negative(each, targets) for each in sets]
@@ -117,15 +115,15 @@ class SetCriterion:
         return losses
 
     def _negative(self, each: PredictionSet, targets: SetTargets) -> Tensor:
-        """Classification loss if no query has an object.
+        """Classification loss of all queries as background.
 
         Returns:
-            Tensor: Has shape (num_layers, num_images), where all images
-            count as one unless the losses are of each image.
+            Tensor: Has shape (num_layers, num_images), with one image for all
+            unless losses are per image.
         """
         predictions, scoring = each.predictions, each.scoring
         scores = predictions.cls_scores
-        if predictions.valid is not None:  # surely background: no loss
+        if predictions.valid is not None:  # probability 0: no loss
             is_out = ~predictions.valid[..., None]
             scores = scores.masked_fill(is_out, -torch.inf)
         if scoring.per_image:
@@ -148,11 +146,11 @@ class SetCriterion:
         targets: SetTargets,
         weights: Sequence[Tensor],
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """What the sums of each set are divided by.
+        """Divisors of each set.
 
         Returns:
-            tuple[list[Tensor], list[Tensor]]: For each set one number for
-            each layer, at least 1: of this rank, and the mean over ranks.
+            tuple[list[Tensor], list[Tensor]]: For each set one number per
+            layer, at least 1: of this rank, and the mean over ranks.
         """
         kinds = [each.scoring.normalizer or self.normalizer for each in sets]
         counts = [
@@ -184,18 +182,18 @@ class SetCriterion:
         """Sum over the matched pairs of each layer.
 
         Returns:
-            tuple[dict[str, Tensor], Tensor]: ``loss_cls`` (what the pairs
-            change of it), ``loss_bbox`` and ``loss_iou``, each has shape
-            (num_layers, num_images), where all images count as one unless
-            the losses are of each image; and the sum of the pairs' weights,
-            has shape (num_layers, ).
+            tuple[dict[str, Tensor], Tensor]: ``loss_cls`` (the correction of
+            the background loss), ``loss_bbox`` and ``loss_iou``, each has
+            shape (num_layers, num_images), with one image for all unless
+            losses are per image; and the sum of the pairs' weights, has shape
+            (num_layers, ).
         """
         boxes = each.predictions.bbox_preds.to(targets.image_sizes.dtype)
         num_layers, num_images = boxes.shape[:2]
         if not each.scoring.per_image:
             num_images = 1
         names = ('loss_cls', 'loss_bbox', 'loss_iou')
-        if not len(pairs):  # zero, but part of the graph for DDP
+        if not len(pairs):  # zero, but in the graph for DDP
             zeros = boxes.flatten(1).sum(1, keepdim=True) * 0
             zeros = zeros.expand(-1, num_images)
             return dict.fromkeys(names, zeros), zeros[:, 0].detach()
@@ -221,8 +219,8 @@ class SetCriterion:
         """Losses of each pair, and its weight.
 
         Returns:
-            tuple: The three losses, those of boxes weighted, and the
-            weights, each has shape (num_pairs, ).
+            tuple: The three losses, weighted for boxes, and the weights, each
+            has shape (num_pairs, ).
         """
         rows = pairs.rows(*boxes.shape[1:3])
         preds = boxes.flatten(0, 2).index_select(0, rows)
@@ -253,26 +251,20 @@ class SetCriterion:
     def _iou_loss(
         self, each: PredictionSet, preds: Tensor, gts: Tensor, sizes: Tensor
     ) -> Tensor:
-        """IoU loss of boxes (x1, y1, x2, y2) in [0, 1], for each pair."""
-        loss_iou = each.scoring.loss_iou or self.loss_iou
-        if getattr(loss_iou, 'normalized_boxes', False):
-            return loss_iou(preds, gts, reduction_override='none')
-        preds, gts = preds * sizes, gts * sizes
+        """IoU loss of each pair of boxes (x1, y1, x2, y2) in [0, 1]."""
+        loss_iou: Any = each.scoring.loss_iou or self.loss_iou
+        if not getattr(loss_iou, 'normalized_boxes', False):
+            preds, gts = preds * sizes, gts * sizes
         if type(loss_iou) is GIoULoss:
-            return _giou_loss(loss_iou, preds, gts)
+            giou = generalized_box_iou(preds, gts, loss_iou.eps)
+            return (1 - giou) * loss_iou.loss_weight
         return loss_iou(preds, gts, reduction_override='none')
-
-
-def _giou_loss(loss: GIoULoss, preds: Tensor, gts: Tensor) -> Tensor:
-    """What mmdet's loss is of each pair of boxes (x1, y1, x2, y2)."""
-    giou = generalized_box_iou(preds, gts, loss.eps)
-    return (1 - giou) * loss.loss_weight
 
 
 def _count(
     kind: str, each: PredictionSet, pairs: MatchedPairs, targets: SetTargets
 ) -> list[int]:
-    """What the losses of each layer are divided by; weights come later."""
+    """Divisor of each layer, except for weights."""
     if kind == 'pairs':
         return pairs.counts
     num_layers = each.predictions.num_layers
@@ -285,7 +277,7 @@ def _count(
 def _named(
     each: PredictionSet, term: str, values: Tensor
 ) -> dict[str, Tensor | list[Tensor]]:
-    """Give names to losses of shape (num_layers, num_images)."""
+    """Name losses of shape (num_layers, num_images)."""
     losses = {}
     for layer, of_layer in enumerate(values.unbind()):
         name = each.predictions.loss_name(layer, term)
@@ -299,9 +291,9 @@ def _named(
 def classification_loss(
     loss_cls: nn.Module | ClassificationLoss,
 ) -> ClassificationLoss:
-    """Bring a classification loss into the form that sets are trained with.
+    """Convert a classification loss to a ``ClassificationLoss``.
 
-    Its weight stays that of the module, also if that is changed later.
+    Its weight follows that of the module, even if it is changed later.
 
     Args:
         loss_cls (nn.Module): mmdet's ``FocalLoss`` with sigmoid, or a
@@ -311,7 +303,7 @@ def classification_loss(
         ClassificationLoss: The loss.
 
     Raises:
-        UserError: If it is something else.
+        UserError: If it is another loss.
     """
     if type(loss_cls) is FocalLoss:
         return SparseFocalLoss(loss_cls)
@@ -326,8 +318,8 @@ def classification_loss(
 def _decides_class(rows: Tensor, pairs: MatchedPairs, num_rows: int) -> Tensor:
     """Whether a pair's target is the last of its query's targets.
 
-    A query learns one class. In the authors' code of DETA, the first method
-    whose queries have several targets, the target written last decides.
+    A query with several targets (DETA) is trained on the class of the last
+    one, which overwrites the others in the authors' code.
 
     Args:
         rows (Tensor): Query of each pair, has shape (num_pairs, ).

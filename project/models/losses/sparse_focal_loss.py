@@ -11,15 +11,15 @@ from ..utils.precision import full_precision
 
 
 class SparseFocalLoss:
-    """Sigmoid focal loss when almost all targets are 0.
+    """Sigmoid focal loss for targets that are almost all 0.
 
-    The sum of mmdet's ``FocalLoss`` (RetinaNet, equation 5) in two parts:
-    what it is if all targets are 0, which needs no matching and so can run
-    while the matching is on its way, and by how much the positive targets
-    change it. No one-hot targets are built.
+    The sum of mmdet's ``FocalLoss`` (RetinaNet, equation 5) in two parts: the
+    loss of all queries as background, which needs no matching and so runs
+    during the matching, and the correction at the positive targets. No
+    one-hot targets are built.
 
     Args:
-        loss (FocalLoss): mmdet's module, which has the settings.
+        loss (FocalLoss): mmdet's module, which holds the settings.
     """
 
     def __init__(self, loss: FocalLoss) -> None:
@@ -27,13 +27,13 @@ class SparseFocalLoss:
 
     @full_precision
     def negative(self, scores: Tensor) -> Tensor:
-        """Loss if no query has an object, see ``ClassificationLoss``."""
+        """Loss of all queries as background, see ``ClassificationLoss``."""
         weight = (1 - self.loss.alpha) * self.loss.loss_weight
         return weight * focal_sum(scores, self.loss.gamma)
 
     @full_precision
     def pair_terms(self, scores: Tensor, context: PairContext) -> PairTerms:
-        """What positive targets add, see ``ClassificationLoss``."""
+        """Terms of the matched queries, see ``ClassificationLoss``."""
         alpha, gamma = self.loss.alpha, self.loss.gamma
         positive = alpha * focal_term(-scores, gamma)
         negative = (1 - alpha) * focal_term(scores, gamma)
@@ -59,10 +59,10 @@ def focal_term(logits: Tensor, gamma: float) -> Tensor:
 
     Args:
         logits (Tensor): Of any shape.
-        gamma (float): How much well classified targets are played down.
+        gamma (float): Focusing parameter.
 
     Returns:
-        Tensor: Of each logit, has the same shape.
+        Tensor: Has the same shape.
     """
     return logits.sigmoid() ** gamma * F.softplus(logits)
 
@@ -77,10 +77,10 @@ def quality_focal_term(
     Args:
         logits (Tensor): Of any shape.
         quality (Tensor): Targets t in [0, 1], has the same shape.
-        gamma (float): How much well estimated targets are played down.
+        gamma (float): Focusing parameter.
 
     Returns:
-        Tensor: Of each logit, has the same shape.
+        Tensor: Has the same shape.
     """
     gap = (quality - logits.sigmoid()).abs() ** gamma
     return gap * (F.softplus(logits) - quality * logits)
@@ -89,16 +89,16 @@ def quality_focal_term(
 class _FocalTermSum(torch.autograd.Function):
     """See :func:`focal_sum`.
 
-    The gradient comes out of the same exponentials as the value, so that one
-    tensor is kept in place of five.
+    The forward pass also computes the gradient, so that one tensor is saved
+    instead of five.
     """
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, gamma: float) -> Tensor:
         """Compute the sum, and the gradient of each element.
 
-        That is p**gamma * (gamma * (1 - p) * -log(1 - p) + p), put together
-        in place: fresh memory would cost more than the arithmetic.
+        That is p**gamma * (gamma * (1 - p) * -log(1 - p) + p), computed in
+        place, since allocation would take longer than the arithmetic.
         """
         prob = scores.sigmoid()
         focus = prob**gamma

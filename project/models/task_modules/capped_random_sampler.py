@@ -11,16 +11,15 @@ from torch import Tensor
 
 @TASK_UTILS.register_module()
 class CappedRandomSampler(RandomSampler):
-    """mmdet's random sampler, which can also work without host waits.
+    """mmdet's random sampler with a mode that needs no host synchronization.
 
-    Where only the positives of a sample are used, all that sampling does is
-    to keep a random subset of them if they are too many. The random numbers
-    are drawn on the device and for all boxes, so how many positives there
-    are need not be known on the host.
+    If only the positives of a sample are used, sampling only keeps a random
+    subset of them if they are too many. The random numbers are drawn on the
+    device for all boxes, so the host need not know the number of positives.
 
     Args:
-        num (int, optional): Boxes in a sample. By default all there are.
-        pos_fraction (float): Share of positives that a sample may have.
+        num (int, optional): Size of a sample. Defaults to all boxes.
+        pos_fraction (float): Largest fraction of positives in a sample.
             Defaults to 0.5.
         **kwargs: As in mmdet's ``RandomSampler``.
     """
@@ -53,8 +52,8 @@ class CappedRandomSampler(RandomSampler):
         """Draw the keys by which positives are kept, the smallest first.
 
         Args:
-            num_boxes (int): How many.
-            device (torch.device): Where.
+            num_boxes (int): Number of keys.
+            device (torch.device): Device of the keys.
 
         Returns:
             Tensor: Finite, has shape (num_boxes, ).
@@ -68,10 +67,10 @@ class CappedRandomSampler(RandomSampler):
         *args: Any,
         **kwargs: Any,
     ) -> SamplingResult:
-        """Sample positives and negatives as mmdet's heads ask for them.
+        """Sample positives and negatives, as used by mmdet's heads.
 
         Args:
-            assign_result (:obj:`AssignResult`): What boxes are assigned to.
+            assign_result (:obj:`AssignResult`): Assignment of the boxes.
             pred_instances (:obj:`InstanceData`): ``priors`` of shape
                 (num_boxes, 4).
             *args, **kwargs: As in mmdet's ``RandomSampler``.

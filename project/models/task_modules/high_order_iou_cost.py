@@ -8,15 +8,15 @@ from .set_prediction.pairwise_cost import NormalizedCost
 
 @TASK_UTILS.register_module()
 class HighOrderIoUCost(NormalizedCost):
-    """Matching cost that puts the most accurate box first.
+    """High-order matching cost, which prefers accurate boxes.
 
-    Source: `Rank-DETR <https://arxiv.org/abs/2310.08854>`_, section 3.3
-    (high-order matching cost): minus the probability of the target's class
-    times IoU to a high power. It is meant to stand alone, and for late in a
-    training: while boxes are still poor, IoU**4 tells them hardly apart.
+    Source: `Rank-DETR <https://arxiv.org/abs/2310.08854>`_, section 3.3:
+    minus the probability of the target's class times IoU**alpha. To be used
+    as the only cost, late in a training: IoU**4 hardly distinguishes boxes
+    that are still poor.
 
     Args:
-        alpha (float): The power of IoU. Defaults to 4.
+        alpha (float): Power of the IoU. Defaults to 4.
         eps (float): Added to the union of boxes in [0, 1]. Defaults to 1e-6.
         weight (float): Cost weight. Defaults to 1.
     """

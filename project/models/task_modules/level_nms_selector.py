@@ -14,28 +14,26 @@ from ..utils.precision import full_precision, widened
 
 @TASK_UTILS.register_module()
 class LevelNMSSelector:
-    """Choose proposals by score, without near copies, from every level.
+    """Selects proposals by score, after NMS on each feature level.
 
     Source: `NMS Strikes Back <https://arxiv.org/abs/2212.06137>`_, DETA's
-    first stage. The best proposals of each feature level go through
-    non-maximum suppression, level by level. Of the survivors each level may
-    send an equal share of the queries; what levels leave over goes to the
-    best of the rest. An image with fewer survivors than queries is given the
-    best proposals whether they overlap or not.
+    first stage. NMS runs on the best proposals of each level. Each level
+    gets an equal share of the queries; queries that levels leave over go to
+    the best remaining survivors. An image with fewer survivors than queries
+    gets the best proposals without NMS.
 
-    As in the source, the list of a level that has fewer points than are
-    looked at is filled up with points of other levels. These count for their
-    own level: there they can suppress, be chosen or be suppressed by
-    themselves, the second time that they occur.
+    As in the source, a level with fewer points than ``max_per_level`` is
+    filled up with points of other levels. These take part in NMS on their own
+    level, where the second occurrence of a point is suppressed by the first.
 
-    The host waits for the device in the suppression alone, which takes all
+    The host synchronizes with the device only in NMS, which handles all
     levels of several images at once, see :func:`nms_in_groups`.
 
     Args:
-        max_per_level (int): How many proposals of a level are looked at.
-            Defaults to 1000.
-        iou_threshold (float): A proposal is suppressed if its IoU with a
-            better one is larger. Defaults to 0.9.
+        max_per_level (int): Number of candidates of a level. Defaults to
+            1000.
+        iou_threshold (float): IoU with a better proposal above which one is
+            suppressed. Defaults to 0.9.
     """
 
     @checked('model.proposal_selector')
@@ -54,14 +52,14 @@ class LevelNMSSelector:
         level_shapes: Sequence[tuple[int, int]],
         num_wanted: int,
     ) -> Tensor:
-        """Choose proposals.
+        """Select proposals.
 
         Args:
             scores (Tensor): Objectness, has shape (bs, num_feat_points).
-            boxes_of (Callable): Gives for indices of shape (bs, n) the
-                log-odds of their boxes (cx, cy, w, h), shape (bs, n, 4).
+            boxes_of (Callable): Maps indices of shape (bs, n) to the logits
+                of their boxes (cx, cy, w, h), shape (bs, n, 4).
             level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
-            num_wanted (int): How many to choose, at most num_feat_points.
+            num_wanted (int): Number of proposals, at most num_feat_points.
 
         Returns:
             Tensor: Indices, best first, has shape (bs, num_wanted).
@@ -84,9 +82,9 @@ class LevelNMSSelector:
     ) -> tuple[Tensor, Tensor]:
         """The best points of each level.
 
-        Points of other levels have score 0, which fills up small levels. The
-        order of these is what top-k makes of it: the same product as in the
-        source gives the same order on the same device.
+        Points of other levels have score 0 and fill up small levels. Top-k
+        decides the order of these ties, so the scores are computed as in the
+        source.
 
         Returns:
             tuple[Tensor, Tensor]: Points and their levels, best first, each
@@ -111,12 +109,12 @@ class LevelNMSSelector:
     def _survivors(
         self, boxes_unact: Tensor, levels: Tensor, num_levels: int
     ) -> Tensor:
-        """Which candidates survive, has shape (bs, num_candidates)."""
+        """True for candidates that survive NMS, (bs, num_candidates)."""
         batch_size = len(levels)
         boxes = bbox_cxcywh_to_xyxy(widened(boxes_unact).sigmoid())
         boxes = boxes.float().clamp(0, 1)
         images = torch.arange(batch_size, device=levels.device)
-        # Large levels first: they are suppressed without loss of precision.
+        # Large levels first: the first groups lose no precision.
         groups = levels * batch_size + images[:, None]
         return nms_in_groups(
             boxes, groups, num_levels * batch_size, self.iou_threshold
@@ -126,7 +124,7 @@ class LevelNMSSelector:
 def _levels_of_points(
     level_shapes: Sequence[tuple[int, int]], device: torch.device
 ) -> Tensor:
-    """Which level each point belongs to, has shape (num_feat_points, )."""
+    """Level of each point, has shape (num_feat_points, )."""
     return torch.cat(
         [
             torch.full((height * width,), level, device=device)
@@ -138,18 +136,18 @@ def _levels_of_points(
 def _share_among_levels(
     survives: Tensor, levels: Tensor, num_levels: int, num_wanted: int
 ) -> Tensor:
-    """Give each level its share, and what is left over to the best.
+    """Select an equal share of each level, and the best of the rest.
 
     Args:
-        survives (Tensor): Who can be chosen, best first, has shape
+        survives (Tensor): True for survivors, best first, has shape
             (bs, num_candidates).
         levels (Tensor): Level of each candidate, has the same shape.
         num_levels (int): Number of levels.
-        num_wanted (int): How many to choose.
+        num_wanted (int): Number of candidates to select.
 
     Returns:
-        Tensor: True for ``num_wanted`` candidates of each image, or for all
-        that survive if these are fewer; has the same shape.
+        Tensor: True for up to ``num_wanted`` survivors of each image; has
+        the same shape.
     """
     every_level = torch.arange(num_levels, device=levels.device)
     of_level = survives[..., None] & (levels[..., None] == every_level)

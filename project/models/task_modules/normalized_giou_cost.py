@@ -11,11 +11,11 @@ class NormalizedGIoUCost(NormalizedCost):
     """GIoU cost of detrex, on boxes in [0, 1].
 
     detrex adds a constant to the union and to the enclosing area, which on
-    normalised boxes changes the value for small objects. mmdet's ``IoUCost``
-    is the authors'.
+    normalized boxes changes the value for small objects. The authors' cost is
+    mmdet's ``IoUCost``.
 
     Args:
-        eps (float): What is added to both areas. Defaults to 1e-6.
+        eps (float): Added to both areas. Defaults to 1e-6.
         weight (float): Cost weight. Defaults to 1.
     """
 

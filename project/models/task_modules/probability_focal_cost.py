@@ -14,9 +14,10 @@ from .set_prediction.structures import CostInputs
 
 @TASK_UTILS.register_module()
 class ProbabilityFocalCost(FocalLossCost):
-    """mmdet's focal cost of probabilities, which it takes for logits.
+    """mmdet's focal cost with the sigmoid applied twice.
 
-    That is how DDQ matches its dense queries: the sigmoid is applied twice.
+    This is how DDQ matches its dense queries: with probabilities in place of
+    logits.
     """
 
     @full_precision

@@ -19,40 +19,40 @@ from .set_prediction.protocols import PositiveSampler
 
 @TASK_UTILS.register_module()
 class TopKIoUAssigner(BaseAssigner):
-    """Give each ground truth the boxes that overlap it most.
+    """Assigns to each ground truth the prior boxes with the largest IoU.
 
     Source: `NMS Strikes Back <https://arxiv.org/abs/2212.06137>`_, section 3
-    (DETA), as the authors' code has it. The boxes are known before the
-    network predicts anything from them: anchors, or inputs of the decoder.
+    (DETA), following the authors' code. The boxes are anchors or inputs of
+    the decoder, not its predictions.
 
-    1. A box is positive for the ground truth that it overlaps most if their
-       IoU reaches ``pos_iou_thr``, and also if no box overlaps some ground
-       truth more than it does.
+    1. A box is positive for the ground truth of its largest IoU if this IoU
+       is at least ``pos_iou_thr``, or if no other box has a larger IoU with
+       some ground truth.
     2. If there are too many positives, a random subset is kept.
     3. A ground truth with c positives is paired with the min(c, k) boxes of
        the largest IoU with it.
 
-    In step 3 all boxes are candidates, whomever they are positive for. So a
-    box can be paired with two ground truths, and a ground truth whose best
-    box overlaps another one more may get no box. The authors acknowledge
-    this as an oversight and published their numbers with it;
-    ``one_gt_per_box`` mends it.
+    In step 3 all boxes are candidates, whichever ground truth they are
+    positive for. So a box can be paired with two ground truths, and a ground
+    truth whose best box is positive for another one may get no box. The
+    authors acknowledge this as an oversight and published their results with
+    it; ``one_gt_per_box`` fixes it.
 
-    Boxes without a ground truth are negatives, all of them: there is no
-    band of IoU in which boxes are ignored.
+    All other boxes are negatives: no range of IoU is ignored.
 
     Args:
-        pos_iou_thr (float): IoU from which on a box is positive.
-        num_per_gt (int): Most boxes of a ground truth, k. Defaults to 4.
-        sampler (dict, optional): Config of the sampler that keeps positives,
+        pos_iou_thr (float): Lowest IoU of positives.
+        num_per_gt (int): Largest number of boxes of a ground truth, k.
+            Defaults to 4.
+        sampler (dict, optional): Config of the sampler of positives,
             ``CappedRandomSampler``. By default all are kept.
-        one_gt_per_box (bool): Whether step 3 takes only positives of the
+        one_gt_per_box (bool): Whether step 3 uses only positives of the
             ground truth itself. Defaults to False.
-        iou_eps (float): Added to the union that the IoU divides by, in the
-            boxes' unit of area, as detrex does (1e-6). Defaults to 0.
+        iou_eps (float): Added to the union, in the boxes' unit of area, as in
+            detrex (1e-6). Defaults to 0.
 
     Raises:
-        UserError: If the sampler cannot keep positives.
+        UserError: If the sampler does not sample positives.
     """
 
     @checked('TopKIoUAssigner')
@@ -86,8 +86,8 @@ class TopKIoUAssigner(BaseAssigner):
     ) -> AssignResult:
         """Assign the boxes of one image, for mmdet's heads.
 
-        A box that is paired with several ground truths goes to the last of
-        them: an ``AssignResult`` holds one.
+        A box with several ground truths is assigned to the last of them,
+        since an ``AssignResult`` holds one.
 
         Args:
             pred_instances (:obj:`InstanceData`): ``priors``, boxes
@@ -95,11 +95,11 @@ class TopKIoUAssigner(BaseAssigner):
             gt_instances (:obj:`InstanceData`): ``bboxes`` in the same unit,
                 has shape (num_gts, 4), and ``labels``, has shape
                 (num_gts, ).
-            gt_instances_ignore (:obj:`InstanceData`, optional): Not used.
+            gt_instances_ignore (:obj:`InstanceData`, optional): Unused.
 
         Returns:
-            :obj:`AssignResult`: For each box 0 or, of its ground truth,
-            1 + the index.
+            :obj:`AssignResult`: For each box 0, or 1 + the index of its
+            ground truth.
         """
         priors, gts = pred_instances.priors, gt_instances.bboxes
         labels = gt_instances.labels
@@ -122,10 +122,9 @@ class TopKIoUAssigner(BaseAssigner):
     @torch.no_grad()
     @full_precision
     def choose(self, priors: Tensor, targets: SetTargets) -> Tensor:
-        """Choose the boxes of each ground truth, without waiting.
+        """Select the boxes of each ground truth, by decreasing IoU.
 
-        Arguments and results are those of :class:`PriorAssigner`; queries
-        come by falling IoU.
+        Arguments and results are those of :class:`PriorAssigner`.
         """
         corners = bbox_cxcywh_to_xyxy(priors)
         gts = bbox_cxcywh_to_xyxy(targets.bboxes_normalized)
@@ -139,19 +138,19 @@ class TopKIoUAssigner(BaseAssigner):
         return boxes.masked_fill(~used, -1)
 
     def _iou(self, gts: Tensor, boxes: Tensor) -> Tensor:
-        """IoU of corner boxes, 0 of two without area: (num_gts, num_boxes)."""
+        """IoU matrix, (num_gts, num_boxes); 0 if both have no area."""
         iou = box_iou(gts[:, None], boxes[None], eps=self.iou_eps)
         return iou.nan_to_num(nan=0)
 
     def _choose(self, iou: Tensor) -> tuple[Tensor, Tensor]:
-        """Choose the boxes of each ground truth of an image.
+        """Select the boxes of each ground truth of an image.
 
         Args:
             iou (Tensor): Has shape (num_gts, num_boxes).
 
         Returns:
-            tuple[Tensor, Tensor]: The boxes with the largest IoU, and which
-            of them are paired; each has shape (num_gts, min(k, num_boxes)).
+            tuple[Tensor, Tensor]: The boxes with the largest IoU, and whether
+            they are paired; each has shape (num_gts, min(k, num_boxes)).
         """
         num_gts, num_boxes = iou.shape
         count = min(self.num_per_gt, num_boxes)

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Box functions that mmdet does not have in this form."""
+"""Box functions that mmdet lacks."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,14 @@ from .precision import full_precision
 def normalize_boxes(
     boxes: Sequence[Tensor], img_shapes: Sequence[tuple], like: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Join the boxes of a batch, each as fractions of its own image.
+    """Concatenate the boxes of a batch, normalized by their image sizes.
 
     Args:
-        boxes (Sequence[Tensor]): Of each image, (x1, y1, x2, y2) in pixels,
-            has shape (num_boxes, 4).
+        boxes (Sequence[Tensor]): Boxes (x1, y1, x2, y2) in pixels of each
+            image, has shape (num_boxes, 4).
         img_shapes (Sequence[tuple]): (h, w) of each unpadded image.
-        like (Tensor): Gives the device, and the precision when that is
-            higher than float32.
+        like (Tensor): Gives the device, and the dtype if that is wider than
+            float32.
 
     Returns:
         tuple[Tensor, Tensor]: Boxes (cx, cy, w, h) in [0, 1] of all images,
@@ -38,12 +38,12 @@ def normalize_boxes(
 
 
 def image_sizes(img_shapes: Sequence[tuple], like: Tensor) -> Tensor:
-    """Sizes in the form that boxes are scaled by.
+    """Image sizes as a tensor by which boxes are scaled.
 
     Args:
         img_shapes (Sequence[tuple]): (h, w) of each unpadded image.
-        like (Tensor): Gives the device, and the precision when that is
-            higher than float32.
+        like (Tensor): Gives the device, and the dtype if that is wider than
+            float32.
 
     Returns:
         Tensor: (w, h, w, h) of each image, has shape (bs, 4).
@@ -57,43 +57,42 @@ def image_sizes(img_shapes: Sequence[tuple], like: Tensor) -> Tensor:
 def refine_reference(
     deltas: Tensor, reference_points: Tensor, eps: float = 1e-5
 ) -> Tensor:
-    """Move references by what a box head predicts, in log-odds.
+    """Refine references by box deltas, which are added to their logits.
 
-    In float32 at least: half precision has no odds of 1e-5.
+    In float32 at least, since half precision cannot represent eps of 1e-5.
 
     Args:
-        deltas (Tensor): Output of the box head, has shape (..., 4).
+        deltas (Tensor): Output of the box branch, has shape (..., 4).
         reference_points (Tensor): In [0, 1], (cx, cy) or (cx, cy, w, h),
-            has shape (..., 2 or 4). Of points only the centre is moved;
-            width and height are then the head's own.
-        eps (float): Clamp of the references before their log-odds.
+            has shape (..., 2 or 4). For points, width and height come from
+            the deltas alone.
+        eps (float): Eps of the inverse sigmoid of the references.
 
     Returns:
         Tensor: Boxes (cx, cy, w, h) in [0, 1], has shape (..., 4).
     """
-    log_odds = inverse_sigmoid(reference_points, eps)
-    if log_odds.shape[-1] == 2:
-        log_odds = pad(log_odds, (0, 2))
-    return (deltas + log_odds).sigmoid()
+    logits = inverse_sigmoid(reference_points, eps)
+    if logits.shape[-1] == 2:
+        logits = pad(logits, (0, 2))
+    return (deltas + logits).sigmoid()
 
 
 @full_precision
 def generalized_box_iou(
     boxes1: Tensor, boxes2: Tensor, eps: float, *, add_eps: bool = False
 ) -> Tensor:
-    """GIoU of broadcast shapes: of matched pairs or of whole matrices.
+    """GIoU with broadcasting (arXiv 1902.09630).
 
-    The value of mmdet's ``bbox_overlaps`` (GIoU: arXiv 1902.09630), without
-    the transfer to the device that it makes in each call, and, with
-    ``add_eps``, that of detrex.
+    Equal to mmdet's ``bbox_overlaps``, without its copy to the device in each
+    call, or, with ``add_eps``, to detrex's GIoU.
 
     Args:
         boxes1 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
         boxes2 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
-        eps (float): Keeps the union and the enclosing area from zero, in
+        eps (float): Keeps the union and the enclosing area above zero, in
             the boxes' unit of area.
         add_eps (bool): Whether ``eps`` is added to the areas, as in detrex,
-            or their lower bound, as in mmdet. Defaults to False.
+            or clamps them, as in mmdet. Defaults to False.
 
     Returns:
         Tensor: GIoU in [-1, 1], has shape (...).
@@ -115,14 +114,14 @@ def generalized_box_iou(
 def box_iou(
     boxes1: Tensor, boxes2: Tensor, eps: float, *, add_eps: bool = True
 ) -> Tensor:
-    """IoU of broadcast shapes.
+    """IoU with broadcasting.
 
     Args:
         boxes1 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
         boxes2 (Tensor): Boxes (x1, y1, x2, y2), has shape (..., 4).
-        eps (float): Keeps the union from zero, in the boxes' unit of area.
-        add_eps (bool): Whether ``eps`` is added to the union, or its lower
-            bound, as in mmdet. Defaults to True.
+        eps (float): Keeps the union above zero, in the boxes' unit of area.
+        add_eps (bool): Whether ``eps`` is added to the union or clamps it, as
+            in mmdet. Defaults to True.
 
     Returns:
         Tensor: IoU in [0, 1], has shape (...).
@@ -132,7 +131,7 @@ def box_iou(
 
 
 def _overlap_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, ...]:
-    """Areas that two boxes share and cover together."""
+    """Areas of intersection and union."""
     left1, top1, right1, bottom1 = boxes1.unbind(-1)
     left2, top2, right2, bottom2 = boxes2.unbind(-1)
     overlap = (right1.minimum(right2) - left1.maximum(left2)).clamp(min=0) * (

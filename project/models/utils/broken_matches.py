@@ -12,11 +12,10 @@ _CHEAPEST = -1e6
 
 @contextmanager
 def broken_come_first() -> Iterator[None]:
-    """Match predictions that are no numbers before all others.
+    """Match predictions with NaN before all others.
 
-    Their losses are then no numbers either, and whoever looks at the losses
-    learns of them. An exception in the midst of a step would leave other
-    processes waiting for this one.
+    Then the losses are NaN too, and the check of the losses finds it. An
+    exception within the step would leave other ranks waiting for this one.
     """
     token = _BROKEN_COME_FIRST.set(True)
     try:
@@ -26,14 +25,14 @@ def broken_come_first() -> Iterator[None]:
 
 
 def matchable(cost: Tensor) -> Tensor:
-    """Let costs be solved where :func:`broken_come_first` holds.
+    """Replace NaN in matching costs within :func:`broken_come_first`.
 
     Args:
-        cost (Tensor): Costs of pairs that may be matched.
+        cost (Tensor): Matching costs.
 
     Returns:
-        Tensor: The same costs; NaN and negative infinity are the lowest
-        there. Infinity stays: a cost of the user's own forbids pairs by it.
+        Tensor: The costs, with NaN and negative infinity replaced by a very
+        low cost. Infinity stays, by which custom costs forbid pairs.
     """
     if not _BROKEN_COME_FIRST.get():
         return cost

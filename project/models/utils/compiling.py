@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What ``torch.compile`` leaves alone."""
+"""Exclusion of functions from ``torch.compile``."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -13,16 +13,15 @@ _Result = TypeVar('_Result')
 def not_compiled(
     function: Callable[_Arguments, _Result],
 ) -> Callable[_Arguments, _Result]:
-    """Call a function as it is in a compiled model, as a decorator.
+    """Decorator that excludes a function from compilation.
 
-    As ``torch.compiler.disable``, but that imports the compiler, which takes
-    more than a second, when the function is defined; this when it is called,
-    and torch's optimizers have done so by then.
+    Unlike ``torch.compiler.disable``, it does not import the compiler, which
+    takes more than a second, until the function is called.
 
     Args:
-        function (Callable): Waits for the host, or calls NumPy.
+        function (Callable): A function that synchronizes or calls NumPy.
 
     Returns:
-        Callable: The same, not traced.
+        Callable: The function, not traced.
     """
     return torch._disable_dynamo(function)

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""DDQ's distinct boxes, of all images at once."""
+"""DDQ's class-agnostic NMS of all images at once."""
 
 import torch
 import torch.nn.functional as F
@@ -16,28 +16,28 @@ def distinct_boxes(
     iou_threshold: float,
     candidates: Tensor | None = None,
 ) -> Tensor:
-    """Suppress boxes that overlap better ones, whatever their class.
+    """Class-agnostic NMS.
 
-    The same choice as by mmcv's ``batched_nms`` with one id for all boxes,
-    whose rounding is kept: boxes are moved by the largest coordinate.
+    Equal to mmcv's ``batched_nms`` with one id for all boxes, including its
+    rounding: boxes are offset by the largest coordinate.
 
     Args:
         boxes (Tensor): Boxes (x1, y1, x2, y2) with centres and sizes in
             [0, 1], has shape (bs, num_boxes, 4).
         scores (Tensor): Has shape (bs, num_boxes).
-        iou_threshold (float): Of two boxes that overlap more the one with
-            the lower score goes.
-        candidates (Tensor, optional): Which boxes count, has shape
-            (bs, num_boxes). By default all do.
+        iou_threshold (float): IoU above which the box with the lower score
+            is suppressed.
+        candidates (Tensor, optional): False for boxes to ignore, has shape
+            (bs, num_boxes). By default all take part.
 
     Returns:
-        Tensor: True for candidates that stay, has shape (bs, num_boxes).
+        Tensor: True for candidates that survive, has shape (bs, num_boxes).
     """
     if candidates is None:
         candidates = torch.ones_like(scores, dtype=torch.bool)
     others = ~candidates[..., None]
     moved = _moved(boxes, boxes.masked_fill(others, -torch.inf))
-    # Without an area they overlap nothing.
+    # Boxes without area overlap nothing.
     moved = moved.masked_fill(others, 0)
     order = best_first(scores.float())  # the op has no float64
     stays = survivors(_apart(gather_points(moved, order)), iou_threshold)
@@ -48,20 +48,20 @@ def distinct_boxes(
 def best_distinct_boxes(
     boxes: Tensor, scores: Tensor, num_wanted: int, iou_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Choose the best of the distinct boxes.
+    """Select the best boxes after class-agnostic NMS.
 
-    A box depends on better ones alone. So the best few are looked at first,
-    and more only where too few of them are distinct.
+    Only better boxes can suppress a box, so NMS runs on the best ones first
+    and on all only if too few of those survive.
 
     Args:
         boxes (Tensor): As in :func:`distinct_boxes`.
-        scores (Tensor): Likewise.
-        num_wanted (int): How many to choose.
+        scores (Tensor): As in :func:`distinct_boxes`.
+        num_wanted (int): Number of boxes to select.
         iou_threshold (float): As in :func:`distinct_boxes`.
 
     Returns:
         tuple[Tensor, Tensor]: Indices of boxes, best first, and whether they
-        are fillers because an image has fewer distinct boxes, each has shape
+        are fillers, if an image has fewer distinct boxes; each has shape
         (bs, num_wanted).
     """
     order = best_first(scores.float())  # the op has no float64
@@ -83,8 +83,8 @@ def best_distinct_boxes(
 def best_first(scores: Tensor) -> Tensor:
     """Sort the boxes of each image as mmdet and its ops do.
 
-    Padded points are alike, so their scores are equal and their order is that
-    of the sort, which need not be stable. Only the same call gives the same.
+    Padded points have equal scores, whose order depends on the unstable sort:
+    only the same call gives the same order.
 
     Args:
         scores (Tensor): Has shape (bs, num_boxes).
@@ -98,19 +98,19 @@ def best_first(scores: Tensor) -> Tensor:
 
 
 def _moved(boxes: Tensor, measured: Tensor) -> Tensor:
-    """Move boxes by the largest coordinate of the measured ones, and 1."""
+    """Offset boxes by 1 plus the largest coordinate of ``measured``."""
     return boxes + (measured.amax((1, 2), keepdim=True) + 1)
 
 
 def _apart(boxes: Tensor) -> Tensor:
-    """Put the boxes of images that share a call where they do not meet.
+    """Separate the boxes of images that share a call of the op.
 
-    Four of them into the four quadrants, the next four eight times as large
-    around these, and so on: signs and powers of two round nothing. A quadrant
-    has room for 20 images before float32 has none for their areas.
+    Four images go into the four quadrants, the next four around them at
+    eight times the scale, and so on: signs and powers of two are exact. The
+    areas of 20 images per quadrant fit into float32.
 
     Args:
-        boxes (Tensor): Moved boxes, which lie in [0.5, 4], has shape
+        boxes (Tensor): Offset boxes, which lie in [0.5, 4], has shape
             (bs, num_boxes, 4).
 
     Returns:

@@ -3,11 +3,11 @@ from torch import Tensor
 
 
 def gather_points(tensor: Tensor, indices: Tensor) -> Tensor:
-    """Pick points, or queries, of each image.
+    """Gather points, or queries, of each image.
 
     Args:
         tensor (Tensor): Has shape (bs, num_points, dim).
-        indices (Tensor): Which points, has shape (bs, num_chosen).
+        indices (Tensor): Indices of points, has shape (bs, num_chosen).
 
     Returns:
         Tensor: Has shape (bs, num_chosen, dim).

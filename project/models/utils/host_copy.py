@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Transfers between host and device that neither waits for."""
+"""Asynchronous transfers between host and device."""
 
 import numpy as np
 import torch
@@ -7,13 +7,12 @@ from torch import Tensor
 
 
 class HostCopy:
-    """A tensor on its way from the device to the host.
+    """Asynchronous copy of a tensor from the device to the host.
 
-    The copy starts at once and does not hold up the host; :meth:`wait` is
-    the one place of a training step's loss that does.
+    The copy starts at once; only :meth:`wait` synchronizes.
 
     Args:
-        tensor (Tensor): What to copy; must not be written to until then.
+        tensor (Tensor): The tensor, not to be written to until then.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -24,28 +23,28 @@ class HostCopy:
             )
             self._tensor = host.copy_(tensor, non_blocking=True)
             self._event = torch.Event(tensor.device)
-            # The copy runs on its device's stream, whichever is current.
+            # The copy runs on the stream of its device.
             stream = torch.accelerator.current_stream(tensor.device)
             self._event.record(stream)
         else:
             self._tensor = tensor.cpu()
 
     def wait(self) -> np.ndarray:
-        """Return the values, once they are there."""
+        """Wait for the copy and return it."""
         if self._event is not None:
             self._event.synchronize()
         return self._tensor.numpy()
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Send a tensor of the host to a device.
+    """Copy a tensor asynchronously from the host to a device.
 
     Args:
-        tensor (Tensor): What to send.
-        device (torch.device): Where to.
+        tensor (Tensor): A tensor on the host.
+        device (torch.device): The device.
 
     Returns:
-        Tensor: The same there.
+        Tensor: The copy.
     """
     if _pins(device):
         tensor = tensor.pin_memory()
@@ -53,9 +52,9 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _pins(device: torch.device) -> bool:
-    """Whether transfers with a device are asynchronous from pinned memory.
+    """Whether pinned memory makes transfers asynchronous.
 
-    PyTorch's own data loader pins for every accelerator but Apple's.
+    As in PyTorch's data loader: with every accelerator but Apple's.
     """
     accelerator = torch.accelerator.current_accelerator()
     return accelerator is not None and device.type == accelerator.type != 'mps'

@@ -11,18 +11,18 @@ _MAX_THREADS = 8
 
 
 def run_in_threads(tasks: Sequence[Callable[[], _T]]) -> list[_T]:
-    """Run tasks side by side on the host.
+    """Run tasks in parallel threads.
 
-    It pays for work that NumPy and SciPy do outside of Python's global lock.
+    Useful for NumPy and SciPy functions that release Python's global lock.
 
     Args:
-        tasks (Sequence[Callable]): Independent of each other.
+        tasks (Sequence[Callable]): Independent tasks.
 
     Returns:
-        list: What each gives, in their order.
+        list: Their results, in order.
 
     Raises:
-        Exception: Of the first task that fails.
+        Exception: That of the first task that fails.
     """
     num_threads = min(len(tasks), num_host_threads())
     if num_threads < 2:
@@ -32,11 +32,11 @@ def run_in_threads(tasks: Sequence[Callable[[], _T]]) -> list[_T]:
 
 
 def num_host_threads() -> int:
-    """Count the threads that this process may keep busy.
+    """Number of threads for this process.
 
     Returns:
-        int: Its share of the cores among the processes of a training on this
-        machine, 8 at most.
+        int: The cores of this machine divided by its processes of the
+        training, at most 8.
     """
     processes = int(os.environ.get('LOCAL_WORLD_SIZE') or 1)
     return max(1, min(num_cores() // processes, _MAX_THREADS))

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The labels of a batch, checked where they are gathered."""
+"""Labels of a batch, with a check of their range."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,27 +20,25 @@ def gather_labels(
     img_metas: Sequence[dict],
     num_classes: int | None,
 ) -> tuple[Tensor, Callable[[], None]]:
-    """Join the labels of a batch and check that there are such classes.
+    """Concatenate the labels of a batch and check their range.
 
-    A label out of range would index the logits of another query, or another
-    row of a table, without an error. On the host it is refused at once. On
-    another device the labels start for the host without being waited for;
-    whoever waits there anyway calls the check. Until then labels out of
-    range count as the nearest class.
+    A label out of range would silently index the logits of another query or
+    another row of an embedding. On the CPU the check is immediate. On other
+    devices an asynchronous copy starts, and the returned check is called
+    where the host synchronizes anyway; until then labels are clamped.
 
     Args:
         gt_instances (list[:obj:`InstanceData`]): ``labels`` of each image.
         img_metas (Sequence[dict]): ``img_path`` or ``img_id`` of each image,
-            if it is known.
-        num_classes (int, optional): How many classes there are; None for no
-            check.
+            if known.
+        num_classes (int, optional): Number of classes; None for no check.
 
     Returns:
         tuple[Tensor, Callable]: Labels in [0, num_classes), has shape
-        (num_gts, ), and what raises if some were not.
+        (num_gts, ), and a function that raises if they were out of range.
 
     Raises:
-        UserError: If labels on the host are out of range.
+        UserError: If labels on the CPU are out of range.
     """
     labels = torch.cat([instances.labels for instances in gt_instances])
     if num_classes is None:
@@ -65,7 +63,7 @@ def gather_labels(
 
 
 def _name(img_meta: dict, image: int) -> str:
-    """What the user knows an image by."""
+    """Path, id or index of an image, for the error."""
     for key in ('img_path', 'img_id'):
         if img_meta.get(key) is not None:
             return f'the image {key}={img_meta[key]!r}'

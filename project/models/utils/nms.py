@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Non-maximum suppression in several images and groups of boxes at once."""
+"""NMS of several images and groups of boxes at once."""
 
 import math
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from torch import Tensor
 
 from project.utils.settings import IoU
 
-# The op's time and memory grow with the square of its boxes. On an accelerator
-# one call is worth some; each makes the host wait.
+# Each call of the op synchronizes, but its time and memory grow with the
+# square of its boxes.
 _BOXES_PER_CALL = 8192
 IMAGES_PER_CALL = 80
-"""The most images whose boxes one call of the op is given."""
+"""Largest number of images in one call of the op."""
 
 
 @dataclass(frozen=True)
 class NMS:
-    """Settings of a suppression.
+    """Settings of NMS.
 
     Attributes:
-        type (str): Its kind; there is one.
-        iou_threshold (float): A box is suppressed if its IoU with a better
-            one is larger.
+        type (str): ``'nms'``.
+        iou_threshold (float): IoU with a better box above which a box is
+            suppressed.
     """
 
     type: Literal['nms'] = 'nms'
@@ -34,40 +34,43 @@ class NMS:
 
 
 def survivors(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """Suppress boxes that overlap a better one.
+    """NMS of a batch, with several images in a call of the op.
 
-    As many images go into a call of the op as it takes together. Boxes
-    without area are never suppressed.
+    Boxes without area are never suppressed.
 
     Args:
         boxes (Tensor): Boxes (x1, y1, x2, y2), best first in each image,
             has shape (bs, num_boxes, 4). Those of :data:`IMAGES_PER_CALL`
-            images in a row must not meet.
-        iou_threshold (float): A box is suppressed if its IoU is larger.
+            consecutive images must not overlap each other.
+        iou_threshold (float): IoU above which a box is suppressed.
 
     Returns:
-        Tensor: True for the boxes that survive, has shape (bs, num_boxes).
+        Tensor: True for survivors, has shape (bs, num_boxes).
     """
-    calls = boxes.split(_images_per_call(boxes))
+    num_images = 1
+    if boxes.device.type != 'cpu':
+        num_images = _BOXES_PER_CALL // max(boxes.shape[1], 1)
+        num_images = min(max(num_images, 1), IMAGES_PER_CALL)
+    calls = boxes.split(num_images)
     return torch.cat([_marked(some, iou_threshold) for some in calls])
 
 
 def nms_in_groups(
     boxes: Tensor, groups: Tensor, num_groups: int, iou_threshold: float
 ) -> Tensor:
-    """Suppress boxes that overlap a better box of their own group.
+    """NMS of a batch within groups of boxes.
 
     Args:
         boxes (Tensor): Boxes (x1, y1, x2, y2) in [0, 1], best first in each
             image, has shape (bs, num_boxes, 4).
-        groups (Tensor): Group of each box, which no other image has, has
-            shape (bs, num_boxes).
+        groups (Tensor): Group of each box; images share no groups. Has shape
+            (bs, num_boxes).
         num_groups (int): Number of groups. The first four lose no precision,
             see :func:`_side_by_side`.
         iou_threshold (float): As in :func:`survivors`.
 
     Returns:
-        Tensor: True for the boxes that survive, has shape (bs, num_boxes).
+        Tensor: True for survivors, has shape (bs, num_boxes).
     """
     apart = _side_by_side(boxes.flatten(0, 1), groups.flatten(), num_groups)
     return survivors(apart.view_as(boxes), iou_threshold)
@@ -76,41 +79,32 @@ def nms_in_groups(
 def kept_in_groups(
     boxes: Tensor, groups: Tensor, num_groups: int, iou_threshold: float
 ) -> Tensor:
-    """Indices of the boxes of one image that survive within their group.
+    """NMS of one image within groups of boxes.
 
-    The op knows how many they are; to count them in a mask would make the
-    host wait once more.
+    Returns indices as the op does; indexing by a mask would synchronize once
+    more.
 
     Args:
         boxes (Tensor): As in :func:`nms_in_groups`, has shape
             (num_boxes, 4).
         groups (Tensor): Group of each box, has shape (num_boxes, ).
         num_groups (int): Number of groups.
-        iou_threshold (float): A box is suppressed if its IoU with a better
-            box of its group is larger.
+        iou_threshold (float): As in :func:`survivors`.
 
     Returns:
-        Tensor: Indices in the order of the boxes, has shape (num_kept, ).
+        Tensor: Indices of survivors, best first, has shape (num_kept, ).
     """
     return _kept(_side_by_side(boxes, groups, num_groups), iou_threshold)
 
 
 def _kept(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """Indices of the boxes that survive, best first.
+    """Indices of survivors, best first.
 
-    mmcv's op reads scores only to sort by them, so it is given the order
-    itself: ties are broken the same way everywhere.
+    mmcv's op only sorts by the scores. Passing ranks breaks ties in the same
+    way on all devices.
     """
     order = torch.arange(len(boxes), 0, -1, device=boxes.device)
     return nms(boxes, order.to(boxes.dtype), iou_threshold)[1]
-
-
-def _images_per_call(boxes: Tensor) -> int:
-    """How many images :func:`survivors` suppresses in at once."""
-    if boxes.device.type == 'cpu':
-        return 1
-    num_images = _BOXES_PER_CALL // max(boxes.shape[1], 1)
-    return min(max(num_images, 1), IMAGES_PER_CALL)
 
 
 def _marked(boxes: Tensor, iou_threshold: float) -> Tensor:
@@ -124,12 +118,11 @@ def _marked(boxes: Tensor, iou_threshold: float) -> Tensor:
 
 
 def _side_by_side(boxes: Tensor, groups: Tensor, num_groups: int) -> Tensor:
-    """Move each group into a cell of its own.
+    """Shift each group into a cell of its own.
 
     Cells are unit squares around the origin. The usual layout, all in a row,
-    adds large numbers to the coordinates and loses their last bits; here
-    those are as small as can be, and the four cells at the origin are
-    mirror images of each other, which is exact.
+    adds large offsets, which cost precision; here offsets are as small as
+    possible, and the four cells at the origin are exact mirror images.
 
     Args:
         boxes (Tensor): Boxes (x1, y1, x2, y2) in [0, 1], has shape
@@ -138,10 +131,10 @@ def _side_by_side(boxes: Tensor, groups: Tensor, num_groups: int) -> Tensor:
         num_groups (int): Number of groups.
 
     Returns:
-        Tensor: Boxes in float32, of which those of different groups do not
-        overlap, has shape (num_boxes, 4).
+        Tensor: Boxes in float32; different groups do not overlap. Has shape
+        (num_boxes, 4).
     """
-    # Half precision cannot tell neighbours apart, and the op takes no float64.
+    # Half precision is too coarse, and the op does not support float64.
     boxes = boxes.float()
     half = math.ceil(math.sqrt(num_groups) / 2)
     cells = sorted(

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Models take weights of their own shapes only, whoever loads them."""
+"""Models that refuse weights of other shapes."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from project.checkpoints.comparison import Difference, shapes
 from project.utils.errors import UserError, some_of
 
-# Some backbones resize what they load.
+# Some backbones resize weights when loading.
 _BACKBONE = 'backbone.'
 
 
 class OwnWeightsMixin(BaseModule):
-    """Module that is never left with random weights by a checkpoint.
+    """Module that raises if a checkpoint has weights of other shapes.
 
-    mmengine's ``load_checkpoint``, and with it mmdet's ``DetInferencer`` and
-    ``init_detector``, prints what has another shape and goes on: a detector
-    of other classes keeps a random classifier and says nothing else. This
-    raises instead, wherever the module is nested. What a checkpoint lacks may
-    be missing, so that a part of a model can be loaded.
+    mmengine's ``load_checkpoint``, and so mmdet's ``DetInferencer`` and
+    ``init_detector``, only prints mismatched shapes, and a detector for other
+    classes keeps a random classifier. This raises instead, wherever the
+    module is nested. Missing weights are accepted, so that parts of a model
+    can be loaded.
     """
 
     def _load_from_state_dict(

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What is computed in float32 at least, whatever precision is around it."""
+"""Computation in float32 at least, within mixed or half precision."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,11 +19,11 @@ _Result = TypeVar('_Result')
 def full_precision(
     function: Callable[_Arguments, _Result],
 ) -> Callable[_Arguments, _Result]:
-    """Compute a function in float32 at least, as a decorator.
+    """Decorator that computes a function in float32 at least.
 
-    Autocast is off inside, and half-precision tensors among the arguments
-    are made float32: sums of losses overflow float16, and boxes, costs and
-    scores that differ become equal. float32 and float64 stay as they are.
+    Autocast is disabled, and half-precision arguments are cast to float32:
+    sums of losses overflow float16, and different boxes, costs and scores
+    become equal. float32 and float64 do not change.
 
     Args:
         function (Callable): Takes tensors, at any depth of lists, tuples,
@@ -31,7 +31,7 @@ def full_precision(
             arguments keep their precision.
 
     Returns:
-        Callable: The same in full precision.
+        Callable: The decorated function.
     """
 
     @wraps(function)
@@ -48,36 +48,35 @@ def full_precision(
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Switch autocast off.
+    """Disable autocast.
 
     Args:
-        device (torch.device): Where the tensors are.
+        device (torch.device): Device of the tensors.
 
     Returns:
         AbstractContextManager: The context.
     """
-    if device.type == 'meta':  # which has none
+    if device.type == 'meta':  # has no autocast
         return nullcontext()
     try:
         is_on = torch.is_autocast_enabled(device.type)
-    except TypeError:  # torch before 2.4 cannot be asked
+    except TypeError:  # torch before 2.4 takes no device
         is_on = True
-    # Where it is off anyway, exported graphs need not say so.
+    # Keep it out of exported graphs where it is off anyway.
     return (
         torch.autocast(device.type, enabled=False) if is_on else nullcontext()
     )
 
 
 def widened(value: Any) -> Any:
-    """Make half-precision tensors float32.
+    """Cast half-precision tensors to float32.
 
     Args:
-        value (Any): A tensor, or what holds tensors, see
+        value (Any): A tensor or a container of tensors, see
             :func:`full_precision`.
 
     Returns:
-        Any: The same, with no floating-point tensor below float32; itself
-        where it is of another kind.
+        Any: The same, with all half-precision tensors cast.
     """
     if isinstance(value, Tensor):
         if not value.is_floating_point():
@@ -104,14 +103,13 @@ def widened(value: Any) -> Any:
 
 
 def apply_in_full_precision(module: nn.Module, *inputs: Tensor) -> Any:
-    """Call a module in float32 at least, that its results do not tie.
+    """Call a module in float32 at least.
 
-    For what results are sorted by: in half precision the scores of near
-    candidates are equal, and what is chosen is chance.
+    For scores that are sorted: in half precision close candidates tie, and
+    the selection is arbitrary.
 
     Args:
-        module (nn.Module): The module, whose weights may be of half
-            precision.
+        module (nn.Module): The module, possibly with half-precision weights.
         *inputs (Tensor): Its arguments.
 
     Returns:
@@ -129,15 +127,14 @@ def apply_in_full_precision(module: nn.Module, *inputs: Tensor) -> Any:
 
 
 def like_weights(tensor: Tensor, module: nn.Module) -> Tensor:
-    """Bring a tensor to the precision of a module's weights.
+    """Cast a tensor to the dtype of a module's weights.
 
-    Encoded positions are float32 whatever the model is; weights of half
-    precision take nothing else but their own. Under autocast weights are
-    float32, too.
+    Positional encodings are float32, which half-precision weights do not
+    accept.
 
     Args:
         tensor (Tensor): Of any shape.
-        module (nn.Module): Takes the tensor.
+        module (nn.Module): The module that the tensor is passed to.
 
     Returns:
         Tensor: Has the same shape.
@@ -146,7 +143,7 @@ def like_weights(tensor: Tensor, module: nn.Module) -> Tensor:
 
 
 def _first_tensor(value: Any) -> Tensor | None:
-    """Find a tensor, which tells the device."""
+    """Find a tensor, for its device."""
     if isinstance(value, Tensor):
         return value
     parts: Iterable[Any] = ()

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""How layers start that the official codes make otherwise than mmdet."""
+"""Initialization of layers where the official codes differ from mmdet."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,13 +13,12 @@ from torch import nn
 
 @WEIGHT_INITIALIZERS.register_module()
 class PyTorchInit(BaseInit):
-    """Initializes layers as PyTorch does when it makes them.
+    """Restores PyTorch's default initialization, for an ``init_cfg``.
 
-    For an ``init_cfg``: mmcv's ``ConvModule`` has drawn other weights by
-    then.
+    mmcv's ``ConvModule`` has drawn other weights by then.
 
     Args:
-        layer (str | list[str]): Names of the layers' classes.
+        layer (str | list[str]): Class names of the layers.
     """
 
     def __init__(self, layer: str | list[str]) -> None:
@@ -35,25 +34,37 @@ class PyTorchInit(BaseInit):
             update_init_info(module, init_info=self._get_init_info())
 
     def _get_init_info(self) -> str:
-        """Tell mmengine's log what was done."""
+        """Describe the initialization in mmengine's log."""
         return f'{type(self).__name__}: as PyTorch makes them'
 
 
 class SelfInitialized(BaseModule):
-    """Module whose ``init_weights`` has the last word.
+    """Module whose ``init_weights`` a transformer calls last.
 
-    A transformer calls it after it has drawn all its matrices.
+    That is, after the transformer has initialized all its matrices.
     """
+
+
+def xavier_init_matrices(*modules: nn.Module) -> None:
+    """Initialize all parameters with two or more axes by Xavier.
+
+    Args:
+        *modules (nn.Module): Modules, changed in place.
+    """
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
 
 
 def cloned_layers(
     build: Callable[[], nn.Module], num_layers: int
 ) -> ModuleList:
-    """Make layers that start as copies of one another.
+    """Build layers that start as copies of the first.
 
     Args:
-        build (Callable): Makes a layer.
-        num_layers (int): How many layers.
+        build (Callable): Builds a layer.
+        num_layers (int): Number of layers.
 
     Returns:
         ModuleList: The layers.
@@ -66,13 +77,13 @@ def cloned_layers(
 
 @torch.no_grad()
 def share_vectors(layers: Sequence[nn.Module]) -> None:
-    """Let all layers start with the vectors of the first, biases above all.
+    """Copy the vectors of the first layer, mainly biases, to all layers.
 
-    The official codes clone one layer and draw only matrices anew.
+    The official codes clone one layer and reinitialize only matrices.
 
     Args:
-        layers (Sequence[nn.Module]): Layers that are alike; later ones may
-            lack a part. Changed in place.
+        layers (Sequence[nn.Module]): Layers of one architecture; later ones
+            may lack a part. Changed in place.
     """
     first = dict(layers[0].named_parameters())
     for layer in layers[1:]:

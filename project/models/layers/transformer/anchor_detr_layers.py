@@ -23,7 +23,7 @@ from .row_column_attention import AxisPair, Padding, RowColumnAttention
 
 
 class AnchorEncoderLayer(DetrTransformerEncoderLayer):
-    """mmdet's layer on :class:`RowColumnAttention`, for maps."""
+    """mmdet's encoder layer with :class:`RowColumnAttention`."""
 
     def _init_layers(self) -> None:
         """Initialize self-attention, FFN, and normalization."""
@@ -35,17 +35,9 @@ class AnchorEncoderLayer(DetrTransformerEncoderLayer):
     def forward(
         self, feat: Tensor, feat_pos: AxisPair, padding: Padding
     ) -> Tensor:
-        """Let every pixel attend to all of the map.
+        """Let every pixel attend to the whole map.
 
-        Args:
-            feat (Tensor): Map, has shape (bs, h, w, dim).
-            feat_pos (tuple[Tensor, Tensor]): As in :class:`AnchorEncoder`,
-                and so is ``padding``.
-            padding (tuple[Tensor | None, Tensor | None]): Padding of columns
-                and rows.
-
-        Returns:
-            Tensor: Has the shape of ``feat``.
+        Arguments and results are those of :meth:`AnchorEncoder.forward`.
         """
         pos_x, pos_y = feat_pos
         pixel_pos = pos_x[:, None], pos_y[:, :, None]
@@ -57,7 +49,7 @@ class AnchorEncoderLayer(DetrTransformerEncoderLayer):
 class AnchorEncoder(RecomputedEncoder, DetrTransformerEncoder):
     """Encoder of `Anchor DETR <https://arxiv.org/abs/2109.07107>`_.
 
-    ``num_cp`` layers are recomputed in the backward pass, without fairscale.
+    The first ``num_cp`` layers use activation checkpointing.
     """
 
     def _init_layers(self) -> None:
@@ -71,15 +63,15 @@ class AnchorEncoder(RecomputedEncoder, DetrTransformerEncoder):
     def forward(
         self, feat: Tensor, feat_pos: AxisPair, padding: Padding
     ) -> Tensor:
-        """Encode a map.
+        """Encode a feature map.
 
         Args:
-            feat (Tensor): Map, has shape (bs, h, w, dim).
+            feat (Tensor): Features, has shape (bs, h, w, dim).
             feat_pos (tuple[Tensor, Tensor]): Positions of the columns, has
                 shape (bs or 1, w, dim), and of the rows, (bs or 1, h, dim).
-            padding (tuple[Tensor | None, Tensor | None]): True for columns
-                that are padding, has shape (bs, w), and likewise for rows,
-                (bs, h); None where there is none.
+            padding (tuple[Tensor | None, Tensor | None]): True for padded
+                columns, has shape (bs, w), and for padded rows, (bs, h);
+                None without padding.
 
         Returns:
             Tensor: Memory, has the shape of ``feat``.
@@ -90,7 +82,7 @@ class AnchorEncoder(RecomputedEncoder, DetrTransformerEncoder):
 
 
 class AnchorDecoderLayer(DetrTransformerDecoderLayer):
-    """mmdet's layer with :class:`RowColumnAttention` to the image."""
+    """mmdet's decoder layer with :class:`RowColumnAttention`."""
 
     def _init_layers(self) -> None:
         """Initialize self_attn, cross-attn, ffn, and norms."""
@@ -133,10 +125,10 @@ class AnchorDecoder(DetrTransformerDecoder):
     norm after the last one.
 
     Args:
-        num_cp (int): How many layers are recomputed in the backward pass to
-            save memory. Defaults to 0.
+        num_cp (int): Number of layers with activation checkpointing.
+            Defaults to 0.
         *args, **kwargs: As in mmdet's ``DetrTransformerDecoder``; the
-            results of all layers are returned in any case.
+            outputs of all layers are always returned.
     """
 
     def __init__(self, *args: Any, num_cp: int = 0, **kwargs: Any) -> None:
@@ -157,9 +149,9 @@ class AnchorDecoder(DetrTransformerDecoder):
         Args:
             query (Tensor): Queries, has shape (bs, num_queries, dim).
             memory (Tensor): Encoded map, has shape (bs, h, w, dim).
-            **kwargs: ``query_pos`` for the self-attention, has the shape of
-                ``query``; ``query_axis_pos``, the same of x and of y for the
-                attention to the image; ``memory_pos`` and ``padding`` as in
+            **kwargs: ``query_pos``, for self-attention, has the shape of
+                ``query``; ``query_axis_pos``, a pair of these for x and y,
+                for cross-attention; ``memory_pos`` and ``padding`` as in
                 :class:`AnchorEncoder`.
 
         Returns:
@@ -174,16 +166,16 @@ class AnchorDecoder(DetrTransformerDecoder):
 
 
 def sine_encoding(coordinates: Tensor, num_feats: int) -> Tensor:
-    """Encode numbers by sines and cosines of ever longer waves.
+    """Sinusoidal encoding of single coordinates.
 
-    As in mmdet's ``coordinate_to_encoding``, but for single coordinates.
+    Otherwise as mmdet's ``coordinate_to_encoding``.
 
     Args:
         coordinates (Tensor): In [0, 1], has shape (...).
         num_feats (int): Width of the encoding, even.
 
     Returns:
-        Tensor: Sines and cosines in turn, has shape (..., num_feats).
+        Tensor: Alternating sines and cosines, has shape (..., num_feats).
     """
     exponents = torch.arange(
         0, num_feats, 2, dtype=coordinates.dtype, device=coordinates.device

@@ -22,8 +22,9 @@ from .query_groups import (
 class ConditionalSelfAttention(ConditionalAttention):
     """Self-attention of Conditional DETR within groups of queries.
 
-    Content and position are projected apart. Parameters, their names and,
-    without groups, the results are those of mmdet's ``ConditionalAttention``.
+    Content and position are projected separately. Parameters, their names
+    and, without groups, the results are those of mmdet's
+    ``ConditionalAttention``.
     """
 
     def project_query(self, query: Tensor, query_pos: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ class ConditionalSelfAttention(ConditionalAttention):
             query (Tensor): Queries, has shape (bs, num_queries, dim).
             query_pos (Tensor): Their positions, has the same shape.
             query_groups (QueryGroups, optional): Groups of the queries. By
-                default all see each other.
+                default all attend to each other.
 
         Returns:
             Tensor: Attended queries, has shape (bs, num_queries, dim).
@@ -63,7 +64,7 @@ class ConditionalSelfAttention(ConditionalAttention):
 class ConditionalCrossAttention(ConditionalAttention):
     """Cross-attention of Conditional DETR by PyTorch's fused kernels.
 
-    Content and position stand side by side in each head. Parameters, their
+    Content and position are concatenated in each head. Parameters, their
     names and the results are those of mmdet's ``ConditionalAttention``.
     """
 
@@ -88,7 +89,7 @@ class ConditionalCrossAttention(ConditionalAttention):
             ref_sine_embed (Tensor): Encoded centres of the references, has
                 the shape of ``query``.
             is_first (bool): Whether this is the decoder's first layer, in
-                which positions are part of the content, too. Defaults to
+                which positions are also added to the contents. Defaults to
                 False.
             **kwargs: Passed on to :meth:`attend`.
 
@@ -105,14 +106,14 @@ class ConditionalCrossAttention(ConditionalAttention):
             content = content + self.qpos_proj(query_pos)
             key_content = key_content + key_position
         output = self.attend(
-            self._side_by_side(content, position),
-            self._side_by_side(key_content, key_position),
+            self._concatenate(content, position),
+            self._concatenate(key_content, key_position),
             split_heads(self.v_proj(key), self.num_heads),
             **kwargs,
         )
         return query + self.proj_drop(self.out_proj(join_heads(output)))
 
-    def _side_by_side(self, content: Tensor, position: Tensor) -> Tensor:
+    def _concatenate(self, content: Tensor, position: Tensor) -> Tensor:
         """Join within each head: (bs, num_heads, num, 2 * head_dim)."""
         parts = [split_heads(x, self.num_heads) for x in (content, position)]
         return torch.cat(parts, dim=-1)
@@ -124,7 +125,7 @@ class ConditionalCrossAttention(ConditionalAttention):
         value: Tensor,
         key_padding_mask: Tensor | None = None,
     ) -> Tensor:
-        """Take the weighted mean of the values.
+        """Average the values by their attention weights.
 
         Args:
             query (Tensor): Has shape
@@ -152,14 +153,14 @@ class ConditionalCrossAttention(ConditionalAttention):
 class LevelwiseCrossAttention(ConditionalCrossAttention):
     """Dense cross-attention to several feature levels.
 
-    Source: the authors' code of DN-DETR, the variant whose encoder alone is
-    deformable. Each level has a softmax of its own; a query mixes what the
-    levels give by weights that it predicts.
+    Source: the authors' code of DN-DETR, the variant with only the encoder
+    deformable. Each level has its own softmax; the outputs of the levels are
+    averaged with weights predicted from the query.
 
     Args:
         embed_dims (int): Dimension of queries and features.
-        num_heads (int): Heads.
-        num_levels (int): Feature levels. Defaults to 4.
+        num_heads (int): Number of heads.
+        num_levels (int): Number of feature levels. Defaults to 4.
         **kwargs: As in mmdet's ``ConditionalAttention``.
     """
 
@@ -183,19 +184,19 @@ class LevelwiseCrossAttention(ConditionalCrossAttention):
         level_shapes: LevelShapes,
         level_query: Tensor,
     ) -> Tensor:
-        """Attend to each level by itself and mix the results.
+        """Attend to each level separately and average the results.
 
-        The authors project what each level gives and mix then. The
-        projection is one and the weights add up to 1, so this is the same.
+        The authors average after the output projection, which is equal: the
+        levels share it, and their weights sum to 1.
 
         Args:
             query (Tensor): As in :class:`ConditionalCrossAttention`.
-            key (Tensor): Features of all levels, likewise.
-            value (Tensor): Likewise.
-            key_padding_mask (Tensor, optional): Likewise.
+            key (Tensor): Keys of all levels, as there.
+            value (Tensor): Values of all levels, as there.
+            key_padding_mask (Tensor, optional): As there.
             level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
-            level_query (Tensor): What the weights of the levels are
-                predicted from, has shape (bs, num_queries, dim).
+            level_query (Tensor): Queries that predict the weights of the
+                levels, has shape (bs, num_queries, dim).
 
         Returns:
             Tensor: Has shape (bs, num_heads, num_queries, head_dim).

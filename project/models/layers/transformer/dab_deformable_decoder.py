@@ -1,24 +1,22 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Deformable decoder whose queries are anchor boxes."""
 
-from mmdet.models.layers.transformer import MLP, coordinate_to_encoding
+from mmdet.models.layers.transformer import MLP
 from torch import Tensor
 
-from ...utils.precision import like_weights
-from .deformable_layers import BoxRefinementDecoder
+from .deformable_layers import ReferenceEncodingDecoder
 
 
-class DABDeformableDecoder(BoxRefinementDecoder):
-    """Deformable decoder that encodes its references anew in each layer.
+class DABDeformableDecoder(ReferenceEncodingDecoder):
+    """Decoder of DAB-Deformable-DETR.
 
-    Source: DAB-Deformable-DETR, the authors' code of `DAB-DETR
-    <https://arxiv.org/abs/2201.12329>`_. The position of a query is the
-    embedded encoding of its box, from the second layer on scaled by the
-    content.
+    Source: the authors' code of `DAB-DETR
+    <https://arxiv.org/abs/2201.12329>`_. From the second layer on, positions
+    are scaled by the contents.
     """
 
     def _init_layers(self) -> None:
-        """Initialize decoder layers and what turns boxes into positions."""
+        """Initialize decoder layers and the embedding of the boxes."""
         super()._init_layers()
         dims = self.embed_dims
         self.query_scale = MLP(dims, dims, dims, 2)
@@ -31,13 +29,11 @@ class DABDeformableDecoder(BoxRefinementDecoder):
         query_pos: Tensor | None,
         reference_points: Tensor,
     ) -> Tensor:
-        """Embed the boxes, as they lie in the first level.
+        """Embed the boxes and scale them by the contents.
 
         Arguments and results are those of :class:`BoxRefinementDecoder`.
         """
-        encoding = coordinate_to_encoding(
-            reference_points[:, :, 0], num_feats=self.embed_dims // 2
+        position = super().embed_position(
+            layer_id, query, query_pos, reference_points
         )
-        encoding = like_weights(encoding, self.ref_point_head)
-        position = self.ref_point_head(encoding)
         return position * self.query_scale(query) if layer_id else position

@@ -33,7 +33,7 @@ from .query_groups import GroupedSelfAttention, QueryGroups
 
 
 class DABEncoderLayer(DetrTransformerEncoderLayer):
-    """mmdet's layer on attention that stores no weights."""
+    """mmdet's encoder layer with fused self-attention."""
 
     def _init_layers(self) -> None:
         """Initialize self_attn, ffn, and norms."""
@@ -44,9 +44,9 @@ class DABEncoderLayer(DetrTransformerEncoderLayer):
 
 
 class DABEncoder(RecomputedEncoder, DABDetrTransformerEncoder):
-    """mmdet's DAB-DETR encoder, whose attention stores no weights.
+    """mmdet's DAB-DETR encoder with fused self-attention.
 
-    ``num_cp`` layers are recomputed in the backward pass.
+    The first ``num_cp`` layers use activation checkpointing.
     """
 
     def _init_layers(self) -> None:
@@ -60,7 +60,7 @@ class DABEncoder(RecomputedEncoder, DABDetrTransformerEncoder):
 
 
 class DABDecoderLayer(DABDetrTransformerDecoderLayer):
-    """mmdet's layer on grouped self-attention and fused attention."""
+    """mmdet's decoder layer with query groups and fused attention."""
 
     cross_attn_class = ConditionalCrossAttention
 
@@ -89,7 +89,7 @@ class DABDecoderLayer(DABDetrTransformerDecoderLayer):
             key (Tensor): Features, has shape (bs, num_keys, dim).
             query_pos (Tensor): Positions of the queries, has their shape.
             query_groups (QueryGroups, optional): Groups of the queries.
-            **kwargs: Of the cross-attention.
+            **kwargs: Arguments of the cross-attention.
 
         Returns:
             Tensor: Queries, has shape (bs, num_queries, dim).
@@ -101,9 +101,10 @@ class DABDecoderLayer(DABDetrTransformerDecoderLayer):
 
 
 class LevelwiseDABDecoderLayer(DABDecoderLayer):
-    """The layer on several feature levels.
+    """Decoder layer for several feature levels.
 
-    The weights of the levels depend on the queries as they enter the layer.
+    The weights of the levels are predicted from the queries that enter the
+    layer.
     """
 
     cross_attn_class = LevelwiseCrossAttention
@@ -122,16 +123,16 @@ class DABDecoder(DetrTransformerDecoder):
     """Decoder of DAB-DETR, whose queries are anchor boxes.
 
     Source: `DAB-DETR <https://arxiv.org/abs/2201.12329>`_, section 4. mmdet's
-    decoder, in the form that DAB-DETR publishes results for, with query
-    groups and a clamp of the references that can be set.
+    decoder in the variant of the published DAB-DETR results, with query
+    groups.
 
     Args:
         inverse_sigmoid_eps (float): Eps of the references' inverse sigmoid:
             1e-3 in the official codes, 1e-5 in mmdet. Defaults to 1e-3.
-        num_cp (int): How many layers are recomputed in the backward pass to
-            save memory. Defaults to 0.
+        num_cp (int): Number of layers with activation checkpointing.
+            Defaults to 0.
         *args, **kwargs: As in mmdet's ``DetrTransformerDecoder``; the
-            results of all layers are returned in any case.
+            outputs of all layers are always returned.
     """
 
     layer_class = DABDecoderLayer
@@ -150,14 +151,14 @@ class DABDecoder(DetrTransformerDecoder):
         super().__init__(*args, **kwargs)
 
     def _init_layers(self) -> None:
-        """Initialize decoder layers and what turns boxes into positions."""
+        """Initialize decoder layers and the embedding of the boxes."""
         self.layers = ModuleList(
             self.layer_class(**self.layer_cfg) for _ in range(self.num_layers)
         )
         dims = self.embed_dims = self.layers[0].embed_dims
         self.post_norm = build_norm_layer(self.post_norm_cfg, dims)[1]
-        # One for all layers, each: scale of the encoded centre, position of
-        # the box, width and height.
+        # Shared by all layers: scale of the encoded centre, position of the
+        # box, width and height.
         self.query_scale = MLP(dims, dims, dims, 2)
         self.ref_point_head = MLP(2 * dims, dims, dims, 2)
         self.ref_anchor_head = MLP(dims, dims, 2, 2)
@@ -183,13 +184,13 @@ class DABDecoder(DetrTransformerDecoder):
             key (Tensor): Features, has shape (bs, num_keys, dim).
             reference_points (Tensor): Boxes (cx, cy, w, h) in [0, 1], has
                 shape (bs, num_queries, 4).
-            reg_branch (nn.Module): Box head, shared by the layers.
+            reg_branch (nn.Module): Box branch, shared by the layers.
             query_groups (QueryGroups, optional): Groups of the queries.
             **kwargs: Passed on to every layer.
 
         Returns:
-            DecoderOutput: The queries after each layer, normed, and the
-            boxes before each, with the gradient of the layer before.
+            DecoderOutput: The normalized queries after each layer, and the
+            boxes before each, with gradient to the layer before.
         """
         hidden_states, references = [], [reference_points]
         for layer_id, layer in enumerate(self.layers):
@@ -226,19 +227,16 @@ class DABDecoder(DetrTransformerDecoder):
     def _sine_embed(
         self, layer_id: int, encoding: Tensor, query: Tensor, boxes: Tensor
     ) -> Tensor:
-        """Encode where a layer looks, for its cross-attention.
+        """Position encoding of the cross-attention, has shape of ``query``.
 
-        The encoded centre, (y, x), is scaled by the content and, so that
-        attention becomes as wide and high as the box, modulated by the
-        width and height that the content predicts relative to the box's.
-
-        Returns:
-            Tensor: Has the shape of ``query``.
+        The encoded centre, (y, x), is scaled by the content and modulated by
+        the width and height predicted from the content, relative to the
+        box's, so that attention is as wide and high as the box.
         """
         embed = encoding[..., : self.embed_dims]
         if layer_id:
             embed = embed * self.query_scale(query)
-        # Boxes can be 1000 times smaller than predicted: no half precision.
+        # Ratios can reach 1000, too much for half precision.
         sizes = self.ref_anchor_head(query).to(boxes.dtype).sigmoid()
         ratios = (sizes / boxes[..., 2:]).flip(-1)  # (w, h) -> (h, w)
         embed = embed.unflatten(-1, (2, -1)) * ratios[..., None]
@@ -246,6 +244,6 @@ class DABDecoder(DetrTransformerDecoder):
 
 
 class LevelwiseDABDecoder(DABDecoder):
-    """The decoder on several feature levels."""
+    """DAB-DETR's decoder for several feature levels."""
 
     layer_class = LevelwiseDABDecoderLayer

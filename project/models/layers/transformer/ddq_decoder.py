@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""DDQ's decoder, whose queries stay distinct from layer to layer."""
+"""DDQ's decoder, with distinct queries selection in each layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,22 +15,22 @@ from .query_groups import QueryGroup, QueryGroups
 
 
 class DistinctQueryGroups(QueryGroups):
-    """Groups of queries; those of one, ``'matching'``, must be distinct.
+    """Query groups of which ``'matching'`` is kept distinct.
 
     Source: `DDQ <https://arxiv.org/abs/2303.12776>`_, distinct queries
-    selection; who sees whom is as in mmdet's ``DDQTransformerDecoder``: of
-    two matching queries at least one must be distinct. Which ones are is
-    decided after each layer, among those still alive. If the first, the most
-    confident of the first stage, is distinct, then all are alive (mmdet reads
-    who is alive off its row of the mask).
+    selection, masked as in mmdet's ``DDQTransformerDecoder``: two matching
+    queries attend to each other if at least one of them is distinct. After
+    each layer the distinct ones are selected among those alive. If the first
+    query, the most confident of the first stage, is distinct, all are alive:
+    mmdet reads the alive ones from its row of the mask.
 
     Args:
         groups (list[QueryGroup]): In the order of the queries.
-        keep (Tensor, optional): Which matching queries are distinct, has
-            shape (bs, num_matching). By default all are, before the first
+        keep (Tensor, optional): True for distinct matching queries, has
+            shape (bs, num_matching). By default all are, as before the first
             layer.
         first (DistinctQueryGroups, optional): The groups before the first
-            layer, whose mask is shared. By default these.
+            layer, whose mask is shared. Defaults to these groups.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class DistinctQueryGroups(QueryGroups):
 
     @property
     def is_masked(self) -> bool:
-        """bool: Whether only the mask says who sees whom."""
+        """bool: Whether attention needs the mask."""
         return self.keep is not None
 
     @property
     def alive(self) -> Tensor | None:
-        """Tensor: Who may be distinct, has shape (bs, num_matching)."""
+        """Tensor: Candidates of the selection, (bs, num_matching)."""
         if self.keep is None:
             return None
         return self.keep | self.keep[:, :1]
@@ -59,19 +59,16 @@ class DistinctQueryGroups(QueryGroups):
         """Groups of the next layer.
 
         Args:
-            keep (Tensor): Which matching queries are distinct, has shape
+            keep (Tensor): True for distinct matching queries, has shape
                 (bs, num_matching).
-
-        Returns:
-            DistinctQueryGroups: The groups.
         """
         return DistinctQueryGroups(self.groups, keep, self.first)
 
     def attention_mask(self, device: torch.device) -> Tensor:
-        """Who sees whom, made once.
+        """Attention mask, which is cached.
 
         Args:
-            device (torch.device): Where the mask goes.
+            device (torch.device): Device of the mask.
 
         Returns:
             Tensor: True where a query (row) attends to a key (column), has
@@ -93,7 +90,7 @@ class DDQDecoder(DINODecoder):
 
     Args:
         *args: As in :class:`DINODecoder`.
-        iou_threshold (float): Two boxes that overlap more are not distinct.
+        iou_threshold (float): IoU above which two boxes are not distinct.
             Set by the detector. Defaults to 0.8.
         **kwargs: As in :class:`DINODecoder`.
     """
@@ -114,7 +111,7 @@ class DDQDecoder(DINODecoder):
         query_groups: DistinctQueryGroups,
         cls_branches: nn.ModuleList,
     ) -> tuple[Tensor, Tensor, Tensor, DistinctQueryGroups]:
-        """Choose the distinct ones among the matching queries.
+        """Select the distinct ones among the matching queries.
 
         Arguments and results are those of :class:`BoxRefinementDecoder`.
         """

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""mmcv's deformable attention, which may be told level sizes as integers."""
+"""mmcv's deformable attention, which also takes level sizes as integers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +13,13 @@ LevelShapes = Sequence[tuple[int, int]]
 
 
 class DeformableAttention(MultiScaleDeformableAttention):
-    """Multi-scale deformable attention without host synchronisation.
+    """Multi-scale deformable attention without host synchronization.
 
-    Parameters, initialisation, arguments and results are those of mmcv's
-    ``MultiScaleDeformableAttention`` (Deformable DETR, section 4.1), in whose
-    place it can be put. mmcv reads the level sizes back from a tensor in
-    every layer, which makes the host wait for a GPU and keeps the layer from
-    being exported; here they may be given as integers, and
-    :mod:`project.ops` samples.
+    A drop-in replacement of mmcv's ``MultiScaleDeformableAttention``
+    (Deformable DETR, section 4.1). mmcv reads the level sizes back from a
+    tensor in every layer, which synchronizes with the GPU and prevents
+    export; here they can be passed as integers. The sampling is done by
+    :mod:`project.ops`.
     """
 
     def init_weights(self) -> None:
@@ -28,7 +27,7 @@ class DeformableAttention(MultiScaleDeformableAttention):
         bias = self.sampling_offsets.bias
         dtype = bias.dtype
         super().init_weights()
-        bias.data = bias.data.to(dtype)  # mmcv replaces it by float32
+        bias.data = bias.data.to(dtype)  # mmcv makes it float32
 
     def forward(
         self,
@@ -49,9 +48,9 @@ class DeformableAttention(MultiScaleDeformableAttention):
 
         Args:
             query (Tensor): Queries, has shape (bs, num_queries, dim). Without
-                ``batch_first`` the first two axes of this and of the next
-                four are swapped, and so are the result's.
-            key (Tensor, optional): Not used; part of mmcv's interface.
+                ``batch_first`` the first two axes of this, of the next four
+                arguments and of the result are swapped.
+            key (Tensor, optional): Unused; part of mmcv's interface.
             value (Tensor, optional): Flattened features, has shape
                 (bs, num_feat_points, dim). Defaults to ``query``.
             identity (Tensor, optional): What the result is added to.
@@ -67,9 +66,9 @@ class DeformableAttention(MultiScaleDeformableAttention):
                 (num_levels, 2).
             level_start_index (Tensor): Index of each level's first point,
                 has shape (num_levels, ).
-            level_shapes (Sequence[tuple[int, int]], optional): The same as
-                ``spatial_shapes``. By default read from there where needed.
-            **kwargs: Of other attentions, unused.
+            level_shapes (Sequence[tuple[int, int]], optional): The values of
+                ``spatial_shapes``, by default read from it where needed.
+            **kwargs: Arguments of other attentions, unused.
 
         Returns:
             Tensor: Attended queries, has shape (bs, num_queries, dim).
@@ -106,11 +105,11 @@ class DeformableAttention(MultiScaleDeformableAttention):
     def _sampling_locations(
         self, query: Tensor, reference_points: Tensor, spatial_shapes: Tensor
     ) -> Tensor:
-        """Where to sample, in [0, 1] of each level.
+        """Sampling points (x, y) in [0, 1] of each level.
 
         Returns:
-            Tensor: Points (x, y), has shape (bs, num_queries, num_heads,
-            num_levels, num_points, 2).
+            Tensor: Has shape
+            (bs, num_queries, num_heads, num_levels, num_points, 2).
         """
         offsets = self.sampling_offsets(query)
         offsets = offsets.unflatten(

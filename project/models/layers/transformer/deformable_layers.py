@@ -11,6 +11,7 @@ from mmdet.models.layers.transformer import (
     DeformableDetrTransformerDecoderLayer,
     DeformableDetrTransformerEncoder,
     DeformableDetrTransformerEncoderLayer,
+    coordinate_to_encoding,
 )
 from mmdet.registry import MODELS
 from mmengine.model import ModuleList
@@ -20,6 +21,7 @@ from project.utils.errors import UserError
 from project.utils.settings import Eps, checked
 
 from ...utils.box_ops import refine_reference
+from ...utils.precision import like_weights
 from ..recomputation import RecomputedEncoder, recompute_layers
 from ..stage_outputs import DecoderOutput
 from .deformable_attention import DeformableAttention, LevelShapes
@@ -28,7 +30,7 @@ from .query_groups import GroupedSelfAttention, QueryGroups
 
 
 class DeformableEncoderLayer(DeformableDetrTransformerEncoderLayer):
-    """mmdet's layer on :class:`DeformableAttention`."""
+    """mmdet's encoder layer with :class:`DeformableAttention`."""
 
     def _init_layers(self) -> None:
         """Initialize self_attn, ffn, and norms."""
@@ -39,9 +41,9 @@ class DeformableEncoderLayer(DeformableDetrTransformerEncoderLayer):
 
 
 class DeformableEncoder(RecomputedEncoder, DeformableDetrTransformerEncoder):
-    """mmdet's Deformable DETR encoder, told level sizes as integers.
+    """mmdet's Deformable DETR encoder, with level sizes as integers.
 
-    ``num_cp`` layers are recomputed in the backward pass, without fairscale.
+    The first ``num_cp`` layers use activation checkpointing.
     """
 
     def _init_layers(self) -> None:
@@ -66,8 +68,8 @@ class DeformableEncoder(RecomputedEncoder, DeformableDetrTransformerEncoder):
         Args:
             query (Tensor): Features, has shape (bs, num_feat_points, dim).
             level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
-            valid_ratios (Tensor): Share (w, h) of each level that is image,
-                has shape (bs, num_levels, 2).
+            valid_ratios (Tensor): Unpadded share (w, h) of each level, has
+                shape (bs, num_levels, 2).
             **kwargs: Passed on to every layer.
 
         Returns:
@@ -87,11 +89,11 @@ class DeformableEncoder(RecomputedEncoder, DeformableDetrTransformerEncoder):
 
 
 class DeformableDecoderLayer(DeformableDetrTransformerDecoderLayer):
-    """mmdet's layer on grouped self-attention and integer level sizes."""
+    """mmdet's decoder layer with query groups and integer level sizes."""
 
     num_auxiliary = 0
-    """Auxiliary results in training. A layer that has some returns the
-    queries and a tuple of these, which is empty in evaluation."""
+    """Number of auxiliary outputs in training. A layer that has some returns
+    the queries and a tuple of these, which is empty in evaluation."""
 
     def _init_layers(self) -> None:
         """Initialize self_attn, cross-attn, ffn, and norms."""
@@ -105,20 +107,19 @@ class DeformableDecoderLayer(DeformableDetrTransformerDecoderLayer):
 class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
     """Deformable decoder with iterative refinement of the references.
 
-    ``layer_cfg`` may name the ``type`` of its layers, by default a
-    :class:`DeformableDecoderLayer`, which says how a layer has auxiliary
-    results.
+    ``layer_cfg`` may give the ``type`` of the layers, by default
+    :class:`DeformableDecoderLayer`.
 
     Args:
         look_forward_twice (bool): Whether the box of a layer also trains
-            the box head of the layer before (DINO, section 3.5). Defaults
+            the box branch of the layer before (DINO, section 3.5). Defaults
             to False.
         inverse_sigmoid_eps (float): Eps of the references' inverse sigmoid.
             Defaults to 1e-5.
-        num_cp (int): How many layers are recomputed in the backward pass to
-            save memory; less than 1 are none. Defaults to 0.
+        num_cp (int): Number of layers with activation checkpointing; none if
+            below 1. Defaults to 0.
         *args, **kwargs: As in mmdet's ``DeformableDetrTransformerDecoder``;
-            the results of all layers are returned in any case.
+            the outputs of all layers are always returned.
     """
 
     @checked('model.decoder')
@@ -163,22 +164,22 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         Args:
             query (Tensor): Queries, has shape (bs, num_queries, dim).
             query_pos (Tensor, optional): Their positions, has the same shape.
-                By default :meth:`embed_position` makes them.
-            reference_points (Tensor): First references in [0, 1] of the
+                By default they come from :meth:`embed_position`.
+            reference_points (Tensor): Initial references in [0, 1] of the
                 unpadded image, (cx, cy) or (cx, cy, w, h), has shape
                 (bs, num_queries, 2 or 4).
-            valid_ratios (Tensor): Share (w, h) of each level that is image,
-                has shape (bs, num_levels, 2).
+            valid_ratios (Tensor): Unpadded share (w, h) of each level, has
+                shape (bs, num_levels, 2).
             query_groups (QueryGroups, optional): Groups of the queries. By
-                default all see each other.
-            reg_branches (nn.ModuleList, optional): Box heads that refine
-                the references. By default they stay as they are.
-            cls_branches (nn.ModuleList, optional): Class heads, for a
-                method that looks at scores between the layers.
+                default all attend to each other.
+            reg_branches (nn.ModuleList, optional): Box branches that refine
+                the references. By default these are not refined.
+            cls_branches (nn.ModuleList, optional): Class branches, for
+                methods that use scores between the layers.
             **kwargs: Passed on to every layer.
 
         Returns:
-            DecoderOutput: The results of all layers, with the references
+            DecoderOutput: The outputs of all layers, with the references
             before each layer and after the last.
         """
         references, steps = [reference_points], []
@@ -221,7 +222,7 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         reference_points: Tensor,
         reg_branches: nn.ModuleList | None,
     ) -> tuple[Tensor | None, Tensor]:
-        """What the box head makes of the queries, and the new references."""
+        """Box deltas of the queries, and the refined references."""
         if reg_branches is None:
             return None, reference_points
         deltas = reg_branches[layer_id](query)
@@ -235,18 +236,17 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         query_pos: Tensor | None,
         reference_points: Tensor,
     ) -> Tensor | None:
-        """Embed the position of the queries for a layer.
-
-        A method may encode it anew from the references. By default it stays.
+        """Position of the queries in a layer, by default the same in all.
 
         Args:
-            layer_id (int): The layer.
+            layer_id (int): Index of the layer.
             query (Tensor): Queries before it, has shape
                 (bs, num_queries, dim).
-            query_pos (Tensor, optional): Position so far, likewise.
-            reference_points (Tensor): References before the layer, without
-                gradient from other layers, in fractions of each padded
-                level, has shape (bs, num_queries, num_levels, 2 or 4).
+            query_pos (Tensor, optional): Position in the layer before, has
+                the same shape.
+            reference_points (Tensor): Detached references before the layer,
+                in [0, 1] of each padded level, has shape
+                (bs, num_queries, num_levels, 2 or 4).
 
         Returns:
             Tensor | None: Position, has the shape of ``query``.
@@ -263,20 +263,20 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         query_groups: QueryGroups | None = None,
         cls_branches: nn.ModuleList | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor, QueryGroups | None]:
-        """Turn the results of a layer into the inputs of the next.
+        """Turn the outputs of a layer into the inputs of the next.
 
-        A method may reorder the queries, change their contents or decide
-        anew who sees whom. By default all stays as it is.
+        A method may reorder the queries, change their contents or regroup
+        them. By default nothing changes.
 
         Args:
-            layer_id (int): The layer that the results come from.
+            layer_id (int): Index of the layer that has run.
             query (Tensor): Queries after it, has shape
                 (bs, num_queries, dim).
             query_pos (Tensor, optional): Their positions, has the same shape.
             reference (Tensor): Their refined references, with gradient, has
                 shape (bs, num_queries, 2 or 4).
             query_groups (QueryGroups, optional): Groups in this layer.
-            cls_branches (nn.ModuleList, optional): Class heads of the
+            cls_branches (nn.ModuleList, optional): Class branches of the
                 layers.
 
         Returns:
@@ -286,10 +286,36 @@ class BoxRefinementDecoder(DeformableDetrTransformerDecoder):
         return query, query_pos, reference, query_groups
 
 
+class ReferenceEncodingDecoder(BoxRefinementDecoder):
+    """Decoder that embeds the references as positions in each layer.
+
+    Source: `DAB-DETR <https://arxiv.org/abs/2201.12329>`_. A subclass has the
+    MLP ``ref_point_head``.
+    """
+
+    ref_point_head: nn.Module
+
+    def embed_position(
+        self,
+        layer_id: int,
+        query: Tensor,
+        query_pos: Tensor | None,
+        reference_points: Tensor,
+    ) -> Tensor:
+        """Embed the boxes on the first level.
+
+        Arguments and results are those of :class:`BoxRefinementDecoder`.
+        """
+        encoding = coordinate_to_encoding(
+            reference_points[:, :, 0], num_feats=self.embed_dims // 2
+        )
+        return self.ref_point_head(like_weights(encoding, self.ref_point_head))
+
+
 def _decoder_output(
     references: list[Tensor], steps: Sequence[tuple]
 ) -> DecoderOutput:
-    """Join queries, groups, box deltas and auxiliary results of layers."""
+    """Join queries, groups, box deltas and auxiliary outputs of layers."""
     queries, groups, deltas, auxiliary = zip(*steps, strict=True)
     return DecoderOutput(
         torch.stack(queries),
@@ -301,7 +327,7 @@ def _decoder_output(
 
 
 def _layer_class(name: str | None) -> type[nn.Module]:
-    """Look up the class of the layers; by default the deformable one."""
+    """Look up the class of the layers, by default the deformable one."""
     if name is None:
         return DeformableDecoderLayer
     layer_class = MODELS.get(name)
@@ -313,7 +339,7 @@ def _layer_class(name: str | None) -> type[nn.Module]:
 
 
 def _on_levels(reference_points: Tensor, valid_ratios: Tensor) -> Tensor:
-    """Express references of the image in fractions of each padded level."""
+    """Convert references from [0, 1] of the image to each padded level."""
     repeats = reference_points.shape[-1] // 2
     ratios = valid_ratios.repeat(1, 1, repeats)
     return reference_points[:, :, None] * ratios[:, None]

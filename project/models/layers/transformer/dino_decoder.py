@@ -1,33 +1,32 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""DINO's decoder, whose layers may have auxiliary results."""
+"""DINO's decoder, whose layers may have auxiliary outputs."""
 
 from dataclasses import replace
 from typing import Any
 
-from mmdet.models.layers.transformer import MLP, coordinate_to_encoding
+from mmdet.models.layers.transformer import MLP
 from mmengine.model import ModuleList
-from torch import Tensor, nn
+from torch import nn
 
-from ...utils.precision import like_weights
 from ..stage_outputs import DecoderOutput
-from .deformable_layers import BoxRefinementDecoder
+from .deformable_layers import ReferenceEncodingDecoder
 
 
-class DINODecoder(BoxRefinementDecoder):
-    """Deformable decoder that encodes its references anew in each layer.
+class DINODecoder(ReferenceEncodingDecoder):
+    """Decoder of DINO.
 
-    Source: `DINO <https://arxiv.org/abs/2203.03605>`_, section 3; numbers
-    and names of parameters are those of mmdet's ``DinoTransformerDecoder``.
-    What the heads get is normed, what the next layer gets is not. Auxiliary
-    results have a norm each.
+    Source: `DINO <https://arxiv.org/abs/2203.03605>`_, section 3. Results
+    and parameter names equal those of mmdet's ``DinoTransformerDecoder``.
+    Queries are normalized for the heads, but not for the next layer; each
+    auxiliary output has its own norm.
 
     Args:
         *args: As in :class:`BoxRefinementDecoder`.
-        bbox_roi_extractor (dict, optional): How the regions of the queries
-            are cut out, for layers of the type ``ProposalRefinerLayer``,
-            which is then the default.
-        draw_mergers (bool): Whether the weights of these layers' mergers are
-            drawn. Defaults to False.
+        bbox_roi_extractor (dict, optional): RoI extractor of
+            ``ProposalRefinerLayer``, which is then the default type of the
+            layers.
+        draw_mergers (bool): Whether to initialize the mergers of these layers
+            by Xavier. Defaults to False.
         **kwargs: As in :class:`BoxRefinementDecoder`.
     """
 
@@ -49,7 +48,7 @@ class DINODecoder(BoxRefinementDecoder):
         super().__init__(*args, layer_cfg=layer_cfg, **kwargs)
 
     def _init_layers(self) -> None:
-        """Initialize layers, norms, and what turns boxes into positions."""
+        """Initialize layers, norms and the embedding of the boxes."""
         super()._init_layers()
         dims = self.embed_dims
         self.ref_point_head = MLP(dims * 2, dims, dims, 2)
@@ -63,8 +62,8 @@ class DINODecoder(BoxRefinementDecoder):
         """Decode queries, see :class:`BoxRefinementDecoder`.
 
         Returns:
-            DecoderOutput: Likewise, all queries normed. The box heads have
-            seen them as they were before, so the head applies them again.
+            DecoderOutput: With normalized queries. The box branches have
+            seen them before the norm, so the head has to apply them again.
         """
         output = super().forward(*args, **kwargs)
         auxiliary = output.auxiliary
@@ -78,20 +77,3 @@ class DINODecoder(BoxRefinementDecoder):
                 for norm, results in zip(norms, auxiliary, strict=True)
             ),
         )
-
-    def embed_position(
-        self,
-        layer_id: int,
-        query: Tensor,
-        query_pos: Tensor | None,
-        reference_points: Tensor,
-    ) -> Tensor:
-        """Embed the boxes, as they lie in the first level.
-
-        Arguments and results are those of :class:`BoxRefinementDecoder`.
-        """
-        encoding = coordinate_to_encoding(
-            reference_points[:, :, 0], num_feats=self.embed_dims // 2
-        )
-        encoding = like_weights(encoding, self.ref_point_head)
-        return self.ref_point_head(encoding)

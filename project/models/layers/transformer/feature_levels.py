@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Feature maps of several levels as one sequence of points."""
+"""Multi-level feature maps as one flattened sequence."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -15,12 +15,12 @@ from .deformable_attention import LevelShapes
 def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:
     """The level sizes in every form that the layers take.
 
-    The tensors are made on the host and sent: ``torch.tensor`` with a device
-    would halt the host until the device has caught up.
+    The tensors are copied asynchronously: ``torch.tensor`` with a device would
+    synchronize.
 
     Args:
         level_shapes (tuple[tuple[int, int]]): (h, w) of each level.
-        device (torch.device): Where the tensors go.
+        device (torch.device): Device of the tensors.
 
     Returns:
         dict: ``level_shapes``; ``spatial_shapes``, the same as a tensor of
@@ -38,10 +38,11 @@ def level_geometry(level_shapes: LevelShapes, device: torch.device) -> dict:
 
 
 def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
-    """Join the maps of all levels.
+    """Flatten and concatenate the maps of all levels.
 
     Args:
-        maps (Sequence[Tensor]): Of each level, has shape (bs, dim, h, w).
+        maps (Sequence[Tensor]): One for each level, has shape
+            (bs, dim, h, w).
 
     Returns:
         Tensor: Has shape (bs, num_feat_points, dim).
@@ -52,18 +53,18 @@ def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
 def level_masks(
     mlvl_feats: Sequence[Tensor], batch_data_samples: OptSampleList
 ) -> list[Tensor | None]:
-    """Find where each level is padding.
+    """Padding masks of all levels.
 
     Args:
         mlvl_feats (Sequence[Tensor]): Features of each level, has shape
             (bs, dim, h_lvl, w_lvl).
-        batch_data_samples (list[:obj:`DetDataSample`], optional): Tell the
+        batch_data_samples (list[:obj:`DetDataSample`], optional): Hold the
             size of each image within the batch. By default no image is
             padded.
 
     Returns:
         list[Tensor | None]: For each level True where padded, has shape
-        (bs, h_lvl, w_lvl); all None when no image is padded.
+        (bs, h_lvl, w_lvl); None if no image is padded.
     """
     samples = batch_data_samples or []
     if all(s.img_shape[:2] == s.batch_input_shape for s in samples):

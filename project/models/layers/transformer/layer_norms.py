@@ -9,7 +9,7 @@ def layer_norms(norm_cfg: dict, embed_dims: int, count: int) -> ModuleList:
     Args:
         norm_cfg (dict): Config of a norm.
         embed_dims (int): Dimension of the queries.
-        count (int): How many norms.
+        count (int): Number of norms.
 
     Returns:
         ModuleList: The norms.

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""HPR's decoder layer: three refiners of proposals side by side."""
+"""HPR's decoder layer: three parallel refiners of proposals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from .regional_layers import (
     RegionalDynamicConv,
 )
 
-# Of all published models.
+# The setting of all published models.
 ROI_EXTRACTOR = dict(
     type='SingleRoIExtractor',
     finest_scale=56,
@@ -36,41 +36,41 @@ ROI_EXTRACTOR = dict(
 class ProposalRefinerLayer(DeformableDecoderLayer):
     """Deformable decoder layer with two auxiliary refiners.
 
-    Source: HPR, "Hybrid Proposal Refiner" (CVPR 2024). A refiner is
-    self-attention, a module of its own and an FFN. The primary one is the
-    deformable layer; the auxiliary ones look at the feature of the query's
-    region, by regional cross attention ("ca") and by dynamic convolution
-    ("dyconv"). All start from the same queries. What the auxiliary ones find
-    is merged into the primary one after self-attention and after the FFN, and
-    only its queries go on. In training those of the auxiliary refiners are
-    results, too, for losses of their own.
+    Source: HPR, "Hybrid Proposal Refiner" (CVPR 2024). A refiner consists of
+    self-attention, a specific module and an FFN. The primary one is the
+    deformable layer; the auxiliary ones use the RoI feature of the query, by
+    regional cross attention ("ca") and by dynamic convolution ("dyconv"). All
+    have the same input. The auxiliary ones are merged into the primary one
+    after self-attention and after the FFN, and only its queries go to the
+    next layer. In training the queries of the auxiliary refiners are outputs
+    too, with their own losses.
 
     Args:
         *args: As in mmdet's ``DeformableDetrTransformerDecoderLayer``.
-        bbox_roi_extractor (dict): Settings of :class:`MemoryRoIAlign`.
+        bbox_roi_extractor (dict): Config of :class:`MemoryRoIAlign`.
         merge_method (str): How refiners are merged, see :class:`Merger`.
             Defaults to ``'learnable_channel_aware'``.
-        initial_weights (Sequence[float]): Weights of the primary refiner, of
-            dynamic convolution and of regional cross attention to begin
-            with. Defaults to (1, 1, 1).
+        initial_weights (Sequence[float]): Initial weights of the primary
+            refiner, dynamic convolution and regional cross attention.
+            Defaults to (1, 1, 1).
         dy_conv_cfg (dict, optional): Settings of :class:`RegionalDynamicConv`.
         regional_ca_cfg (dict, optional): Settings of
-            :class:`RegionalCrossAttention`; its ``roi_size`` is that of the
-            regions.
-        draw_mergers (bool): Whether the weights of the mergers are drawn like
-            the matrices around them. Defaults to False.
-        merge_dropout (float): Of the authors' configs, which never had an
-            effect. Defaults to 0.0.
+            :class:`RegionalCrossAttention`; ``roi_size`` defaults to that of
+            the extractor.
+        draw_mergers (bool): Whether the mergers are initialized by Xavier,
+            like the matrices around them. Defaults to False.
+        merge_dropout (float): Ignored, as in the authors' code; their configs
+            set it. Defaults to 0.0.
         **kwargs: As in mmdet's class.
 
     Raises:
-        UserError: If there is not one initial weight for each refiner,
-            regions are to be cut out of more levels than the deformable
-            attention has, or the refiners take regions of another size.
+        UserError: If there are not three initial weights, the extractor has
+            more levels than the deformable attention, or its output size
+            does not fit the refiners.
     """
 
     num_auxiliary = 2
-    """Auxiliary results: of regional cross attention, dynamic convolution."""
+    """Outputs of regional cross attention and of dynamic convolution."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         self._check_regions()
 
     def _check_regions(self) -> None:
-        """Raise if regions do not fit what looks into them or at them."""
+        """Raise if the extractor does not fit the refiners."""
         strides, levels = self.roi_align.strides, self.cross_attn.num_levels
         if len(strides) > levels:
             raise UserError(
@@ -127,7 +127,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
                 )
 
     def _init_layers(self) -> None:
-        """Initialize the three refiners and what merges them."""
+        """Initialize the three refiners and their mergers."""
         super()._init_layers()
         dims = self.embed_dims
         self.ca_self_attn = GroupedSelfAttention(**self.self_attn_cfg)
@@ -171,7 +171,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
 
         Returns:
             tuple[Tensor, tuple[Tensor, ...]]: Queries of the primary
-            refiner; and in training those of regional cross attention and
+            refiner, and in training those of regional cross attention and
             of dynamic convolution, each has shape (bs, num_queries, dim).
         """
         regions = self._regions(
@@ -209,11 +209,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         references: Tensor,
         image_sizes: Tensor,
     ) -> Tensor:
-        """Feature of the region of each query.
-
-        Returns:
-            Tensor: Has shape (bs * num_queries, num_points, dim).
-        """
+        """RoI features, has shape (bs * num_queries, num_points, dim)."""
         boxes = bbox_cxcywh_to_xyxy(references) * image_sizes[:, None]
         return self.roi_align(value, boxes, level_shapes)
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Groups of decoder queries and the self-attention that keeps them apart."""
+"""Groups of decoder queries, and self-attention within them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks.transformer import MultiheadAttention
 from torch import Tensor
 
-# From this many groups on, one call with a mask beats a call for each group.
-# Measured on one core, forward and backward, 300 or 900 queries and others in
-# groups: it takes 0.7 to 1.2 times as long for 6, 0.5 times for 21.
+# From this many groups on, one masked call is faster than a call per group.
+# Measured on one core, forward and backward, with 300 or 900 queries and
+# others in groups: 0.7 to 1.2 times the time for 6 groups, 0.5 for 21.
 _MANY_GROUPS = 6
 
 
 @dataclass(frozen=True)
 class QueryGroup:
-    """Consecutive queries that are treated alike.
+    """Consecutive queries of one kind.
 
     Args:
-        name (str): What the group is for, such as ``'one2one'``.
-        num_queries (int): How many queries it has.
+        name (str): Name, such as ``'one2one'``.
+        num_queries (int): Number of queries.
         sees (tuple[str, ...]): Names of the other groups that its queries
             attend to, besides the group itself.
     """
@@ -38,14 +38,14 @@ class QueryGroups:
     """The decoder's queries as an ordered list of groups.
 
     Hybrid matching (H-DETR, section 3), denoising (DN-DETR) and dense
-    queries (DDQ) all extend the queries in training by groups that others
-    must not see. From this list follow how outputs are split and which
-    queries attend to which.
+    queries (DDQ) all add groups of queries in training that others must not
+    attend to. This list defines the split of the outputs and the attention
+    mask.
 
     Args:
-        groups (Sequence[QueryGroup]): In the order of the queries. Some may
-            be empty: they still have a place, and losses that are 0, so that
-            all ranks have the same ones.
+        groups (Sequence[QueryGroup]): In the order of the queries. Groups may
+            be empty; their losses are then 0, so that all ranks have the same
+            losses.
     """
 
     def __init__(self, groups: Sequence[QueryGroup]) -> None:
@@ -59,14 +59,14 @@ class QueryGroups:
 
     @property
     def is_masked(self) -> bool:
-        """bool: Whether only :meth:`attention_mask` says who sees whom."""
+        """bool: Whether attention needs :meth:`attention_mask`."""
         return False
 
     def __contains__(self, name: str) -> bool:
         return name in self._slices
 
     def __getitem__(self, name: str) -> slice:
-        """Where the queries of a group lie."""
+        """Slice of the queries of a group."""
         return self._slices[name]
 
     def attention_blocks(self) -> Iterator[tuple[slice, list[slice]]]:
@@ -84,18 +84,18 @@ class QueryGroups:
             yield self._slices[group.name], keys
 
     def attention_mask(self, device: torch.device) -> Tensor:
-        """The same as a mask, which is made once.
+        """Attention mask, which is cached.
 
         Args:
-            device (torch.device): Where it goes.
+            device (torch.device): Device of the mask.
 
         Returns:
             Tensor: True where a query (row) attends to a key (column), has
             shape (num_queries, num_queries).
         """
         if self._mask is None or self._mask.device != device:
-            # Only the group of each query and which groups see each other
-            # travel to the device.
+            # Only group indices and the small mask between groups are copied
+            # to the device.
             groups = self.groups
             sees = torch.tensor(
                 [
@@ -122,10 +122,10 @@ def grouped_attention(
     key_padding_mask: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Attend among queries, each group to what it sees.
+    """Scaled dot-product attention within groups of queries.
 
-    Few groups are attended to one by one, so that no masked product is
-    computed; many share one call with a mask.
+    A few groups are computed one by one, which skips masked products; many
+    share one masked call.
 
     Args:
         query (Tensor): Projected queries, has shape
@@ -133,11 +133,10 @@ def grouped_attention(
         key (Tensor): Projected keys, has the same shape.
         value (Tensor): Projected values, has the same shape.
         query_groups (QueryGroups, optional): Groups of the queries. By
-            default all see each other.
-        key_padding_mask (Tensor, optional): True where a key is padding,
-            which only queries without groups have; has shape
-            (bs, num_queries).
-        dropout (float): Share of the attention weights that are dropped.
+            default all attend to each other.
+        key_padding_mask (Tensor, optional): True where a key is padding, has
+            shape (bs, num_queries); not together with groups.
+        dropout (float): Dropout of the attention weights.
 
     Returns:
         Tensor: Attended values, has the shape of ``query``.
@@ -182,9 +181,9 @@ def join_heads(tensor: Tensor) -> Tensor:
 class GroupedSelfAttention(MultiheadAttention):
     """Self-attention within groups of queries.
 
-    Equal to mmcv's ``MultiheadAttention`` under the mask that blocks what a
-    group may not see, but no attention weights are stored, and PyTorch's
-    fused kernels apply. Parameters and their names are those of mmcv's class.
+    Equal to mmcv's ``MultiheadAttention`` with the mask of the groups, but by
+    PyTorch's fused kernels, which store no attention weights. Parameters and
+    their names are mmcv's.
     """
 
     def forward(
@@ -205,19 +204,18 @@ class GroupedSelfAttention(MultiheadAttention):
 
         Args:
             query (Tensor): Queries, has shape (bs, num_queries, dim).
-            key (Tensor, optional): Not used; keys are the queries.
-            value (Tensor, optional): Not used; values are the queries.
+            key (Tensor, optional): Unused; keys are the queries.
+            value (Tensor, optional): Unused; values are the queries.
             identity (Tensor, optional): What the result is added to.
                 Defaults to ``query``.
             query_pos (Tensor, optional): Position of the queries, has the
                 shape of ``query``.
-            key_pos (Tensor, optional): Not used.
-            attn_mask (Tensor, optional): Must be None, ``query_groups`` says
-                who sees whom.
+            key_pos (Tensor, optional): Unused.
+            attn_mask (Tensor, optional): Must be None; use ``query_groups``.
             key_padding_mask (Tensor, optional): True where a query is
                 padding, has shape (bs, num_queries); not with groups.
             query_groups (QueryGroups, optional): Groups of the queries. By
-                default all the queries see each other.
+                default all attend to each other.
 
         Returns:
             Tensor: Attended queries, has shape (bs, num_queries, dim).
@@ -249,7 +247,7 @@ class GroupedSelfAttention(MultiheadAttention):
 
 
 def _take(tensor: Tensor, slices: list[slice]) -> Tensor:
-    """Concatenate slices of the third axis, without a copy for only one."""
+    """Concatenate slices of the third axis; a single one is not copied."""
     if len(slices) == 1:
         return tensor[:, :, slices[0]]
     return torch.cat([tensor[:, :, s] for s in slices], dim=2)

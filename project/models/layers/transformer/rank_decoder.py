@@ -15,19 +15,18 @@ from .query_groups import QueryGroups
 
 
 class RankDecoder(BoxRefinementDecoder):
-    """Decoder whose queries stand in the order of their confidence.
+    """Decoder that sorts its queries by confidence between layers.
 
     Source: `Rank-DETR <https://arxiv.org/abs/2310.08854>`_, section 3.2
     (query rank layer). Before each layer but the first, queries, positions
-    and references are sorted by the highest class score that the layer
-    before gives, each group by itself, and a learned content of the rank is
-    merged into every query. For the first layer the rank is the first
-    stage's.
+    and references of each group are sorted by the highest class score of the
+    layer before, and a learned content of the rank is merged into every
+    query. In the first layer the order is that of the first stage.
 
     Args:
         sort_queries (bool): Whether to sort. Defaults to True.
-        num_ranks (int): How many ranks have a learned content, at least as
-            many as there are queries; 0 for sorting alone. Defaults to 0.
+        num_ranks (int): Number of ranks with a learned content, at least the
+            number of queries; 0 to only sort. Defaults to 0.
         *args, **kwargs: As in :class:`BoxRefinementDecoder`.
     """
 
@@ -66,14 +65,19 @@ class RankDecoder(BoxRefinementDecoder):
         query_groups: QueryGroups | None = None,
         cls_branches: nn.ModuleList,
     ) -> tuple[Tensor, Tensor, Tensor, QueryGroups | None]:
-        """Sort the queries by confidence and tell them their rank.
+        """Sort each group of queries and merge the contents of the ranks.
 
-        Each group is sorted by itself, and the rank-adaptive biases have no
-        part in the order. Arguments and results are those of
-        :class:`BoxRefinementDecoder`.
+        The rank-adaptive biases have no influence on the order. Arguments
+        and results are those of :class:`BoxRefinementDecoder`.
         """
         if self.sort_queries:
-            confidence = _confidence(cls_branches[layer_id], query)
+            # In full precision, since half precision makes ties. Without
+            # autocast and no_grad: under both, older versions of torch cache
+            # a half-precision copy of the weight that the head would use.
+            logits = apply_in_full_precision(
+                cls_branches[layer_id], query.detach()
+            )
+            confidence = logits.detach().amax(-1)
             order = rank_order(confidence, query_groups)
             query, query_pos, reference = (
                 gather_points(tensor, order)
@@ -84,10 +88,10 @@ class RankDecoder(BoxRefinementDecoder):
         return query, query_pos, reference, query_groups
 
     def _merge_rank_contents(self, layer_id: int, query: Tensor) -> Tensor:
-        """Merge the learned content of each rank into the query there.
+        """Merge the learned content of each rank into the query.
 
-        The linear layer on [query, content] is applied to its two halves
-        one after the other: contents are the same for all images.
+        The linear layer on [query, content] is split into its two halves, as
+        the contents are the same for all images.
         """
         table = self.rank_aware_content_query[layer_id].weight
         contents = self.pre_racq_trans[layer_id](table[: query.shape[1]])
@@ -98,34 +102,14 @@ class RankDecoder(BoxRefinementDecoder):
         )
 
 
-def _confidence(cls_branch: nn.Module, query: Tensor) -> Tensor:
-    """Highest class logit, without gradient and in full precision.
-
-    Half precision would make ties of near ranks. And neither autocast nor
-    ``no_grad`` is on: older versions of torch keep the half-precision copy
-    of a weight that they make under both, and the head that uses it next
-    would not train.
-
-    Args:
-        cls_branch (nn.Module): Class head of the layer.
-        query (Tensor): Has shape (bs, num_queries, dim).
-
-    Returns:
-        Tensor: Has shape (bs, num_queries).
-    """
-    return (
-        apply_in_full_precision(cls_branch, query.detach()).detach().amax(-1)
-    )
-
-
 def rank_order(
     confidence: Tensor, query_groups: QueryGroups | None = None
 ) -> Tensor:
-    """Order queries by confidence, each group within its own place.
+    """Sort the queries of each group by confidence.
 
     Args:
         confidence (Tensor): Has shape (bs, num_queries).
-        query_groups (QueryGroups, optional): By default one group.
+        query_groups (QueryGroups, optional): Defaults to one group.
 
     Returns:
         Tensor: Index of the query at each rank, has shape

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Layers that refine queries by the features of their own region."""
+"""Layers that refine queries by their RoI features."""
 
 import math
 from collections.abc import Sequence
@@ -20,45 +20,43 @@ from project.utils.settings import checked
 from ...utils.weight_init import SelfInitialized
 from ..recomputation import recomputed
 
-# Of an attention's in-projection: rows of the queries, keys and values.
+# Order of the in-projections in nn.MultiheadAttention.
 _QUERIES, _KEYS, _VALUES = range(3)
 
 
 class RegionalCrossAttention(BaseModule):
-    """Cross-attention of queries to the features of their own region.
+    """Cross-attention of queries to their RoI features.
 
     Source: HPR, "Hybrid Proposal Refiner" (CVPR 2024), regional cross
-    attention. A query is split into ``sample_num`` tokens; these attend to
-    the points of its region, and what they find is put together again.
+    attention. A query is split into ``sample_num`` tokens, which attend to
+    the points of its region; the attended tokens are merged again.
 
-    The keys and values of all points of all regions are never made. Scores
-    need only the query, taken through the projection of the keys, on the
-    feature itself; the features are summed, and the sum is projected. The
-    position of a point is the same in every region. What is computed within
-    is not kept for the backward pass but computed again.
+    Keys and values of the points are never computed: the projection of the
+    keys is applied to the queries instead, and that of the values to the
+    weighted sum of the features. The positions of the points are the same in
+    all regions. Activations are recomputed in the backward pass.
 
     Args:
         embed_dims (int): Dimension of queries and features. Defaults to 256.
-        num_heads (int): Attention heads. Defaults to 8.
+        num_heads (int): Number of heads. Defaults to 8.
         sample_num (int): Tokens of each query. Defaults to 5.
-        use_key_pos (bool): Whether points know their position in the region.
+        use_key_pos (bool): Whether to add positional encodings to the keys.
             Defaults to True.
         roi_size (int): Points of a region along each axis. Defaults to 7.
         positional_encoding (dict, optional): Settings of mmdet's
             ``SinePositionalEncoding`` of these positions.
         attn_drop (float): Must be 0.
         proj_drop (float): Dropout of the attended tokens. Defaults to 0.
-        dropout_layer (dict, optional): Dropout of what is added to the
-            query.
-        norm_cfg (dict): Config of the norm of what is added.
-        act_cfg (dict): Config of its activation.
+        dropout_layer (dict, optional): Dropout before the residual
+            connection.
+        norm_cfg (dict): Config of the norm before it.
+        act_cfg (dict): Config of the activation before it.
         init_cfg (dict, optional): Initialization config.
-        batch_first (bool): Of the authors' configs, without an effect: no
-            axis is that of the batch. Defaults to True.
+        batch_first (bool): Ignored, since no axis is that of the batch; the
+            authors' configs set it. Defaults to True.
 
     Raises:
-        UserError: If attention weights are to be dropped, which would need
-            the keys and values.
+        UserError: If ``attn_drop`` is not 0.
     """
 
     def __init__(
@@ -110,7 +108,7 @@ class RegionalCrossAttention(BaseModule):
 
         Args:
             query (Tensor): Queries, has shape (num_queries, dim).
-            regions (Tensor): Feature of the region of each, has shape
+            regions (Tensor): Their RoI features, has shape
                 (num_queries, num_points, dim).
 
         Returns:
@@ -125,7 +123,7 @@ class RegionalCrossAttention(BaseModule):
         """Let the tokens of each query attend to its region.
 
         Returns:
-            Tensor: Tokens side by side, has shape
+            Tensor: Concatenated tokens, has shape
             (num_queries, sample_num * dim).
         """
         heads = self.attn.num_heads
@@ -139,7 +137,7 @@ class RegionalCrossAttention(BaseModule):
         tokens = (tokens + bias[_QUERIES][:, None]) / math.sqrt(
             tokens.shape[-1]
         )
-        # The bias of the keys adds the same to all scores of a token.
+        # The bias of the keys shifts all scores of a token equally.
         on_features = torch.matmul(tokens, weight[_KEYS])
         scores = torch.bmm(
             self._by_query(on_features, len(query)), regions.transpose(1, 2)
@@ -158,17 +156,17 @@ class RegionalCrossAttention(BaseModule):
         return self.attn.out_proj(values).view(len(query), -1)
 
     def _by_query(self, tensor: Tensor, num_queries: int) -> Tensor:
-        """Bring the heads behind the queries: (query, head and token, dim)."""
+        """Move the heads after the queries: (query, head and token, dim)."""
         tensor = tensor.unflatten(1, (num_queries, self.sample_num))
         return tensor.transpose(0, 1).flatten(1, 2)
 
 
 class RegionalDynamicConv(DynamicConv):
-    """mmdet's ``DynamicConv`` without keeping what it makes on the way.
+    """mmdet's ``DynamicConv`` with activation checkpointing.
 
     Source: Sparse R-CNN, section 3 (dynamic instance interactive head). The
-    kernels of a query are 128 times its own size. They, and what is computed
-    with them, are made again in the backward pass instead of being kept.
+    kernels of a query, which are 128 times its size, are recomputed in the
+    backward pass.
 
     Args:
         *args: As in mmdet's class.
@@ -183,11 +181,11 @@ class RegionalDynamicConv(DynamicConv):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, regions: Tensor) -> Tensor:
-        """Filter the regions by kernels that the queries make.
+        """Filter the regions by kernels generated from the queries.
 
         Args:
             query (Tensor): Queries, has shape (num_queries, in_channels).
-            regions (Tensor): Feature of the region of each, has shape
+            regions (Tensor): Their RoI features, has shape
                 (num_queries, num_points, in_channels).
 
         Returns:
@@ -198,7 +196,7 @@ class RegionalDynamicConv(DynamicConv):
         return self.dropout(change)
 
     def _filter(self, query: Tensor, regions: Tensor) -> Tensor:
-        """Make the kernels and apply them.
+        """Generate and apply the kernels.
 
         Returns:
             Tensor: Has shape (num_queries, num_points * out_channels).
@@ -221,12 +219,12 @@ class Merger(SelfInitialized):
     Args:
         merge_method (str): ``'learnable_channel_aware'``, a weight for each
             feature and channel; ``'learnable'``, one for each feature; or
-            ``'add'``, plain sums.
-        initial_weights (Sequence[float]): Weight of each feature to begin
-            with, where it is learned.
+            ``'add'``, a plain sum.
+        initial_weights (Sequence[float]): Initial value of each learned
+            weight.
         embed_dims (int): Dimension of the features.
-        is_drawn (bool): Whether weights that a transformer draws stay.
-            Defaults to False.
+        is_drawn (bool): Whether to keep the weights that the transformer has
+            initialized by Xavier. Defaults to False.
     """
 
     @checked('model.decoder.layer_cfg')
@@ -252,17 +250,18 @@ class Merger(SelfInitialized):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Set the weights to the initial ones, unless they are drawn."""
+        """Set the weights to the initial ones, unless ``is_drawn``."""
         if self.is_drawn:
             return
         initial = self.weights.new_tensor(self.initial_weights)
         self.weights.copy_(initial.expand_as(self.weights))
 
     def forward(self, *features: Tensor) -> Tensor:
-        """Merge.
+        """Compute the weighted sum.
 
         Args:
-            *features (Tensor): As many as weights, each has shape (..., dim).
+            *features (Tensor): One for each weight, each has shape
+                (..., dim).
 
         Returns:
             Tensor: Has shape (..., dim).
@@ -273,7 +272,7 @@ class Merger(SelfInitialized):
 
 
 def _grid_encoding(settings: dict, size: int) -> Tensor:
-    """Encode the points of a square, has shape (size * size, dim)."""
+    """Positional encoding of a square, has shape (size * size, dim)."""
     encoding = SinePositionalEncoding(**settings)
     mask = torch.zeros(1, size, size, dtype=torch.bool)
     return encoding(mask)[0].flatten(1).T.contiguous()

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Attention to a feature map, first along its rows, then its columns."""
+"""Row-column decoupled attention to a feature map."""
 
 import torch
 import torch.nn.functional as F
@@ -9,36 +9,35 @@ from torch import Tensor, nn
 from project.utils.errors import UserError
 
 AxisPair = tuple[Tensor, Tensor]
-"""What belongs to x and what belongs to y, in this order."""
+"""Tensors of x and of y, in this order."""
 Padding = tuple[Tensor | None, Tensor | None]
-"""Which columns and which rows are padding; None where there is none."""
+"""Padding masks of columns and of rows; None without padding."""
 
 
 class RowColumnAttention(BaseModule):
     """Row-column decoupled attention (RCDA).
 
     Source: `Anchor DETR <https://arxiv.org/abs/2109.07107>`_, section 3.4.
-    A query has one softmax over the columns of the map (the source's "row"
+    A query has one softmax over the columns of the map (the paper's "row"
     attention, along x) and one over its rows ("column" attention, along y);
-    the weight of a pixel is the product of both. Keys of the columns are
-    means over the rows and the other way round, and the map is summed over
-    one axis after the other, so no weights of all pixels ever exist.
+    the weight of a pixel is their product. The keys of the columns are means
+    over the rows and vice versa, and the map is reduced along one axis after
+    the other, so the weights of all pixels are never computed.
 
-    The means are over all pixels, padding included; softmaxes leave padding
-    out. A mean of projections is the projection of the mean, which takes a
-    fraction of the time.
+    The means include padding, as in the source; the softmaxes mask it. The
+    means are taken before the projection, which is equal and faster.
 
     Args:
-        embed_dims (int): Width of queries and map. Defaults to 256.
+        embed_dims (int): Dimension of queries and map. Defaults to 256.
         num_heads (int): Number of heads. Defaults to 8.
-        dropout (float): Of the attention weights and of the result.
+        dropout (float): Dropout of the attention weights and of the output.
             Defaults to 0.
-        batch_first (bool): Part of mmcv's interface: images come first in
-            any case. Defaults to True.
-        init_cfg (dict, optional): As in mmengine.
+        batch_first (bool): Part of mmcv's interface; the batch is always the
+            first axis. Defaults to True.
+        init_cfg (dict, optional): Initialization config.
 
     Raises:
-        UserError: If the heads do not divide the width.
+        UserError: If ``embed_dims`` is not a multiple of ``num_heads``.
     """
 
     def __init__(
@@ -81,13 +80,13 @@ class RowColumnAttention(BaseModule):
         Args:
             query (Tensor): Queries, has shape (bs, ..., dim).
             value (Tensor): Map, has shape (bs, h, w, dim).
-            query_pos (tuple[Tensor, Tensor]): Positions of the queries on x
-                and on y, each is added to ``query``.
+            query_pos (tuple[Tensor, Tensor]): Positions of the queries along
+                x and y, each is added to ``query``.
             value_pos (tuple[Tensor, Tensor]): Positions of the columns, has
                 shape (bs or 1, w, dim), and of the rows, (bs or 1, h, dim).
-            padding (tuple[Tensor | None, Tensor | None]): True for columns
-                that are padding, has shape (bs, w), and likewise for rows,
-                (bs, h). By default there is none.
+            padding (tuple[Tensor | None, Tensor | None]): True for padded
+                columns, has shape (bs, w), and for padded rows, (bs, h).
+                Defaults to no padding.
 
         Returns:
             Tensor: Has the shape of ``query``.
@@ -138,10 +137,10 @@ class RowColumnAttention(BaseModule):
 
 
 def _pool(weights_x: Tensor, weights_y: Tensor, values: Tensor) -> Tensor:
-    """Sum a map over both axes, the longer one first.
+    """Weighted sum of a map over both axes, the longer one first.
 
-    What lies between the two sums has a value for each query and each place
-    on the axis that is left, the largest tensor of the layer.
+    The intermediate result, with a value for each query and each place on the
+    remaining axis, is the largest tensor of the layer.
 
     Args:
         weights_x (Tensor): Has shape (bs, num_heads, num_queries, w).

@@ -25,20 +25,19 @@ from .structures import CostInputs, Predictions, SetTargets
 class BatchHungarianAssigner(HungarianAssigner):
     """Hungarian matching of all layers, query groups and images at once.
 
-    It takes mmdet's ``match_costs`` and finds the assignments that mmdet's
-    ``HungarianAssigner`` finds when called for each layer and image (DETR,
-    section 3.1). But a cost is computed once for all layers, over the
-    image's own ground truth and whatever the number of copies; and
-    :class:`PendingMatch` sends all the costs of a training step to the host
-    in one transfer.
+    Takes mmdet's ``match_costs`` and finds the same assignments as mmdet's
+    ``HungarianAssigner`` for each layer and image (DETR, section 3.1). A cost
+    is computed once for all layers, over the ground truths of the same image
+    and without copies; :class:`PendingMatch` copies all costs of a training
+    step to the host together.
 
     Args:
         match_costs (list[dict] | dict): Configs of mmdet's match costs.
-        late_match_costs (list[dict] | dict, optional): Costs that take their
-            place late in the training, as Rank-DETR has it (section 3.3).
-            By default there are none.
-        late_begin (float): From which share of the training's iterations on,
-            in [0, 1]. Defaults to 0.75.
+        late_match_costs (list[dict] | dict, optional): Costs that replace
+            them late in the training (Rank-DETR, section 3.3). By default
+            none do.
+        late_begin (float): Fraction of the training's iterations after which
+            they do, in [0, 1]. Defaults to 0.75.
 
     Raises:
         UserError: If the weight of a cost is negative.
@@ -67,17 +66,16 @@ class BatchHungarianAssigner(HungarianAssigner):
                 check_weight(name, cost)
 
     def current_costs(self) -> list[BaseMatchCost]:
-        """The costs at this point of the training.
+        """The costs at the current iteration.
 
-        The Runner tells how far it has come (and does so again after
-        ``--resume``) through mmengine's message hub; without a Runner it has
-        not begun.
+        mmengine's Runner records the iteration in its message hub, also after
+        ``--resume``; without a Runner it is 0.
         """
         if self.late_match_costs is None:
             return self.match_costs
         hub = MessageHub.get_current_instance()
         iteration, total = hub.get_info('iter', 0), hub.get_info('max_iters')
-        # A quotient is 0.75 exactly where the decimals say so.
+        # The quotient is exactly 0.75 at three quarters.
         is_late = total and iteration / total >= self.late_begin
         return self.late_match_costs if is_late else self.match_costs
 
@@ -100,8 +98,8 @@ class BatchHungarianAssigner(HungarianAssigner):
             img_meta (dict): Meta information of the image.
 
         Returns:
-            :obj:`AssignResult`: For each query 0 or, of its target, 1 + the
-            index.
+            :obj:`AssignResult`: For each query 0, or 1 + the index of its
+            target.
         """
         num_gts, num_queries = len(gt_instances), len(pred_instances)
         labels = gt_instances.labels
@@ -136,16 +134,15 @@ class BatchHungarianAssigner(HungarianAssigner):
         targets: SetTargets,
         copies: Sequence[int],
     ) -> PendingAssignment:
-        """Compute the costs, without waiting for the device.
+        """Compute the costs, without synchronization.
 
         Args:
             predictions (Predictions): Predictions.
             targets (SetTargets): Ground truth.
-            copies (Sequence[int]): How often each target is to be matched
-                in each layer.
+            copies (Sequence[int]): Copies of each target in each layer.
 
         Returns:
-            PendingAssignment: What the host finds the assignments from.
+            PendingAssignment: The costs, to be solved on the host.
         """
         if not predictions.num_queries:
             return PendingAssignment([])
@@ -165,16 +162,16 @@ class BatchHungarianAssigner(HungarianAssigner):
     def num_copies(
         self, copies: Sequence[int], num_queries: int, num_gts: int
     ) -> list[int]:
-        """How often each target of an image is matched in each layer.
+        """Copies of each target of an image in each layer.
 
         Args:
-            copies (Sequence[int]): How often it is to be matched.
-            num_queries (int): Queries of the image.
-            num_gts (int): Its targets, at least one.
+            copies (Sequence[int]): Wanted copies in each layer.
+            num_queries (int): Number of queries of the image.
+            num_gts (int): Number of its targets, at least one.
 
         Returns:
-            list[int]: As it is to be; where queries are too few, some copies
-            go without.
+            list[int]: By default the wanted copies, of which some are left
+            unmatched if there are too few queries.
         """
         return list(copies)
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Assignments of the lowest cost, found on the host."""
+"""Hungarian matching on the host."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +11,9 @@ from torch import Tensor
 from ...utils.host_threads import run_in_threads
 from .transport import match_copies
 
-# From this many queries on only those that a match can use go to the host.
 MANY_QUERIES = 4096
-# From this many pairs on starting threads takes less time than they save.
+"""From this number on, only queries that can be matched go to the host."""
+# From this number of pairs on, threads save time.
 _MANY_PAIRS = 300
 
 
@@ -22,14 +22,15 @@ class CostBlock:
     """Matching costs of one image, in all layers.
 
     Args:
-        image (int): Which image.
-        first_target (int): Its first target among those of all images.
+        image (int): Index of the image.
+        first_target (int): Index of its first target in the batch.
         copies (Sequence[int]): Copies of each target, for each layer.
         cost (Tensor): Has shape (num_layers, num_gts, num_columns).
-        queries (Tensor, optional): Query of each column, may repeat, has
-            shape (num_layers, num_columns). By default columns are queries.
-        has_out (bool): Whether some queries take no part, whose cost is
-            infinite. Defaults to False.
+        queries (Tensor, optional): Query of each column, possibly repeated,
+            has shape (num_layers, num_columns). By default columns are
+            queries.
+        has_out (bool): Whether some queries are excluded by infinite costs.
+            Defaults to False.
     """
 
     image: int
@@ -42,8 +43,8 @@ class CostBlock:
     def pruned(self) -> 'CostBlock':
         """Keep the queries that an optimal assignment can use.
 
-        Each target needs at most its ``num_gts * copies`` cheapest queries:
-        were it matched to another, one of these would be free and cheaper.
+        Each target needs at most its ``num_gts * copies`` cheapest queries: of
+        these at least one would be free and cheaper than any other query.
         """
         _, num_gts, num_queries = self.cost.shape
         num_useful = num_gts * max(self.copies)
@@ -56,10 +57,8 @@ class CostBlock:
         return replace(self, cost=self.cost.gather(2, index), queries=queries)
 
     def tensors(self) -> list[Tensor]:
-        """What has to travel to the host."""
-        return (
-            [self.cost] if self.queries is None else [self.cost, self.queries]
-        )
+        """Tensors that the host needs."""
+        return [t for t in (self.cost, self.queries) if t is not None]
 
     def solve(
         self, layer: int, cost: np.ndarray, queries: np.ndarray | None = None
@@ -67,7 +66,7 @@ class CostBlock:
         """Match a layer, given :meth:`tensors` on the host.
 
         Returns:
-            ndarray: Rows of layer, image, query and target, has shape
+            ndarray: Layers, images, queries and targets, has shape
             (4, num_pairs).
         """
         columns, layer_cost = None, cost[layer]
@@ -93,14 +92,14 @@ class PendingAssignment:
     """Matching costs of one set of predictions.
 
     Args:
-        blocks (Sequence[CostBlock]): Of each image with targets.
+        blocks (Sequence[CostBlock]): One for each image with targets.
     """
 
     blocks: Sequence[CostBlock]
 
     @property
     def tensors(self) -> list[Tensor]:
-        """list[Tensor]: What has to travel to the host."""
+        """list[Tensor]: Tensors that the host needs."""
         return [tensor for block in self.blocks for tensor in block.tensors()]
 
     def solve(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -110,11 +109,11 @@ class PendingAssignment:
             arrays (Sequence[ndarray]): :attr:`tensors` on the host.
 
         Returns:
-            ndarray: Rows of layer, image, query and target, has shape
+            ndarray: Layers, images, queries and targets, has shape
             (4, num_pairs).
 
         Raises:
-            UserError: If a cost is not a number.
+            UserError: If a cost is NaN.
         """
         remaining = iter(arrays)
         problems, num_pairs = [], 0

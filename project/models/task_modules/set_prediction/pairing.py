@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""How predictions and targets are paired, and the one wait for all of it."""
+"""Pairing of predictions and targets, with one synchronization for all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from .structures import MatchedPairs, Predictions, SetTargets
 
 @dataclass(frozen=True)
 class HungarianMatching(Pairing):
-    """Pairs of the lowest cost (DETR, section 3.1).
+    """Pairs of the lowest total cost (DETR, section 3.1).
 
     Args:
-        assigner (BatchHungarianAssigner): Has the costs.
-        num_copies (int | Sequence[int]): How many queries each target is
-            matched to; one number, or one for each layer. Defaults to 1.
+        assigner (BatchHungarianAssigner): Computes the costs.
+        num_copies (int | Sequence[int]): Number of queries that each target
+            is matched to, for all layers or for each. Defaults to 1.
     """
 
     assigner: BatchHungarianAssigner
@@ -37,7 +37,7 @@ class HungarianMatching(Pairing):
         return self.assigner.start(predictions, targets, copies)
 
     def copies(self, num_layers: int) -> list[int]:
-        """How often each target is to be matched in each layer."""
+        """Copies of each target in each layer."""
         if isinstance(self.num_copies, int):
             return [self.num_copies] * num_layers
         return list(self.num_copies)
@@ -45,7 +45,7 @@ class HungarianMatching(Pairing):
 
 @dataclass(frozen=True)
 class GivenPairs(Pairing):
-    """Pairs that are known beforehand, as in denoising.
+    """Known pairs, as in denoising.
 
     Args:
         pairs (MatchedPairs): The pairs, on the device.
@@ -56,18 +56,18 @@ class GivenPairs(Pairing):
     def start(
         self, predictions: Predictions, targets: SetTargets
     ) -> MatchedPairs:
-        """Give the pairs."""
+        """Return the pairs."""
         return self.pairs
 
 
 @dataclass(frozen=True)
 class AssignedByPriors(Pairing):
-    """Pairs by boxes known beforehand, the same in all layers, as in DETA.
+    """Pairs by prior boxes, the same in all layers, as in DETA.
 
     Args:
-        assigner (PriorAssigner): Chooses the queries of each target.
-        priors (Tensor): Boxes (cx, cy, w, h) in [0, 1] that stand for the
-            queries, has shape (bs, num_queries, 4).
+        assigner (PriorAssigner): Selects the queries of each target.
+        priors (Tensor): Prior box (cx, cy, w, h) in [0, 1] of each query,
+            has shape (bs, num_queries, 4).
     """
 
     assigner: PriorAssigner
@@ -76,7 +76,7 @@ class AssignedByPriors(Pairing):
     def start(
         self, predictions: Predictions, targets: SetTargets
     ) -> '_PendingChoice':
-        """Choose the queries."""
+        """Select the queries of each target."""
         choice = self.assigner.choose(self.priors, targets)
         return _PendingChoice(choice, targets.counts, predictions.num_layers)
 
@@ -86,9 +86,9 @@ class _PendingChoice:
     """Queries of each target, on the device.
 
     Args:
-        choice (Tensor): As :class:`PriorAssigner` gives it.
-        counts (Sequence[int]): Targets of each image.
-        num_layers (int): Layers that learn the same pairs.
+        choice (Tensor): Result of :meth:`PriorAssigner.choose`.
+        counts (Sequence[int]): Number of targets of each image.
+        num_layers (int): Number of layers with these pairs.
     """
 
     choice: Tensor
@@ -97,11 +97,11 @@ class _PendingChoice:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """list[Tensor]: What has to travel to the host."""
+        """list[Tensor]: Tensors that the host needs."""
         return [self.choice]
 
     def solve(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """List the pairs, in each layer by target."""
+        """List the pairs of each layer, sorted by target."""
         (choice,) = arrays
         target, place = np.nonzero(choice >= 0)
         image = np.repeat(np.arange(len(self.counts)), self.counts)[target]
@@ -112,10 +112,10 @@ class _PendingChoice:
 
 
 class PendingMatch:
-    """The pairs of all sets of a training step, on their way.
+    """Asynchronous pairing of all sets of a training step.
 
-    Whatever the host finds pairs from travels to it in one transfer, which
-    runs while the device goes on; the pairs go back in another.
+    The tensors that the host needs are copied in one asynchronous transfer;
+    the pairs are sent back in another.
 
     Args:
         sets (Sequence[PredictionSet]): The sets to pair.
@@ -140,13 +140,13 @@ class PendingMatch:
             self._copy = HostCopy(torch.cat([t.flatten() for t in tensors]))
 
     def result(self) -> list[MatchedPairs]:
-        """Wait for what is on its way, and find the pairs.
+        """Wait for the transfer and find the pairs.
 
         Returns:
             list[MatchedPairs]: Pairs of each set.
 
         Raises:
-            UserError: If a label is no class, or a cost not a number.
+            UserError: If a label is out of range, or a cost is NaN.
         """
         arrays = iter(self._arrays())
         self._targets.check_labels()
@@ -169,7 +169,7 @@ class PendingMatch:
         ]
 
     def _arrays(self) -> list[np.ndarray]:
-        """The tensors that travelled, as arrays of their own shape."""
+        """The transferred tensors, in their original shapes."""
         if not self._shapes:
             return []
         sizes = [shape.numel() for shape in self._shapes]
@@ -181,7 +181,7 @@ class PendingMatch:
 
 
 def _pairs(rows: Tensor, table: np.ndarray, num_layers: int) -> MatchedPairs:
-    """Pairs from rows of the device, and the same on the host to count."""
+    """Build pairs from rows on the device; the host's copy is counted."""
     layer, image, query, target = rows.unbind()
     counts = np.bincount(table[0], minlength=num_layers).tolist()
     return MatchedPairs(layer, image, query, target, counts)

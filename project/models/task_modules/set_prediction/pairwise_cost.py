@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""mmdet's match costs, for all layers of an image at once."""
+"""mmdet's match costs for all layers of an image at once."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from .structures import CostInputs
 
 
 class NormalizedCost(BaseMatchCost):
-    """Matching cost of boxes in [0, 1], computed in :meth:`_cost`."""
+    """Base of match costs of boxes in [0, 1]; see :meth:`_cost`."""
 
     @full_precision
     def __call__(
@@ -75,11 +75,11 @@ class NormalizedCost(BaseMatchCost):
 def pairwise_cost(match_cost: BaseMatchCost, inputs: CostInputs) -> Tensor:
     """Evaluate one of mmdet's match costs.
 
-    The costs that DETRs use are computed here, to the values of mmdet's own
-    classes but for rounding: those move constants to the device in each
-    call, which halts the host, and evaluate classes that no target has. A
-    cost of this package brings a method ``batched_cost(inputs)``. Any other
-    is called as it is.
+    The costs of DETRs are reimplemented here, equal to mmdet's up to
+    rounding: mmdet's copy constants to the device in each call, which
+    synchronizes, and evaluate classes that no target has. A cost of this
+    package has a method ``batched_cost(inputs)``. Other costs are called as
+    in mmdet.
 
     Args:
         match_cost (:obj:`BaseMatchCost`): The cost.
@@ -102,7 +102,7 @@ def pairwise_cost(match_cost: BaseMatchCost, inputs: CostInputs) -> Tensor:
 
 
 def _focal_cost(match_cost: FocalLossCost, inputs: CostInputs) -> Tensor:
-    """Evaluate only the classes that targets have, where these are fewer."""
+    """Evaluate only the classes of targets, if these are fewer."""
     scores, labels = inputs.scores, inputs.labels
     if match_cost.binary_input or len(labels) >= scores.shape[1]:
         instances = InstanceData(scores=scores), InstanceData(labels=labels)
@@ -114,7 +114,7 @@ def _focal_cost(match_cost: FocalLossCost, inputs: CostInputs) -> Tensor:
 
 
 def _l1_cost(match_cost: BBoxL1Cost, inputs: CostInputs) -> Tensor:
-    """L1 distance of normalised boxes, in the format that the cost asks."""
+    """L1 distance of normalized boxes, in the format of the cost."""
     if match_cost.box_format == 'xywh':
         preds, gts = inputs.boxes, inputs.gt_boxes
     else:

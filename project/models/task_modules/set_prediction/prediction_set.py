@@ -13,16 +13,16 @@ class Scoring:
 
     Args:
         loss_cls (nn.Module | ClassificationLoss, optional): Classification
-            loss. By default that of the criterion.
-        loss_iou (nn.Module, optional): IoU loss. By default that of the
+            loss. Defaults to that of the criterion.
+        loss_iou (nn.Module, optional): IoU loss. Defaults to that of the
             criterion.
-        loss_weight (float): Multiplies all the losses. Defaults to 1.
-        normalizer (str, optional): What the losses are divided by, one of
-            those of ``SetCriterion``. By default as the criterion has it.
-        sync_normalizer (bool): Whether that is the mean over all ranks.
-            Defaults to True.
-        per_image (bool): Whether there is a loss for each image, the values
-            of which are a list, instead of their sum. Defaults to False.
+        loss_weight (float): Weight of all losses. Defaults to 1.
+        normalizer (str, optional): Divisor of the losses, as in
+            ``SetCriterion``. Defaults to that of the criterion.
+        sync_normalizer (bool): Whether to average it over all ranks. Defaults
+            to True.
+        per_image (bool): Whether to return a list of losses, one for each
+            image, instead of their sum. Defaults to False.
         skip_empty (bool): Whether images without targets have no loss; needs
             ``per_image``. Defaults to False.
     """
@@ -38,13 +38,13 @@ class Scoring:
 
 @dataclass(frozen=True)
 class PredictionSet:
-    """Predictions of one group of queries, and how they are to learn.
+    """Predictions of one group of queries, and how they are trained.
 
     Args:
         predictions (Predictions): The predictions.
         pairing (Pairing): How they are paired with targets.
-        scoring (Scoring): How they are scored. By default as the criterion
-            has it.
+        scoring (Scoring): How they are scored. By default with the settings
+            of the criterion.
     """
 
     predictions: Predictions
@@ -52,14 +52,11 @@ class PredictionSet:
     scoring: Scoring = Scoring()
 
     def of_branch(self, prefix: str, loss_weight: float) -> 'PredictionSet':
-        """The set as one of an auxiliary head.
+        """Make this a set of an auxiliary head.
 
         Args:
-            prefix (str): Put before the names of its losses.
-            loss_weight (float): Multiplies all its losses.
-
-        Returns:
-            PredictionSet: The set of that branch.
+            prefix (str): Prefix of the names of its losses.
+            loss_weight (float): Weight of all its losses.
         """
         weight = self.scoring.loss_weight * loss_weight
         return replace(

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What the parts of set prediction have to offer each other."""
+"""Protocols of the parts of set prediction."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -18,13 +18,14 @@ from .structures import (
 
 
 class PendingPairs(Protocol):
-    """Pairs that the host finds from tensors of the device."""
+    """Pairs that the host computes from tensors of the device."""
 
     @property
     def tensors(self) -> Sequence[Tensor]:
-        """Sequence[Tensor]: What has to travel to the host.
+        """Sequence[Tensor]: Tensors that the host needs.
 
-        It is of one precision there: float32 holds integers up to 2**24.
+        They are copied as float32 or float64; float32 holds integers up to
+        2**24.
         """
         ...
 
@@ -35,68 +36,67 @@ class PendingPairs(Protocol):
             arrays (Sequence[ndarray]): :attr:`tensors` on the host.
 
         Returns:
-            ndarray: Rows of layer, image, query and target, integers, has
+            ndarray: Layers, images, queries and targets, integers, has
             shape (4, num_pairs).
         """
         ...
 
 
 class Pairing(Protocol):
-    """How predictions find the targets that they learn."""
+    """How predictions are paired with targets."""
 
     def start(
         self, predictions: Predictions, targets: SetTargets
     ) -> MatchedPairs | PendingPairs:
-        """Do what the device does, without waiting for it.
+        """Do the computations of the device, without synchronization.
 
         Args:
             predictions (Predictions): Predictions.
             targets (SetTargets): Ground truth.
 
         Returns:
-            MatchedPairs | PendingPairs: The pairs if they are known, or
-            else what the host finds them from. All sets of a training step
-            travel together.
+            MatchedPairs | PendingPairs: The pairs if they are known, or the
+            inputs from which the host computes them.
         """
         ...
 
     def copies(self, num_layers: int) -> list[int]:
-        """How often each target is meant to be paired in each layer.
+        """Wanted number of pairs of each target in each layer.
 
         Args:
-            num_layers (int): Layers of the predictions.
+            num_layers (int): Number of layers.
 
         Returns:
-            list[int]: Once, unless a subclass has it otherwise.
+            list[int]: By default one.
         """
         return [1] * num_layers
 
 
 @runtime_checkable
 class PriorAssigner(Protocol):
-    """Assigns queries by boxes that are known before any prediction."""
+    """Assigns queries by their prior boxes."""
 
     def choose(self, priors: Tensor, targets: SetTargets) -> Tensor:
-        """Choose the queries of each target, without waiting for the device.
+        """Select the queries of each target, without synchronization.
 
         Args:
-            priors (Tensor): Boxes (cx, cy, w, h) in [0, 1] that stand for
-                the queries, has shape (bs, num_queries, 4).
+            priors (Tensor): Prior box (cx, cy, w, h) in [0, 1] of each
+                query, has shape (bs, num_queries, 4).
             targets (SetTargets): Ground truth.
 
         Returns:
-            Tensor: Queries of each target, -1 where there are no more, has
-            shape (num_gts, max_per_gt).
+            Tensor: Queries of each target, padded with -1, has shape
+            (num_gts, max_per_gt).
         """
         ...
 
 
 @runtime_checkable
 class PositiveSampler(Protocol):
-    """Keeps some of the positives of an assigner."""
+    """Samples the positives of an assigner."""
 
     def keep_positives(self, positive: Tensor) -> Tensor:
-        """Tell which positives are kept; both have shape (num_boxes, )."""
+        """Select positives; both masks have shape (num_boxes, )."""
         ...
 
 
@@ -111,10 +111,10 @@ class BatchedCost(Protocol):
 
 @runtime_checkable
 class ClassificationLoss(Protocol):
-    """Classification loss in two parts, of which one needs no matching."""
+    """Classification loss in two parts, the first before the matching."""
 
     def negative(self, scores: Tensor) -> Tensor:
-        """Loss if no query has an object.
+        """Loss of all queries as background.
 
         Args:
             scores (Tensor): Logits, has shape
@@ -126,15 +126,12 @@ class ClassificationLoss(Protocol):
         ...
 
     def pair_terms(self, scores: Tensor, context: PairContext) -> PairTerms:
-        """What matched queries add to :meth:`negative`.
+        """Terms that matched queries add to :meth:`negative`.
 
         Args:
             scores (Tensor): Logits of the matched queries at the classes of
                 their targets, has shape (num_pairs, ).
             context (PairContext): The pairs and their boxes, for losses
-                whose targets depend on how well a box fits.
-
-        Returns:
-            PairTerms: Of each pair.
+                whose targets depend on the quality of the boxes.
         """
         ...

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What set prediction works on: targets, predictions, pairs of both."""
+"""Data types of set prediction: targets, predictions and pairs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from ...utils.labels import gather_labels
 
 @dataclass(frozen=True)
 class SetTargets:
-    """Ground truth of a batch, all images one after another.
+    """Ground truth of a batch, concatenated over the images.
 
     Args:
         labels (Tensor): Classes, has shape (num_gts, ).
@@ -25,11 +25,11 @@ class SetTargets:
             unpadded image, has shape (num_gts, 4).
         image_sizes (Tensor): (w, h, w, h) of each unpadded image, has shape
             (bs, 4).
-        counts (list[int]): Ground truths of each image.
+        counts (list[int]): Number of ground truths of each image.
         img_metas (list[dict]): Meta information of each image.
-        check_labels (Callable): Called where the host waits for the device;
-            raises if there are no such classes. By default there is nothing
-            to check.
+        check_labels (Callable): Raises if labels are out of range; called
+            where the host synchronizes anyway. By default nothing is
+            checked.
     """
 
     labels: Tensor
@@ -41,7 +41,7 @@ class SetTargets:
 
     @cached_property
     def offsets(self) -> list[int]:
-        """list[int]: Where each image's ground truths begin, and the end."""
+        """list[int]: First index of each image, and the total."""
         return [0, *accumulate(self.counts)]
 
     @classmethod
@@ -58,13 +58,13 @@ class SetTargets:
             gt_instances (list[:obj:`InstanceData`]): ``bboxes`` in pixels
                 (x1, y1, x2, y2) and ``labels`` of each image.
             img_metas (list[dict]): ``img_shape`` of each image.
-            like (Tensor): Gives the device, and the precision when that is
-                higher than float32.
-            num_classes (int, optional): How many classes there are. By
-                default labels are taken as they are.
+            like (Tensor): Gives the device, and the dtype if that is wider
+                than float32.
+            num_classes (int, optional): Number of classes. By default labels
+                are not checked.
 
         Raises:
-            UserError: If a label on the host is none of them.
+            UserError: If a label on the host is out of range.
         """
         labels, check_labels = gather_labels(
             gt_instances, img_metas, num_classes
@@ -87,28 +87,28 @@ class SetTargets:
         return self.offsets[-1]
 
     def of_image(self, image: int) -> slice:
-        """Where the ground truths of one image lie."""
+        """Slice of the ground truths of one image."""
         return slice(self.offsets[image], self.offsets[image + 1])
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of one group of queries, in all its layers.
+    """Predictions of one group of queries in all layers.
 
     Args:
         cls_scores (Tensor): Logits, has shape
             (num_layers, bs, num_queries, num_classes).
         bbox_preds (Tensor): Boxes (cx, cy, w, h) in [0, 1], has shape
             (num_layers, bs, num_queries, 4).
-        prefix (str): Put before the names of the group's losses, such as
-            ``'enc_'``. Defaults to nothing.
-        branch (str): Put before their whole names, layer included, such as
-            ``'aux_0_'`` of an auxiliary head. Defaults to nothing.
+        prefix (str): Prefix of the losses of the group, such as ``'enc_'``.
+            Defaults to ``''``.
+        branch (str): Prefix before that of the layer, such as ``'aux_0_'`` of
+            an auxiliary head. Defaults to ``''``.
         class_agnostic (bool): Whether all targets count as class 0, as in
             Deformable DETR's first stage. Defaults to False.
-        valid (Tensor, optional): Which queries take part; the others are
-            neither matched nor background. Has shape
-            (num_layers, bs, num_queries). By default all do.
+        valid (Tensor, optional): False for queries that are neither matched
+            nor background, has shape (num_layers, bs, num_queries). By
+            default all are valid.
     """
 
     cls_scores: Tensor
@@ -139,11 +139,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class MatchedPairs:
-    """Which prediction learns which target.
+    """Pairs of predictions and targets.
 
-    A prediction may occur in several pairs, and so may a target. The class
-    that such a prediction learns is that of its target with the highest
-    index; its box learns from all of them.
+    A prediction or a target may occur in several pairs. A prediction with
+    several targets is trained on the class of the last one and on all boxes.
 
     Args:
         layer (Tensor): Layer of each prediction, has shape (num_pairs, ).
@@ -151,7 +150,7 @@ class MatchedPairs:
         query (Tensor): Its query within the set, has shape (num_pairs, ).
         target (Tensor): Index into :class:`SetTargets`, has shape
             (num_pairs, ).
-        counts (list[int]): Pairs of each layer.
+        counts (list[int]): Number of pairs of each layer.
     """
 
     layer: Tensor
@@ -164,27 +163,23 @@ class MatchedPairs:
         return len(self.layer)
 
     def rows(self, batch_size: int, num_queries: int) -> Tensor:
-        """Index of each prediction when layers, images, queries are joined.
-
-        Returns:
-            Tensor: Has shape (num_pairs, ).
-        """
+        """Index of each prediction in flattened (layer, image, query)."""
         image = self.layer * batch_size + self.image
         return image * num_queries + self.query
 
 
 @dataclass(frozen=True)
 class PairContext:
-    """What a classification loss may know of matched pairs.
+    """Matched pairs, as inputs of a classification loss.
 
     Args:
         pairs (MatchedPairs): Layer, image, query and target of each pair.
         bboxes (Tensor): Predicted boxes (x1, y1, x2, y2) in [0, 1], without
             gradient, has shape (num_pairs, 4).
-        gt_bboxes (Tensor): Boxes of their targets, likewise.
-        image_sizes (Tensor): (w, h, w, h) of their images in pixels,
-            likewise.
-        num_targets (int): Targets of the batch.
+        gt_bboxes (Tensor): Boxes of their targets, has the same shape.
+        image_sizes (Tensor): (w, h, w, h) of their images in pixels, has the
+            same shape.
+        num_targets (int): Number of targets of the batch.
     """
 
     pairs: MatchedPairs
@@ -194,29 +189,25 @@ class PairContext:
     num_targets: int
 
     def pixels(self) -> tuple[Tensor, Tensor]:
-        """Predicted and true boxes in pixels."""
+        """Predicted and ground-truth boxes in pixels."""
         return (
             self.bboxes * self.image_sizes,
             self.gt_bboxes * self.image_sizes,
         )
 
     def by_target(self) -> Tensor:
-        """Number the layers' targets, has shape (num_pairs, ).
-
-        Pairs of one target in one layer have the same number, less than the
-        number of layers times that of targets.
-        """
+        """Index of each pair's (layer, target), has shape (num_pairs, )."""
         return self.pairs.layer * self.num_targets + self.pairs.target
 
 
 class PairTerms(NamedTuple):
-    """What matched pairs add to the losses.
+    """Terms of matched pairs in the losses.
 
     Args:
-        correction (Tensor): By how much each changes the classification
-            loss, has shape (num_pairs, ).
-        weights (Tensor, optional): What its box losses are multiplied by,
-            has shape (num_pairs, ). By default all count alike.
+        correction (Tensor): Change of the classification loss by each pair,
+            has shape (num_pairs, ).
+        weights (Tensor, optional): Weights of the box losses, has shape
+            (num_pairs, ). Defaults to ones.
     """
 
     correction: Tensor
@@ -225,11 +216,12 @@ class PairTerms(NamedTuple):
 
 @dataclass(frozen=True)
 class CostInputs:
-    """Predictions of one set, and ground truth, of one image.
+    """Predictions of one set and ground truth of one image.
 
     Args:
-        prefix (str): Name of the set of predictions.
-        num_layers (int): Layers of the set; predictions lie layer by layer.
+        prefix (str): Loss prefix of the set.
+        num_layers (int): Number of layers, over which predictions are
+            concatenated.
         scores (Tensor): Logits, has shape (num_preds, num_classes).
         boxes (Tensor): Predicted boxes (cx, cy, w, h) in [0, 1], has shape
             (num_preds, 4).
@@ -250,12 +242,12 @@ class CostInputs:
     img_meta: dict
 
     def corners(self) -> tuple[Tensor, Tensor]:
-        """Predicted and true boxes (x1, y1, x2, y2) in [0, 1]."""
+        """Predicted and ground-truth boxes (x1, y1, x2, y2) in [0, 1]."""
         return (
             bbox_cxcywh_to_xyxy(self.boxes),
             bbox_cxcywh_to_xyxy(self.gt_boxes),
         )
 
     def pixels(self) -> list[Tensor]:
-        """Predicted and true boxes (x1, y1, x2, y2) in pixels."""
+        """Predicted and ground-truth boxes (x1, y1, x2, y2) in pixels."""
         return [corners * self.image_size for corners in self.corners()]

@@ -1,20 +1,20 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Assignments in which each target is matched several times."""
+"""Assignment of several queries to each target."""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from project.utils.errors import UserError
 
-# Where exchanging beats repeating the targets: copies of one, and of all of
-# them, the latter as a share of the queries, too.
+# When exchanges are faster than repeated targets: number of copies, total of
+# copies, and the ratio of this total to the queries.
 _COPIES = 3
 _COPIES_OF_ALL = 400
 _CLOSE_TO_QUERIES = (0.7, 1.2)
-# Owners that share the queries of no target; with one alone there would be
-# one such query to exchange at a time.
+# Owners that share the unmatched queries; a single one could exchange only
+# one such query at a time.
 _IDLE_OWNERS = 8
-# Steps of Bellman and Ford; more take as long as they save.
+# Bellman-Ford steps; more do not save time.
 _PRICE_STEPS = 3
 
 
@@ -25,16 +25,15 @@ def match_copies(
 
     Args:
         cost (ndarray): Has shape (num_gts, num_queries).
-        num_copies (int): How often each target is to be matched; fewer times
-            where the queries do not suffice.
+        num_copies (int): Copies of each target; some are left unmatched if
+            there are too few queries.
 
     Returns:
         tuple[ndarray, ndarray]: Queries and targets, each has shape
         (num_pairs, ), sorted by query.
 
     Raises:
-        UserError: If a cost is not a number, or infinite costs leave no
-            assignment.
+        UserError: If a cost is NaN, or infinite costs leave no assignment.
     """
     num_gts, num_queries = cost.shape
     total = num_gts * num_copies
@@ -72,21 +71,21 @@ def exchange_copies(
 
 
 class _Exchange:
-    """An assignment that gets cheaper by exchanges until it is cheapest.
+    """An assignment that is improved by exchanges until it is optimal.
 
-    Copies of a target are equal, so its queries have an owner instead of a
-    place in a matrix that is ``num_copies`` times as high. An owner may take
-    a query of another one, which then takes one of a third, and so on round
-    a cycle. Which cycles lower the cost most is an assignment problem of the
-    owners; when there are none, the assignment is the cheapest (M. Klein, "A
-    primal method for minimal cost flows", 1967).
+    Copies of a target are equal, so queries have an owner, the target,
+    instead of a row in a matrix ``num_copies`` times as large. Owners
+    exchange queries along cycles. The cycles that reduce the cost most are
+    the solution of an assignment problem between owners; if there are none,
+    the assignment is optimal (M. Klein, "A primal method for minimal cost
+    flows", 1967).
 
-    Queries that are left over belong to idle owners. Where there are too
-    few, the copies that get none own slots that cost nothing.
+    Unmatched queries belong to idle owners. If there are too few queries,
+    the unmatched copies own slots of cost zero.
 
     Args:
         cost (ndarray): Finite float64, has shape (num_gts, num_queries).
-        num_copies (int): Queries of each target.
+        num_copies (int): Number of queries of each target.
     """
 
     def __init__(self, cost: np.ndarray, num_copies: int) -> None:
@@ -95,26 +94,26 @@ class _Exchange:
         self._num_queries = num_queries
         self._num_owners = num_gts + min(max(surplus, 0), _IDLE_OWNERS)
         num_columns = num_queries + max(-surplus, 0)
-        # What each column costs each owner, has shape (columns, owners).
+        # Cost of each column for each owner, has shape (columns, owners).
         self._cost = np.zeros((num_columns, self._num_owners))
         self._cost[:num_queries, :num_gts] = cost.T
         self._owner = self._begin(cost, num_copies)
         self._tolerance = 1e-12 * np.abs(cost).max()
 
     def solve(self) -> np.ndarray:
-        """Exchange as long as it lowers the cost.
+        """Exchange as long as this reduces the cost.
 
         Returns:
-            ndarray: Owner of each query, those beyond the targets are idle,
-            has shape (num_queries, ).
+            ndarray: Owner of each query; indices beyond the targets are
+            idle. Has shape (num_queries, ).
         """
         offers = np.empty((self._num_owners, self._num_owners))
         is_changed = np.ones(self._num_owners, dtype=bool)
         price = np.zeros(self._num_owners)
         while True:
             self._update(offers, is_changed)
-            # Prices leave the sum over a cycle as it is, and scipy less to
-            # find out; those of the step before are nearly right.
+            # Prices do not change the sum over a cycle but speed up scipy;
+            # those of the step before are nearly optimal.
             for _ in range(_PRICE_STEPS):
                 price = np.minimum(price, (offers + price[:, None]).min(0))
             giver, taker = linear_sum_assignment(
@@ -126,7 +125,7 @@ class _Exchange:
             self._hand_over(taker, is_changed)
 
     def _begin(self, cost: np.ndarray, num_copies: int) -> np.ndarray:
-        """A good assignment: the best for one copy, then for the next one."""
+        """Initial assignment: optimal for one copy after the other."""
         num_gts, num_queries = cost.shape
         owner = np.empty(len(self._cost), dtype=np.int64)
         free = np.arange(num_queries)
@@ -136,7 +135,7 @@ class _Exchange:
             owner[free[column]] = rows
             count[rows] += 1
             free = np.delete(free, column)
-        # Each idle owner gets some of the queries that may yet be wanted.
+        # Distribute the cheap unmatched queries over the idle owners.
         free = free[cost[:, free].min(0).argsort()]
         idle = max(self._num_owners - num_gts, 1)
         owner[free] = num_gts + np.arange(len(free)) % idle
@@ -144,11 +143,11 @@ class _Exchange:
         return owner
 
     def _update(self, offers: np.ndarray, is_changed: np.ndarray) -> None:
-        """Find what it costs at least when one owner takes from another.
+        """Update the lowest cost at which one owner takes from another.
 
         Args:
-            offers (ndarray): Has shape (owners, owners), from the one that
-                gives to the one that takes; rows of changed ones are set.
+            offers (ndarray): Costs from giver (row) to taker (column), has
+                shape (owners, owners); rows of changed owners are set.
             is_changed (ndarray): Whether an owner has new columns.
         """
         columns = np.flatnonzero(is_changed[self._owner])
@@ -160,7 +159,7 @@ class _Exchange:
         offers[giver[first]] = np.minimum.reduceat(change, first, axis=0)
 
     def _hand_over(self, taker: np.ndarray, is_changed: np.ndarray) -> None:
-        """Give from each owner what is cheapest for the one that takes."""
+        """Move from each giver the query that is cheapest for its taker."""
         columns = np.flatnonzero(is_changed[self._owner])
         giver = self._owner[columns]
         taker = taker[giver]
