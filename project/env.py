@@ -13,14 +13,7 @@ from project.utils.environment import Finding, inspect_environment
 
 
 def format_report(findings: Sequence[Finding]) -> str:
-    """Lay the findings out as a table, the problems below it.
-
-    Args:
-        findings (Sequence[Finding]): What was found, in order.
-
-    Returns:
-        str: The report, without a trailing newline.
-    """
+    """Lay the findings out as a table, the problems below it."""
     lines = [f'  project      {Path(__file__).resolve().parent}']
     for finding in findings:
         mark = '!' if finding.problem else ' '

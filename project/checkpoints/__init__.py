@@ -1,2 +1,2 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Checkpoints: read safely, recognised, converted, compared and written."""
+"""Safe reading, conversion, comparison and writing of checkpoints."""

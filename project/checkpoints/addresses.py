@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Fetches what lies at an address, once, as a file of this machine."""
+"""Downloads files by address, once, into a cache of this machine."""
 
 import difflib
 import fcntl
@@ -28,43 +28,39 @@ from project.checkpoints.safe_load import unreadable_kind
 from project.utils.errors import UserError
 
 TIMEOUT = 30
-"""Seconds without a byte after which a server counts as dead."""
+"""Seconds without data after which a download is given up."""
 _CHUNK = 2**20
 _NUM_DIGITS = 16
 _LONGEST_NAME = 100
-# As torch.hub reads it: how the SHA-256 of the content begins.
+# The start of the content's SHA-256, as in torch.hub.
 _HASH_IN_NAME = re.compile(r'-([a-f0-9]{8,})\.')
 
 
 def is_address(path: str | os.PathLike) -> bool:
-    """Tell whether something is no path of this machine.
-
-    Args:
-        path (str | PathLike): A path or an address.
-    """
+    """Whether this is an address, not a local path."""
     return '://' in str(path)
 
 
 def local_file(path: str | os.PathLike) -> Path:
-    """Find a file of this machine, fetching it if it lies elsewhere.
+    """Return the local file of a path or address, downloading it if needed.
 
-    What lies on the web is kept in the cache of ``torch.hub`` under a name
-    that no other address has; what another backend of mmengine stores
-    (``s3://``) may change and is fetched once by each process. Of several
-    processes one fetches and the others wait.
+    Downloads by http are cached in the folder of ``torch.hub``, under a name
+    that is unique to the address. Files of other storage backends of mmengine
+    (``s3://``) may change and are fetched once by each process. With several
+    processes, one downloads and the others wait.
 
     Args:
         path (str | PathLike): A path, which is returned as it is, or an
-            address: ``http(s)://``, ``file://``, a name of mmengine's tables
-            (``torchvision://``, ``open-mmlab://``, ``mmcls://``), or one that
-            a backend of mmengine reads.
+            address: ``http(s)://``, ``file://``, a name of mmengine's model
+            zoo (``torchvision://``, ``open-mmlab://``, ``mmcls://``), or an
+            address of a storage backend.
 
     Returns:
-        Path: The file. That a path exists is not checked.
+        Path: The file; paths are not checked for existence.
 
     Raises:
-        UserError: If the address is unknown or cannot be reached, what lies
-            there is no checkpoint, or there is no place for it.
+        UserError: If the address is unknown or cannot be reached, the file is
+            no checkpoint, or the cache cannot be written.
     """
     if not is_address(path):
         return Path(path).expanduser()
@@ -81,7 +77,7 @@ def local_file(path: str | os.PathLike) -> Path:
 
 
 def _in_tables(address: str) -> str:
-    """Look a name of mmengine's up; other addresses stay as they are."""
+    """Resolve names of mmengine's model zoo; return other addresses as is."""
     scheme, _, name = address.partition('://')
     if scheme in ('modelzoo', 'torchvision'):
         table = _torchvision_addresses(name)
@@ -104,7 +100,7 @@ def _in_tables(address: str) -> str:
 
 
 def _torchvision_addresses(name: str) -> Mapping[str, str]:
-    """Read mmengine's table, which needs no torchvision for its own names."""
+    """Read mmengine's table; only other names need torchvision."""
     file = Path(mmengine.__file__).parent / 'hub' / 'torchvision_0.12.json'
     table = mmengine.load(file)
     if name not in table:
@@ -114,7 +110,7 @@ def _torchvision_addresses(name: str) -> Mapping[str, str]:
 
 
 def _kept(url: str) -> Path:
-    """Give the download of an address, from the cache if it is there."""
+    """Return the cached download of an address."""
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     name = PurePosixPath(unquote(urlsplit(url).path)).name or 'checkpoint'
     other = folder / name
@@ -135,9 +131,9 @@ def _kept(url: str) -> Path:
 
 @cache
 def _stored(uri: str) -> Path:
-    """Fetch what a storage backend of mmengine holds."""
+    """Fetch a file by a storage backend of mmengine."""
     try:
-        # As mmengine's loader: petrel reads what is called s3.
+        # As in mmengine's loader, petrel reads s3.
         kind = re.fullmatch(r'(?:\S+:)?(?:s3|petrel)://.*', uri)
         backend = get_file_backend(
             uri, backend_args=dict(backend='petrel') if kind else None
@@ -156,17 +152,17 @@ def _stored(uri: str) -> Path:
 
 
 def _name_of(url: str, name: str) -> str:
-    """Make a file name that no other address has."""
+    """Make a file name that is unique to the address."""
     digits = hashlib.sha256(url.encode()).hexdigest()[:_NUM_DIGITS]
     suffix = PurePosixPath(name).suffix[:_NUM_DIGITS]
     return f'{name.removesuffix(suffix)[:_LONGEST_NAME]}.{digits}{suffix}'
 
 
 def _has_content_of_its_name(path: Path) -> bool:
-    """Tell whether a file is, by its hash, what its name promises.
+    """Whether a file matches the hash in its name.
 
-    Then it does not matter from which address it came, and a machine without
-    network goes on with what torch.hub has put there.
+    Then its address does not matter, and downloads of torch.hub are reused,
+    also without network.
     """
     promised = _HASH_IN_NAME.search(path.name)
     if promised is None or not path.is_file():
@@ -180,7 +176,7 @@ def _has_content_of_its_name(path: Path) -> bool:
 
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """Let one process at a time fetch a file; a killed one leaves no lock."""
+    """Lock a download; the lock of a killed process is released."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = target.with_name(f'.{target.name}.lock').open('w')
@@ -190,14 +186,14 @@ def _alone(target: Path) -> Iterator[None]:
             f'{_reason(error)}; set TORCH_HOME to a folder of your own.'
         ) from error
     with lock:
-        with suppress(OSError):  # some network file systems have no locks
+        with suppress(OSError):  # some network file systems lack locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
 def _new_file(target: Path, url: str) -> Iterator[BinaryIO]:
-    """Write a file that is there as a whole or not at all."""
+    """Write a file atomically, if it is a checkpoint."""
     handle, name = tempfile.mkstemp(
         prefix=f'.{target.name}.', dir=target.parent
     )
@@ -210,7 +206,7 @@ def _new_file(target: Path, url: str) -> Iterator[BinaryIO]:
             raise UserError(
                 f'What lies at {url} is no checkpoint of PyTorch: it {kind}'
             )
-        unfinished.chmod(0o644)  # temporary files are their owner's alone
+        unfinished.chmod(0o644)  # temporary files are private
         os.replace(unfinished, target)
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
@@ -221,7 +217,7 @@ def _new_file(target: Path, url: str) -> Iterator[BinaryIO]:
 
 
 def _download(url: str, file: BinaryIO) -> None:
-    """Read an address into a file, showing on a terminal how far it is."""
+    """Download to a file, with a progress bar on a terminal."""
     request = urllib.request.Request(url, headers={'User-Agent': 'mmdetr'})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
         size = int(answer.headers.get('Content-Length') or 0)
@@ -241,7 +237,7 @@ def _download(url: str, file: BinaryIO) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Put an error of the network or the disk into a few words."""
+    """Short description of a network or disk error."""
     if isinstance(error, TimeoutError):
         return f'no answer within {TIMEOUT} s'
     reason = getattr(error, 'reason', None)  # of urllib

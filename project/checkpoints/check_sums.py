@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Compares a checkpoint with the check sums that it was saved with."""
+"""Verifies the checksums in checkpoint files."""
 
 import functools
 import os
@@ -11,15 +11,12 @@ _CHUNK = 2**20
 
 
 def check_intact(path: str | os.PathLike) -> None:
-    """Raise if the bytes of a checkpoint are not those that were saved.
+    """Raise if a checkpoint does not match its checksums.
 
-    ``torch.load`` compares no check sums: what a failing disk or a broken
-    copy has changed among the weights loads unnoticed. Each file is read once
-    by a process, at about 2 GB/s, unless it changes. A file older than
-    torch's zip format, or saved without check sums, has nothing to compare.
-
-    Args:
-        path (str | PathLike): A file that exists.
+    ``torch.load`` does not verify them, so weights that a failing disk or a
+    broken copy has changed would load unnoticed. Each process reads a file
+    once, at about 2 GB/s, unless it changes. Files older than torch's zip
+    format, or saved without checksums, are not checked.
 
     Raises:
         UserError: If the file is damaged or cut off.
@@ -37,7 +34,7 @@ def check_intact(path: str | os.PathLike) -> None:
 
 @functools.lru_cache(maxsize=32)
 def _find_damage(path: str, size: int, *_identity: int) -> str | None:
-    """Say what is wrong with a file; the rest tells it from earlier ones."""
+    """Describe the damage of a file; other arguments are cache keys."""
     if not size:
         return 'it is empty'
     try:
@@ -57,7 +54,7 @@ def _find_damage(path: str, size: int, *_identity: int) -> str | None:
 
 
 def _read(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
-    """Read a part to its end, where its check sum is compared."""
+    """Read a part to its end, where zipfile compares its checksum."""
     if part.CRC == 0:  # torch.serialization.set_crc32_options(False)
         return
     with archive.open(part) as file:

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The tensors that depend on the number of classes."""
+"""Tensors that depend on the number of classes."""
 
 import math
 from collections import Counter
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from project.checkpoints.layouts.rules import ClassTensor, match, rename
 
-# The ids between 1 and 90 that COCO's 2017 annotations never use.
+# Ids from 1 to 90 that COCO's 2017 annotations do not use.
 _UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 COCO_IDS = tuple(i for i in range(1, 91) if i not in _UNUSED_IDS)
 NUM_COCO_IDS = 91
@@ -21,10 +21,10 @@ Weights = Mapping[str, Tensor]
 
 
 def linear_weight(shape: torch.Size) -> Tensor:
-    """Draw a classifier's weight as ``nn.Linear`` does before training.
+    """Initialize the weight of a classifier as ``nn.Linear``.
 
-    The draw is the same in every call: the published initialisation makes all
-    layers' classifiers copies of one.
+    The values are the same in every call, as in the published initialization
+    the classifiers of all layers are copies of one.
 
     Args:
         shape (torch.Size): (num_classes, dim).
@@ -38,7 +38,7 @@ def linear_weight(shape: torch.Size) -> Tensor:
 
 
 def prior_bias(shape: torch.Size) -> Tensor:
-    """Make a classifier's bias that predicts a probability of 0.01.
+    """Bias of a classifier for a prior probability of 0.01.
 
     Args:
         shape (torch.Size): (num_classes, ).
@@ -50,7 +50,7 @@ def prior_bias(shape: torch.Size) -> Tensor:
 
 
 def normal_rows(shape: torch.Size) -> Tensor:
-    """Draw a table of embeddings as ``nn.Embedding`` does before training.
+    """Initialize an embedding as ``nn.Embedding``.
 
     Args:
         shape (torch.Size): (num_rows, dim).
@@ -63,17 +63,9 @@ def normal_rows(shape: torch.Size) -> Tensor:
 
 
 def count_classes(weights: Weights, table: Table) -> int | None:
-    """Count the classes; None if no tensor tells.
+    """Number of classes; None if no tensor depends on it.
 
-    The majority decides, so that one tensor of a wrong shape is found to be
-    wrong rather than believed.
-
-    Args:
-        weights (Mapping[str, Tensor]): Weights under this project's names.
-        table (Iterable[ClassTensor]): The class-dependent tensors.
-
-    Returns:
-        int | None: The number of classes.
+    The majority decides, so that a single tensor of a wrong shape is found.
     """
     counts = Counter(
         tensor.shape[entry.axis] - entry.num_extra
@@ -84,17 +76,13 @@ def count_classes(weights: Weights, table: Table) -> int | None:
 
 
 def contiguous_coco(weights: Weights, table: Table) -> dict[str, Tensor]:
-    """Go from 91 COCO category ids to the 80 classes, in order of the ids.
+    """Reduce 91 COCO category ids to the 80 classes, in order of the ids.
 
-    The first stage's classifier keeps its first 80 rows instead: its row 0
-    means "object" and would be lost by taking the rows of the category ids.
-
-    Args:
-        weights (Mapping[str, Tensor]): Weights under this project's names.
-        table (Iterable[ClassTensor]): The class-dependent tensors.
+    The classifier of the first stage keeps its first 80 rows instead, since
+    its row 0 is the objectness and no category.
 
     Returns:
-        dict[str, Tensor]: The weights, for 80 classes where it was 91.
+        dict[str, Tensor]: The weights, with 80 instead of 91 classes.
     """
     ids = torch.tensor(COCO_IDS)
     result = dict(weights)
@@ -113,19 +101,14 @@ def contiguous_coco(weights: Weights, table: Table) -> dict[str, Tensor]:
 def with_fresh_classes(
     weights: Weights, table: Table, num_classes: int
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Start the class-dependent tensors anew for another set of classes.
+    """Reinitialize the class-dependent tensors for other classes.
 
-    The first stage's classifier keeps what it has: it tells objects from
-    background, and its row 0 is the score of a proposal.
-
-    Args:
-        weights (Mapping[str, Tensor]): Weights under this project's names.
-        table (Iterable[ClassTensor]): The class-dependent tensors.
-        num_classes (int): The new number of classes.
+    The classifier of the first stage keeps its rows: it separates objects
+    from background, and its row 0 is the score of a proposal.
 
     Returns:
         tuple[dict[str, Tensor], list[str]]: The weights, and a line for each
-        tensor that changed.
+        changed tensor.
     """
     old = count_classes(weights, table)
     result: dict[str, Tensor] = dict(weights)
@@ -150,7 +133,7 @@ def with_fresh_classes(
 
 
 def _entry_of(name: str, table: Table) -> ClassTensor | None:
-    """Find the entry of the table for a name of this project."""
+    """Find the entry of the table for a name."""
     entries = (e for e in table if match(e.target, name) is not None)
     return next(entries, None)
 
@@ -162,7 +145,7 @@ def _counts(tensor: Tensor, entry: ClassTensor, num_classes: int) -> bool:
 
 
 def _of_first_stage(name: str, entry: ClassTensor, weights: Weights) -> bool:
-    """Whether there is no decoder layer that the classifier belongs to."""
+    """Whether the classifier belongs to no decoder layer."""
     if entry.decoder is None:
         return False
     layer = rename(name, entry.target, entry.decoder)
@@ -172,7 +155,7 @@ def _of_first_stage(name: str, entry: ClassTensor, weights: Weights) -> bool:
 
 
 def _select(tensor: Tensor, entry: ClassTensor, kept: Tensor) -> Tensor:
-    """Keep some classes and whatever follows the classes."""
+    """Select classes; keep the extra entries after them."""
     size = tensor.shape[entry.axis]
     extra = torch.arange(size - entry.num_extra, size)
     return tensor.index_select(entry.axis, torch.cat([kept, extra]))
@@ -181,7 +164,7 @@ def _select(tensor: Tensor, entry: ClassTensor, kept: Tensor) -> Tensor:
 def _renewed(
     tensor: Tensor, entry: ClassTensor, kept: int, num_classes: int
 ) -> Tensor:
-    """Keep the first classes and what follows the classes, renew the rest."""
+    """Keep the first classes and the extra entries; reinitialize the rest."""
     shape = list(tensor.shape)
     shape[entry.axis] = num_classes + entry.num_extra
     fresh = entry.fresh(torch.Size(shape)).to(tensor)

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Compares the weights of a checkpoint with those of a model."""
+"""Comparison of the weights of a checkpoint with those of a model."""
 
 import re
 from collections.abc import Mapping
@@ -11,21 +11,17 @@ from torch import Tensor
 from project.utils.errors import some_of
 
 OPTIONAL_SUFFIX = 'num_batches_tracked'
-"""Counted by batch norm layers; sources other than mmdet leave it out, and
-mmengine does not miss it either."""
+"""Counter of batch norm layers; other sources than mmdet leave it out, and
+mmengine does not require it."""
 _NUM_NAMES_SHOWN = 3
 
 Shape = tuple[int, ...]
 
 
 def named_tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Take the tensors by the names under which mmengine will load them.
+    """Tensors by the names under which mmengine will load them.
 
-    Args:
-        weights (Mapping[str, Any]): Tensors and perhaps other things.
-
-    Returns:
-        dict[str, Tensor]: Without the ``module.`` of a wrapped model.
+    That is, without the ``module.`` of a wrapped model.
     """
     return {
         re.sub(r'^module\.', '', name): value
@@ -35,25 +31,18 @@ def named_tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def shapes(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
-    """Tell the shapes of weights.
-
-    Args:
-        weights (Mapping[str, Tensor]): By their names.
-
-    Returns:
-        dict[str, Shape]: By the same names.
-    """
+    """Shapes of weights by name."""
     return {name: tuple(value.shape) for name, value in weights.items()}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What keeps the weights of a checkpoint from being those of a model.
+    """Differences between the weights of a checkpoint and of a model.
 
     Attributes:
         unexpected (list[str]): Names that the model does not have.
         missing (list[str]): Names that the checkpoint does not have.
-        reshaped (dict): Shapes in the checkpoint and in the model.
+        reshaped (dict): By name, the shapes in the checkpoint and the model.
     """
 
     unexpected: list[str]
@@ -64,12 +53,7 @@ class Difference:
     def between(
         cls, found: Mapping[str, Shape], expected: Mapping[str, Shape]
     ) -> 'Difference':
-        """Compare the shapes of a checkpoint with those of a model.
-
-        Args:
-            found (Mapping[str, Shape]): By the names of the checkpoint.
-            expected (Mapping[str, Shape]): By the names of the model.
-        """
+        """Compare the shapes of a checkpoint with those of a model."""
         return cls(
             unexpected=[name for name in found if name not in expected],
             missing=[
@@ -85,17 +69,14 @@ class Difference:
         )
 
     def __len__(self) -> int:
-        """In how many names they differ; 0 if the weights fit."""
+        """Number of names that differ."""
         return len(self.unexpected) + len(self.missing) + len(self.reshaped)
 
     def other_num_classes(self, num_classes: int | None) -> int | None:
-        """Find the number of classes, if no other shape differs.
+        """Number of classes of the checkpoint, if only that differs.
 
         Args:
-            num_classes (int | None): Of the model; None if unknown.
-
-        Returns:
-            int | None: Of the checkpoint.
+            num_classes (int | None): Number of classes of the model.
         """
         steps = set()
         for theirs, ours in self.reshaped.values():
@@ -107,7 +88,7 @@ class Difference:
             if len(theirs) != len(ours) or len(differing) != 1:
                 return None
             found, size = differing[0]
-            # An embedding of labels, or a softmax, has one more for "none".
+            # Label embeddings and softmax have one more, for "no object".
             if num_classes not in (size, size - 1):
                 return None
             steps.add(found - size)

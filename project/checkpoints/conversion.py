@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""From the weights of another repository to this project's names."""
+"""Conversion of the weights of other repositories to this project's names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,28 +24,26 @@ from project.checkpoints.recognition import (
 )
 from project.utils.errors import UserError, some_of
 
-# Operation counters that a profiler may have left among the weights.
+# Buffers that a profiler may have left among the weights.
 _COUNTERS = ('total_ops', 'total_params')
 
 
 @dataclass(frozen=True)
 class ConvertedCheckpoint:
-    """Weights under this project's names, and where they came from.
+    """Weights under this project's names, and their origin.
 
     Args:
         state_dict (dict[str, Tensor]): The weights.
-        layout (Layout): The layout that was recognised.
-        origins (dict[str, str]): For each name that was mapped, its name in
-            the source.
-        aliases (tuple[str]): Names of the source that repeat another tensor
-            and were dropped.
+        layout (Layout): The recognised layout.
+        origins (dict[str, str]): Name in the source of each renamed weight.
+        aliases (tuple[str]): Dropped names of the source that repeat another
+            tensor.
         filled (tuple[str]): Names of buffers that the source does not save.
         tied (frozenset[str]): Names of tensors that have several names here
             too.
-        source_classes (int, optional): Classes of the source.
-        num_classes (int, optional): Classes now.
-        renewed (tuple[str]): For fine-tuning, a line for each tensor that
-            changed.
+        source_classes (int, optional): Number of classes of the source.
+        num_classes (int, optional): Number of classes now.
+        renewed (tuple[str]): For fine-tuning, a line for each changed tensor.
     """
 
     state_dict: dict[str, Tensor]
@@ -60,7 +58,7 @@ class ConvertedCheckpoint:
 
     @property
     def architecture(self) -> str:
-        """str: What names and shapes tell about the model, in words."""
+        """str: Description of the model, from names and shapes."""
         return describe(self.state_dict, shares_head=bool(self.tied))
 
 
@@ -75,16 +73,16 @@ def convert_state_dict(
     Args:
         state_dict (Mapping[str, Tensor]): The source's weights, of any
             floating-point type.
-        layout (str, optional): Name of the layout. By default the names
-            tell.
+        layout (str, optional): Name of the layout. By default it is
+            recognised by the names.
         num_classes (int, optional): 91 keeps COCO's category ids as labels,
-            for comparisons with the authors' code. By default 91 classes
-            become the 80, and other numbers stay.
+            for comparisons with the authors' code. By default 91 classes are
+            reduced to 80, and other numbers are kept.
 
     Returns:
-        ConvertedCheckpoint: The weights under this project's names. Whether
-        they are complete and of the right shapes only a model can tell: see
-        :func:`~project.checkpoints.model_layout.check_model`.
+        ConvertedCheckpoint: The weights under this project's names. Their
+        completeness and shapes are checked against a model by
+        :func:`~project.checkpoints.verification.check_model`.
 
     Raises:
         UserError: If the layout or a name is unknown, or two names of one
@@ -118,20 +116,19 @@ def convert_state_dict(
 
 
 def with_our_names(state_dict: Mapping[str, Tensor]) -> ConvertedCheckpoint:
-    """Take weights that have this project's names, for fine-tuning.
+    """Wrap weights that have this project's names, for fine-tuning.
 
     Args:
-        state_dict (Mapping[str, Tensor]): What was trained here, published by
-            HPR's authors or converted before.
+        state_dict (Mapping[str, Tensor]): Weights that were trained here,
+            published by HPR's authors or converted before.
 
     Returns:
-        ConvertedCheckpoint: The same, without second names. Whether they are
-        complete and of the right shapes only a model can tell: see
-        :func:`~project.checkpoints.model_layout.check_model`.
+        ConvertedCheckpoint: The weights without second names, unchecked as
+        in :func:`convert_state_dict`.
 
     Raises:
-        UserError: If two names of one tensor differ, or no tensor is known
-            to count classes.
+        UserError: If two names of one tensor differ, or no known tensor
+            depends on the number of classes.
     """
     layout = OWN_LAYOUTS[own_names.is_dino(state_dict)]
     weights = _without_counters(state_dict)
@@ -158,16 +155,12 @@ def with_our_names(state_dict: Mapping[str, Tensor]) -> ConvertedCheckpoint:
 def for_finetuning(
     converted: ConvertedCheckpoint, num_classes: int
 ) -> ConvertedCheckpoint:
-    """Keep what carries over to another set of classes.
-
-    Args:
-        converted (ConvertedCheckpoint): Weights for other classes.
-        num_classes (int): The new number of classes.
+    """Prepare weights for fine-tuning on other classes.
 
     Returns:
         ConvertedCheckpoint: Weights of the same names. Those that depend on
-        the classes start anew, as the method initialises them; ``renewed``
-        says which. With the same number of classes nothing changes.
+        the classes are reinitialized as in the method and listed in
+        ``renewed``. With the same number of classes nothing changes.
 
     Raises:
         UserError: If the number of classes is not positive.
@@ -191,7 +184,7 @@ def for_finetuning(
 
 
 def _without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out what a profiler left among the weights."""
+    """Drop the buffers of a profiler."""
     return {
         name: tensor
         for name, tensor in state_dict.items()
@@ -202,7 +195,7 @@ def _without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_aliases(
     weights: Mapping[str, Tensor], layout: Layout
 ) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Compare second names with the first.
+    """Check that all names of a tensor have equal values.
 
     Returns:
         tuple[tuple[str], frozenset[str]]: The source's names to drop, and
@@ -235,11 +228,11 @@ def _check_aliases(
 def _rename(
     weights: Mapping[str, Tensor], layout: Layout, dropped: set[str]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Apply the table to every name that is not dropped.
+    """Apply the rules to every name that is not dropped.
 
     Returns:
         tuple[dict[str, Tensor], dict[str, str]]: The weights under this
-        project's names, and for each such name that of the source.
+        project's names, and the source's name of each.
     """
     mapped, origins, unknown = {}, {}, []
     for name, tensor in weights.items():
@@ -261,7 +254,7 @@ def _rename(
 
 
 def _transformed(tensor: Tensor, rule: Rule, name: str) -> Tensor:
-    """Apply a rule's transform; if it refuses, name the tensor."""
+    """Apply a rule's transform, and name the tensor in its errors."""
     if rule.transform is None:
         return tensor
     try:

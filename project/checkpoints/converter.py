@@ -40,29 +40,29 @@ def convert_file(
     num_classes: int | None = None,
     overwrite: bool = False,
 ) -> tuple[ConvertedCheckpoint, tuple[str, ...]]:
-    """Convert a checkpoint of another repository, or change nothing.
+    """Convert a checkpoint of another repository.
 
-    One that has this project's names is taken for fine-tuning alone.
+    Checkpoints with this project's names are only converted for fine-tuning.
 
     Args:
         source (PathLike): The checkpoint.
-        target (PathLike): Where to write the weights in mmdet's form.
-        config (PathLike, optional): Config whose model they must fit. By
-            default a shipped one is found.
+        target (PathLike): Output file, in mmdet's format.
+        config (PathLike, optional): Config whose model the weights must fit.
+            By default a shipped one is found.
         num_classes (int, optional): Number of classes to fine-tune for. By
-            default the classes stay (COCO's category ids become its 80
-            classes).
+            default the classes are kept, and COCO's category ids are reduced
+            to its 80 classes.
         overwrite (bool): Whether ``target`` may exist, unless it is
             ``source``. Defaults to False.
 
     Returns:
-        tuple[ConvertedCheckpoint, tuple[str]]: What was written, and the
-        configs that it fits.
+        tuple[ConvertedCheckpoint, tuple[str]]: The converted weights, and the
+        configs that they fit.
 
     Raises:
         UserError: If ``target`` exists, ``source`` cannot be read safely, is
-            of no known layout or of use as it is, or its names and shapes
-            are not exactly those of the model.
+            of no known layout or needs no conversion, or names and shapes
+            differ from the model. Nothing is written then.
     """
     target = Path(target)
     if target.is_dir() or (target.exists() and not overwrite):
@@ -90,7 +90,7 @@ def convert_file(
 def _converted(
     weights: Mapping[str, Tensor], num_classes: int | None
 ) -> ConvertedCheckpoint:
-    """Convert weights, for fine-tuning if there is a number of classes."""
+    """Convert weights, for fine-tuning if ``num_classes`` is given."""
     if num_classes is None:
         return convert_state_dict(weights)
     is_ours = has_our_names(weights)
@@ -104,7 +104,7 @@ def _converted(
 
 
 def _check_shipped(converted: ConvertedCheckpoint) -> tuple[str, ...]:
-    """Check the weights against the shipped config that they fit."""
+    """Find the shipped configs that the weights fit, or raise."""
     configs = fitting_configs(converted)
     name = configs[0] if configs else nearest_config(converted)
     layout = model_layout(config_path(name), converted.num_classes)
@@ -121,7 +121,7 @@ def _check_shipped(converted: ConvertedCheckpoint) -> tuple[str, ...]:
 def _meta(
     converted: ConvertedCheckpoint, source: str, configs: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Describe a conversion, and name the classes for mmdet's inferencer."""
+    """Describe the conversion, with class names for mmdet's inferencer."""
     meta: dict[str, Any] = dict(
         converted_from=source,
         layout=converted.layout.name,

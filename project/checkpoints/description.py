@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What the names and shapes of a detector's weights tell about it."""
+"""Descriptions of detectors by the names and shapes of their weights."""
 
 import re
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ _SWINS: dict[tuple[int, tuple[int, ...]], str] = {
     (96, (2, 2, 18, 2)): 'swin-s',
     (192, (2, 2, 18, 2)): 'swin-l',
 }
-# Learned tables that queries come from; a model has one of them at most.
+# Embeddings of the queries, of which a model has at most one.
 _QUERY_TABLES = (
     'query_embedding.weight',
     'anchor_points.weight',
     'refpoint_embed.weight',
 )
-# Parts of single methods, by how the names of their weights begin.
+# Parts of single methods, by the prefix of their weights.
 _PARTS = {
     'decoder.rank_aware_content_query.': 'query rank layer',
     'bbox_head.rank_adaptive_classhead_emb.': 'rank-adaptive class head',
@@ -37,12 +37,12 @@ _PARTS = {
 
 
 def describe(weights: Mapping[str, Tensor], shares_head: bool) -> str:
-    """Say in words what a Deformable-DETR-like detector is made of.
+    """Describe a DETR in words.
 
     Args:
         weights (Mapping[str, Tensor]): By this project's names.
         shares_head (bool): Whether all decoder layers share one head, which
-            names and shapes do not show.
+            cannot be seen from names and shapes.
 
     Returns:
         str: Such as ``r50, two stages, box refinement, feature levels: 4,
@@ -57,7 +57,7 @@ def describe(weights: Mapping[str, Tensor], shares_head: bool) -> str:
         backbone_of(weights),
         'two stages' if two_stage else 'one stage',
         'shared heads' if shares_head else 'box refinement',
-        # A single level is not told from others.
+        # With a single level there is no level_embed.
         f'feature levels: {1 if levels is None else len(levels)}',
         f'rows of the query table: {rows}',
     ]
@@ -69,9 +69,6 @@ def describe(weights: Mapping[str, Tensor], shares_head: bool) -> str:
 
 def backbone_of(weights: Mapping[str, Tensor]) -> str:
     """Name the backbone by its depth and, for Swin, its width.
-
-    Args:
-        weights (Mapping[str, Tensor]): By this project's names.
 
     Returns:
         str: As in the names of configs (``r50``, ``swin-t``), or in words.

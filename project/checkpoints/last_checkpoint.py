@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Finds where a training goes on: at its newest checkpoint that is whole."""
+"""Finds the newest intact checkpoint to resume a training from."""
 
 import fnmatch
 import logging
@@ -14,24 +14,23 @@ from project.checkpoints.start_checks import check_resumable
 from project.utils.errors import UserError
 
 MARKER = 'last_checkpoint'
-"""File in a work dir that names what mmengine saved last."""
+"""File in a work dir with the name of the last checkpoint, by mmengine."""
 STOPPED = 'stopped.pth'
-"""What a training that was asked to end saves, between its checkpoints."""
+"""Checkpoint of a training that was stopped by a signal."""
 TEMPLATES = ('epoch_{}.pth', 'iter_{}.pth')
-"""How mmengine's hook names checkpoints unless a config says otherwise."""
+"""Default names of checkpoints of mmengine's hook."""
 
 
 def own_checkpoints(folder: str, templates: Iterable[str]) -> list[str]:
-    """List the checkpoints that trainings have left in a folder.
+    """List the checkpoints that trainings have saved in a folder.
 
     Args:
         folder (str): A folder, which need not exist.
-        templates (Iterable[str]): How they are named, with ``{}`` for the
-            number of epochs or iterations.
+        templates (Iterable[str]): Their names, with ``{}`` for the number of
+            epochs or iterations.
 
     Returns:
-        list[str]: Their names. A file that a user has put there under a name
-        of another form is not among them.
+        list[str]: File names; files with other names are ignored.
     """
     if not osp.isdir(folder):
         return []
@@ -49,15 +48,14 @@ def find_last_checkpoint(
     folder: str | None = None,
     templates: Iterable[str] = TEMPLATES,
 ) -> str | None:
-    """Find where ``resume`` without a path goes on.
+    """Find the checkpoint that ``resume`` without a path continues from.
 
-    It is the checkpoint that the work dir names as its last one, by its name
-    where the work dir has been moved or copied, or else the newest that is
-    whole, which is then told.
+    That is the one named in ``last_checkpoint``, also if the work dir has
+    been moved or copied, or else the newest intact one, with a warning.
 
     Args:
-        work_dir (str): Where an earlier training wrote.
-        folder (str, optional): Where it wrote its checkpoints. Defaults to
+        work_dir (str): Work dir of an earlier training.
+        folder (str, optional): Folder of its checkpoints. Defaults to
             ``work_dir``.
         templates (Iterable[str]): See :func:`own_checkpoints`.
 
@@ -65,7 +63,7 @@ def find_last_checkpoint(
         str | None: The checkpoint; None if there was no training.
 
     Raises:
-        UserError: If there are checkpoints and none is whole.
+        UserError: If there are checkpoints but none is intact.
     """
     folder = folder or work_dir
     last, problem = _marked(work_dir, folder)
@@ -97,11 +95,10 @@ def find_last_checkpoint(
 
 
 def _marked(work_dir: str, folder: str) -> tuple[str | None, str | None]:
-    """Read which checkpoint was saved last.
+    """Read the name of the last checkpoint.
 
     Returns:
-        tuple[str | None, str | None]: The file, if it is there; or what is
-        wrong, if any checkpoint is to be expected.
+        tuple[str | None, str | None]: The file if it exists, or the problem.
     """
     marker = osp.join(work_dir, MARKER)
     try:
@@ -121,7 +118,7 @@ def _marked(work_dir: str, folder: str) -> tuple[str | None, str | None]:
 
 
 def _problem(path: str) -> str | None:
-    """Tell what keeps a training from going on from a checkpoint."""
+    """Why a checkpoint cannot be resumed from, if so."""
     try:
         check_resumable(path)
     except UserError as error:
@@ -130,7 +127,7 @@ def _problem(path: str) -> str | None:
 
 
 def _newest_first(paths: Iterable[str]) -> Iterator[str]:
-    """Sort checkpoints by when they were saved, which copying keeps."""
+    """Sort checkpoints by the time in them, which copying keeps."""
 
     def saved(path: str) -> tuple[str, int]:
         try:

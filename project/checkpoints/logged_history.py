@@ -1,9 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The history of logged values as tensors, which every ``torch.load`` reads.
+"""The history of logged values as tensors, for ``weights_only=True``.
 
-mmengine pickles it as objects of its own with numpy arrays in them. Since
-torch 2.6 nothing reads such a checkpoint that has not declared them safe:
-neither mmdet's ``publish_model.py`` nor an inferencer without this package.
+mmengine pickles it as objects with numpy arrays, which ``torch.load`` refuses
+since torch 2.6 unless they are declared safe: in mmdet's ``publish_model.py``
+and in inferencers without this package.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ _PARTS = ('values', 'counts', 'max_length')
 
 
 def make_plain(checkpoint: dict[str, Any]) -> None:
-    """Write what is no tensor, number or text of a checkpoint as such.
+    """Convert a checkpoint to plain tensors, numbers and text.
 
     Args:
-        checkpoint (dict): What mmengine is about to save; it is changed, the
-            objects in it are not.
+        checkpoint (dict): Checkpoint to be saved by mmengine; changed in
+            place, but not the objects in it.
     """
     for part in ('meta', 'message_hub'):
         if part in checkpoint:
@@ -29,11 +29,10 @@ def make_plain(checkpoint: dict[str, Any]) -> None:
 
 
 def restore_history(checkpoint: Mapping[str, Any]) -> None:
-    """Undo :func:`make_plain` where mmengine goes on with a history.
+    """Undo :func:`make_plain` for the history that mmengine resumes.
 
     Args:
-        checkpoint (Mapping[str, Any]): What was loaded; is changed. One that
-            mmengine wrote itself stays as it is.
+        checkpoint (Mapping[str, Any]): Loaded checkpoint, changed in place.
     """
     hub = checkpoint.get('message_hub')
     scalars = hub.get('log_scalars') if isinstance(hub, Mapping) else None
@@ -49,7 +48,7 @@ def restore_history(checkpoint: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Copy a value with the histories and numpy's numbers in it replaced."""
+    """Copy a value; replace histories and numpy's numbers in it."""
     if isinstance(value, HistoryBuffer):
         values, counts = map(torch.from_numpy, value.data)
         parts = values.clone(), counts.clone(), value.max_length

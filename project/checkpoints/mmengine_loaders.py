@@ -1,9 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Has mmengine read checkpoints as this package does, from wherever they lie.
+"""Makes mmengine load checkpoints safely.
 
-Everything that loads through mmengine, ``Runner``, ``init_cfg`` of parts of a
-model, mmdet's ``DetInferencer`` and ``init_detector``, asks its
-``CheckpointLoader``, which takes loaders for kinds of addresses.
+Everything that loads through mmengine (``Runner``, ``init_cfg`` of modules,
+mmdet's ``DetInferencer`` and ``init_detector``) uses its ``CheckpointLoader``,
+in which loaders are registered by the prefix of an address.
 """
 
 import ast
@@ -31,10 +31,9 @@ _CONFIGS = (
 
 
 def use_safe_loaders() -> None:
-    """Read whatever mmengine itself would read by :func:`load_from_anywhere`.
+    """Replace mmengine's own loaders by :func:`load_from_anywhere`.
 
-    Loaders that others have registered stay. Calling it again changes
-    nothing.
+    Loaders of others are kept. Idempotent.
     """
     for prefix, loader in list(CheckpointLoader._schemes.items()):
         if loader.__module__ == CheckpointLoader.__module__:
@@ -47,17 +46,17 @@ def load_from_anywhere(filename: str, map_location: Any = None) -> Any:
     """Load a checkpoint without running code from it.
 
     Args:
-        filename (str): A file, or an address as
-            :func:`~project.checkpoints.addresses.local_file` takes it.
-        map_location (Any, optional): As ``torch.load`` takes it.
+        filename (str): A path or address, see
+            :func:`~project.checkpoints.addresses.local_file`.
+        map_location (Any, optional): As in ``torch.load``.
 
     Returns:
-        Any: What it holds. The text of a config that is more than plain
-        values is left out: mmengine would run it.
+        Any: Its content, without configs that are more than plain values,
+        since mmengine would run them.
 
     Raises:
         FileNotFoundError: If there is no such file, as in mmengine.
-        UserError: If it cannot be fetched or read safely.
+        UserError: If it cannot be downloaded or read safely.
     """
     path = local_file(filename)
     if not path.exists():
@@ -66,16 +65,13 @@ def load_from_anywhere(filename: str, map_location: Any = None) -> Any:
 
 
 def read_from_anywhere(path: str | os.PathLike) -> Any:
-    """Look into a checkpoint as mmengine will load it, without its weights.
-
-    Args:
-        path (str | PathLike): A file or an address.
+    """Open a checkpoint as mmengine will load it, memory-mapped.
 
     Returns:
-        Any: What it holds; tensors are read when they are looked at.
+        Any: Its content; tensors are read on access.
 
     Raises:
-        UserError: If it does not exist, cannot be fetched or read safely.
+        UserError: If it does not exist, cannot be downloaded or read safely.
     """
     path = str(path)
     loader = CheckpointLoader._get_checkpoint_loader(path)
@@ -85,7 +81,7 @@ def read_from_anywhere(path: str | os.PathLike) -> Any:
 
 
 def _prepared(checkpoint: Any, filename: str) -> Any:
-    """Bring what was read into the form that mmengine works with."""
+    """Convert a checkpoint to the form that mmengine expects."""
     if not isinstance(checkpoint, dict):
         return checkpoint
     if filename.startswith('mmcls://'):
@@ -96,7 +92,7 @@ def _prepared(checkpoint: Any, filename: str) -> Any:
 
 
 def _leave_out_code(checkpoint: dict, filename: str) -> None:
-    """Remove configs that are programs; ``checkpoint`` is changed."""
+    """Remove configs that are programs, in place."""
     for *places, key in _CONFIGS:
         node: Any = checkpoint
         for place in places:
@@ -114,18 +110,12 @@ def _leave_out_code(checkpoint: dict, filename: str) -> None:
 
 
 def is_plain_config(text: Any) -> bool:
-    """Tell whether the text of a config assigns plain values, and no more.
+    """Whether the text of a config only assigns plain values.
 
-    Configs that mmengine writes into checkpoints and work dirs do.
-
-    Args:
-        text (Any): What is taken for a config.
-
-    Returns:
-        bool: Whether running it, as ``Config.fromstring`` does, can do no
-        harm.
+    Then it is safe to run it, as ``Config.fromstring`` does. Configs that
+    mmengine writes into checkpoints and work dirs are plain.
     """
-    # What stands in double braces is replaced before the text is run.
+    # Text in double braces is substituted before the config is run.
     if not isinstance(text, str) or '{{' in text:
         return False
     try:
@@ -135,7 +125,7 @@ def is_plain_config(text: Any) -> bool:
 
 
 def _is_plain_statement(node: ast.stmt) -> bool:
-    """Tell whether a line gives a name a plain value."""
+    """Whether a statement assigns a plain value to a name."""
     if not isinstance(node, ast.Assign):
         return False
     names = [getattr(target, 'id', '_base_') for target in node.targets]
@@ -143,9 +133,9 @@ def _is_plain_statement(node: ast.stmt) -> bool:
 
 
 def _is_plain_value(node: ast.expr | None) -> bool:
-    """Tell whether an expression is made of constants and containers.
+    """Whether an expression consists of constants and containers.
 
-    ``**`` among the keys of a dict, which is None, is not.
+    ``**`` in a dict, whose key is None, does not count.
     """
     match node:
         case ast.Constant():

@@ -60,9 +60,6 @@ class ModelLayout:
 def build_on_meta(model: dict) -> BaseModel:
     """Build a model that has shapes but no memory.
 
-    Args:
-        model (dict): The ``model`` entry of a config.
-
     Returns:
         BaseModel: The model, all its parameters on the ``meta`` device.
     """
@@ -88,9 +85,6 @@ def model_layout(
         config (str | PathLike): Path of the config.
         num_classes (int, optional): The number of classes to build it with.
             By default the config's own.
-
-    Returns:
-        ModelLayout: Names and shapes.
 
     Raises:
         UserError: If there is no such config, or it has no model.

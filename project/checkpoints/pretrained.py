@@ -33,9 +33,6 @@ _IMAGENET = {
 def pretrained_parts(cfg: Config) -> Iterator[tuple[str, ConfigDict, str]]:
     """Find the parts of the model that start from a file on this machine.
 
-    Args:
-        cfg (Config): A complete config.
-
     Yields:
         tuple[str, ConfigDict, str]: Where the part stands in the config, such
         as ``model.backbone``, its own config, and the key of its

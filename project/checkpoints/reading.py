@@ -27,9 +27,6 @@ _OFFICIAL_NAMES = re.compile(r'(module\.)?(transformer\.|backbone\.0\.body\.)')
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """Read the weights of a checkpoint from anywhere.
 
-    Args:
-        path (str | PathLike): The file, or its address.
-
     Returns:
         dict[str, Tensor]: Name to tensor, on the CPU, without a ``module.``
         prefix. Number arrays become tensors.
@@ -69,9 +66,6 @@ def loaded_weights(path: str) -> dict[str, Tensor]:
     Args:
         path (str): A file or an address that mmengine can load from.
 
-    Returns:
-        dict[str, Tensor]: By the names of the model.
-
     Raises:
         UserError: If it cannot be read or is in the layout of other code.
     """
@@ -83,9 +77,6 @@ def read_checkpoint(path: str) -> Mapping[str, Any]:
 
     Args:
         path (str): A file or an address that mmengine can load from.
-
-    Returns:
-        Mapping[str, Any]: What it holds.
 
     Raises:
         UserError: If it does not exist, cannot be read or is none.

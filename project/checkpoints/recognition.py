@@ -35,9 +35,6 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Layout:
     Of layouts that know equally many of the names, the one with the fewest
     rules to spare wins: a method that extends another has a longer table.
 
-    Args:
-        state_dict (Mapping[str, Tensor]): The source's weights.
-
     Returns:
         Layout: The layout that knows most of the names.
 

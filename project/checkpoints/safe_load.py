@@ -66,9 +66,6 @@ def safe_load(
             are not looked at are never read. The file must not be written to
             while they are in use. Defaults to False.
 
-    Returns:
-        Any: What the file holds.
-
     Raises:
         UserError: If there is no such file, it cannot be read, is damaged,
             something else, or holds other objects.
@@ -158,9 +155,6 @@ def _unreadable(path: Path, kind: str) -> UserError:
 
 def unreadable_kind(path: Path) -> str:
     """Say what a file is, unless ``torch.load`` may be able to read it.
-
-    Args:
-        path (Path): An existing file.
 
     Returns:
         str: To go on with after the name of the file, such as ``is empty``;

@@ -27,9 +27,6 @@ def fitting_configs(converted: ConvertedCheckpoint) -> tuple[str, ...]:
     Epochs, drop path and loss settings leave no trace in the weights, so
     several configs may fit.
 
-    Args:
-        converted (ConvertedCheckpoint): The weights.
-
     Returns:
         tuple[str]: Paths below ``configs/``, the main one first; empty if
         none fits.
@@ -43,9 +40,6 @@ def fitting_configs(converted: ConvertedCheckpoint) -> tuple[str, ...]:
 
 def nearest_config(converted: ConvertedCheckpoint) -> str:
     """Name the shipped config that comes closest to the weights.
-
-    Args:
-        converted (ConvertedCheckpoint): The weights.
 
     Returns:
         str: Path below ``configs/``. With a backbone that no config has, the

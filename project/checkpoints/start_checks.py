@@ -44,9 +44,6 @@ def check_checkpoint(
         config (str, optional): The file that the model comes from, for the
             message.
 
-    Returns:
-        dict[str, Tensor]: The weights, see :func:`loaded_weights`.
-
     Raises:
         UserError: If it cannot be read, or names or shapes differ.
     """

@@ -10,10 +10,6 @@ from project.utils.errors import UserError, some_of
 def check_model(converted: ConvertedCheckpoint, model: ModelLayout) -> None:
     """Compare weights with what a model expects.
 
-    Args:
-        converted (ConvertedCheckpoint): The weights.
-        model (ModelLayout): What the model expects.
-
     Raises:
         UserError: If a name is missing, unknown or of another shape, or the
             two disagree on whether decoder layers share a head.
@@ -47,10 +43,6 @@ def compare_names(
     converted: ConvertedCheckpoint, model: ModelLayout
 ) -> dict[str, list[str]]:
     """List the names in which weights and model differ.
-
-    Args:
-        converted (ConvertedCheckpoint): The weights.
-        model (ModelLayout): What the model expects.
 
     Returns:
         dict[str, list[str]]: As the source spells them, by what is wrong:

@@ -46,9 +46,6 @@ def is_local(
 def written_beside(path: str) -> Iterator[str]:
     """Put a file in its place when it is written, or leave all as it was.
 
-    Args:
-        path (str): The file, which may exist.
-
     Yields:
         str: Where to write it instead, in the same folder.
 
@@ -87,10 +84,6 @@ def _sync(path: str) -> None:
 
 def write_text(path: str, text: str) -> None:
     """Write a small file, whole or not at all.
-
-    Args:
-        path (str): The file, which may exist.
-        text (str): What to write.
 
     Raises:
         UserError: If it cannot be written.
@@ -137,9 +130,6 @@ def remove_unfinished(folder: str) -> None:
     """Remove what a training that was killed had begun to write.
 
     No other training may be writing there.
-
-    Args:
-        folder (str): Where checkpoints are.
     """
     pattern = osp.join(glob.escape(folder), f'.*{UNFINISHED}')
     for path in glob.glob(pattern):
@@ -210,11 +200,7 @@ class KeepingBackend:
 
 
 def keep_until_replaced(hook: CheckpointHook) -> None:
-    """Have a hook, which has begun to train, remove nothing too early.
-
-    Args:
-        hook (CheckpointHook): mmengine's, or one that extends it.
-    """
+    """Have a hook, which has begun to train, remove nothing too early."""
     backend = hook.file_backend
     if isinstance(backend, KeepingBackend):
         return

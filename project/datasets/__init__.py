@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Datasets and what prepares them.
+"""Datasets, their transforms and generators.
 
-Nothing is imported here: what makes the shapes dataset can do without the
-seconds that mmdet's datasets take. ``project`` itself registers ``coco``,
-``dataset_wrappers`` and ``transforms``.
+Nothing is imported here, since the generator of the shapes dataset does not
+need mmdet's datasets, which take seconds to import. ``project`` registers
+``coco``, ``dataset_wrappers`` and ``transforms``.
 """

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Names the images that cannot be read, and does without some of them."""
+"""Names images that cannot be read, and lets a training skip some."""
 
 import hashlib
 import logging
@@ -15,20 +15,20 @@ from project.utils.errors import UserError
 from project.utils.settings import Range, read_setting
 
 _NUM_SLOTS = 128
-"""Workers that write to places of their own; more of them share these."""
+"""Workers with counters of their own; further ones share these."""
 
 
 def name_broken_images(dataset: Dataset, max_broken: int = 0) -> None:
-    """Have a dataset name each image that it cannot read.
+    """Make a dataset report each image that it cannot read.
 
-    In training so many of them are skipped: another image takes the place of
-    each, as where a transform of mmdet gives nothing. Testing needs them all.
+    In training up to ``max_broken`` of them are skipped and replaced by other
+    images, as when a transform of mmdet returns None. Tests skip none.
 
     Args:
-        dataset (Dataset): Its pipelines are changed, and those of what it
-            wraps.
-        max_broken (int): How many different images may be skipped by all
-            workers of a process. Defaults to 0.
+        dataset (Dataset): Its pipelines, and those of wrapped datasets, are
+            changed in place.
+        max_broken (int): Number of different images that the workers of a
+            process may skip. Defaults to 0.
     """
     number = Range(0, meaning='the number of images a training may skip')
     kind = Annotated[int, number]
@@ -40,7 +40,7 @@ def name_broken_images(dataset: Dataset, max_broken: int = 0) -> None:
 
 
 def _leaves(dataset: Any) -> Iterator[Any]:
-    """Yield what reads from the disk behind wrappers."""
+    """Yield the datasets inside of wrappers."""
     wrapped = getattr(dataset, 'dataset', None)
     if hasattr(wrapped, '__getitem__'):  # some wrappers are no Dataset
         yield from _leaves(wrapped)
@@ -54,7 +54,7 @@ def _leaves(dataset: Any) -> Iterator[Any]:
 
 
 def _replace_loaders(pipeline: Any, tally: '_Tally | None') -> None:
-    """Put a :class:`NamingLoader` around each loader of a pipeline."""
+    """Wrap each loader of a pipeline in a :class:`NamingLoader`."""
     transforms = getattr(pipeline, 'transforms', None)
     if not isinstance(transforms, list):
         return
@@ -66,12 +66,12 @@ def _replace_loaders(pipeline: Any, tally: '_Tally | None') -> None:
 
 
 class NamingLoader:
-    """Loads an image; says which one if it cannot.
+    """Loads an image, or raises an error that names it.
 
     Args:
-        load (LoadImageFromFile): What reads it.
-        tally (_Tally | None): Counts the images that are skipped; None if
-            none may be.
+        load (LoadImageFromFile): The wrapped transform.
+        tally (_Tally | None): Counter of skipped images; None if none may be
+            skipped.
     """
 
     def __init__(
@@ -82,9 +82,6 @@ class NamingLoader:
 
     def __call__(self, results: dict) -> dict | None:
         """Load an image.
-
-        Args:
-            results (dict): With ``img_path``.
 
         Returns:
             dict | None: With ``img``; None if the image is skipped.
@@ -126,16 +123,16 @@ class NamingLoader:
 
 
 def _reason(error: Exception) -> str:
-    """Say in one line what went wrong."""
+    """Message of an error in one line."""
     text = ' '.join(str(error).split()).rstrip('.')
     return text or type(error).__name__
 
 
 class _Tally:
-    """Counts different images over all workers, and after they have gone.
+    """Counts different images over all workers, present and past.
 
     Each worker writes hashes of the paths to its own row of shared memory,
-    so that none gets lost.
+    so there are no races.
 
     Args:
         limit (int): How many may be skipped.
@@ -148,18 +145,11 @@ class _Tally:
             self._rows.share_memory_()
 
     def add(self, path: str) -> int:
-        """Count an image.
-
-        Args:
-            path (str): Where it lies.
-
-        Returns:
-            int: How many different ones there are now.
-        """
+        """Count an image, and return how many different ones there are."""
         worker = get_worker_info()
         row = self._rows[(worker.id if worker else 0) % _NUM_SLOTS]
         digest = hashlib.sha256(path.encode('utf-8', 'surrogateescape'))
-        # Above 0, which stands for none.
+        # Above 0, which marks a free slot.
         value = int.from_bytes(digest.digest()[:7], 'big') + 1
         known = self._rows[self._rows > 0]
         if not (known == value).any():

@@ -7,32 +7,32 @@ from mmdet.registry import DATASETS
 
 @DATASETS.register_module()
 class DETRCocoDataset(CocoDataset):
-    """COCO data, trained on as in DETR's code and in detectron2.
+    """COCO data that keeps the same objects as DETR's code and detectron2.
 
-    Each object of which a part lies within its image counts. ``CocoDataset``
-    leaves out boxes that are narrower or lower than a pixel, and those with
-    an ``area`` of 0 in the file, which need not be that of the box.
+    Every object with a part inside of its image is kept. ``CocoDataset`` drops
+    boxes with a side under one pixel and those with ``area`` 0 in the file,
+    which need not be the area of the box.
 
     Args:
-        *args (Any): As of ``CocoDataset``.
-        filter_cfg (dict, optional): As of ``CocoDataset``:
-            ``filter_empty_gt`` leaves out images without objects, here also
-            those with nothing but crowds, and ``min_size`` small images. With
-            ``filter_ignored=False`` objects that the file tells to ``ignore``
-            are trained on, as in the sources; by default they are left out.
-        **kwargs (Any): As of ``CocoDataset``.
+        *args (Any): As in ``CocoDataset``.
+        filter_cfg (dict, optional): As in ``CocoDataset``:
+            ``filter_empty_gt`` drops images without objects, here also those
+            with only crowds, and ``min_size`` small images. With
+            ``filter_ignored=False`` objects marked ``ignore`` in the file are
+            trained on, as in the sources; by default they are dropped.
+        **kwargs (Any): As in ``CocoDataset``.
     """
 
     def parse_data_info(self, raw_data_info: dict) -> dict[str, Any]:
-        """Turn an image and its annotations of the file into mmdet's form.
+        """Convert an image and its annotations to mmdet's format.
 
         Args:
             raw_data_info (dict): ``raw_img_info`` and ``raw_ann_info``, the
                 entries of the file.
 
         Returns:
-            dict[str, Any]: As of ``CocoDataset``, and ``num_annotated``, the
-            number of objects of the classes in the file that are no crowds.
+            dict[str, Any]: As in ``CocoDataset``, and ``num_annotated``, the
+            number of objects of the classes in the file without crowds.
         """
         annotations = [
             annotation
@@ -51,16 +51,16 @@ class DETRCocoDataset(CocoDataset):
         return info
 
     def takes_part(self, annotation: dict, width: int, height: int) -> bool:
-        """Tell whether an annotation is kept.
+        """Whether an annotation is kept.
 
         Args:
             annotation (dict): An entry of the file.
-            width (int): Of its image, in pixels.
-            height (int): Of its image, in pixels.
+            width (int): Width of its image in pixels.
+            height (int): Height of its image in pixels.
 
         Returns:
-            bool: Whether a part of its box lies within the image, and it is
-            not one to be ignored.
+            bool: Whether a part of its box is inside of the image, and it is
+            not ignored.
         """
         filters_ignored = (self.filter_cfg or {}).get('filter_ignored', True)
         if filters_ignored and annotation.get('ignore', False):
@@ -71,7 +71,7 @@ class DETRCocoDataset(CocoDataset):
         return visible_width > 0 and visible_height > 0
 
     def _instance(self, annotation: dict) -> dict[str, Any]:
-        """Turn an annotation into mmdet's form."""
+        """Convert an annotation to mmdet's format."""
         x, y, w, h = annotation['bbox']
         instance = dict(
             bbox=[x, y, x + w, y + h],
@@ -83,11 +83,7 @@ class DETRCocoDataset(CocoDataset):
         return instance
 
     def filter_data(self) -> list[dict]:
-        """Leave out images as ``filter_cfg`` says.
-
-        Returns:
-            list[dict]: Those that are trained on; all in test mode.
-        """
+        """Drop images according to ``filter_cfg``, except in test mode."""
         kept = super().filter_data()
         filter_cfg = self.filter_cfg or {}
         if self.test_mode or not filter_cfg.get('filter_empty_gt', False):

@@ -15,27 +15,27 @@ Branches = dict[str, dict[str, Any]]
 
 @DATASETS.register_module()
 class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
-    """Mixes other images into each branch of an image on its own.
+    """``MultiImageMixDataset`` that mixes images into each branch separately.
 
     For the data re-augmentation of `HPR
     <https://github.com/ZhaoJingjing713/HPR>`_ with copy-paste. Transforms
-    before ``MultiBranch`` see one image. It splits the image into branches,
-    such as ``weak`` and ``strong``, and each later transform runs once for
-    each of them with its own random draws: ``CopyPaste`` pastes the objects
-    of different images into the two. These come from the wrapped dataset, so
-    they are as the pipeline of that dataset leaves them.
+    before ``MultiBranch`` see one image; ``MultiBranch`` splits it into
+    branches, such as ``weak`` and ``strong``, and each later transform runs
+    once per branch with its own random draws, so ``CopyPaste`` pastes objects
+    of different images into the branches. Images to mix in come from the
+    wrapped dataset, after its pipeline.
 
     Args:
-        dataset (dict | BaseDataset): Gives the images, also those to mix in.
-        pipeline (Sequence[dict]): Configs of transforms. With one
+        dataset (dict | BaseDataset): The wrapped dataset.
+        pipeline (Sequence[dict]): Configs of transforms. With a
             ``MultiBranch`` among them an item is
             ``{'inputs': {branch: Tensor}, 'data_samples': {branch:
             DetDataSample}}``, as ``MultiBranchDataPreprocessor`` takes it;
-            without, the dataset is its parent.
-        skip_type_keys (Sequence[str] | None): Types of transforms to leave
-            out. Defaults to None.
-        max_refetch (int): How often to draw again where a transform or the
-            dataset gives None. Defaults to 15.
+            without, it is that of ``MultiImageMixDataset``.
+        skip_type_keys (Sequence[str] | None): Types of transforms to skip.
+            Defaults to None.
+        max_refetch (int): Number of attempts if a transform or the dataset
+            returns None. Defaults to 15.
         lazy_init (bool): Whether to load the annotations later. Defaults to
             False.
     """
@@ -43,12 +43,9 @@ class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Load an image and transform it.
 
-        Args:
-            index (int): Position of the image.
-
         Returns:
-            dict[str, Any]: What the pipeline makes of it; after
-            ``MultiBranch`` each value is a dict of the branches.
+            dict[str, Any]: Output of the pipeline; after ``MultiBranch`` each
+            value is a dict of the branches.
 
         Raises:
             UserError: If the branches do not have the same keys.
@@ -68,7 +65,7 @@ class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
         return results if branches is None else _join(branches)
 
     def _used_transforms(self) -> list[BaseTransform]:
-        """List the transforms but for those that are to be skipped."""
+        """The transforms that are not skipped."""
         skipped = self._skip_type_keys or ()
         return [
             transform
@@ -79,11 +76,11 @@ class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
         ]
 
     def _apply(self, transform: BaseTransform, results: dict) -> dict:
-        """Run one transform, with images to mix in if it asks for them."""
+        """Run one transform, with images to mix in if it needs them."""
         if hasattr(transform, 'get_indexes'):
             results = dict(results, mix_results=self._draw_images(transform))
         for _ in range(self.max_refetch):
-            # It may change what it is given, and has to be given it again.
+            # A failed attempt may have changed its input.
             transformed = transform(copy.deepcopy(results))
             if transformed is not None:
                 transformed.pop('mix_results', None)
@@ -94,7 +91,7 @@ class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
         )
 
     def _draw_images(self, transform: BaseTransform) -> list[dict]:
-        """Load the images that a transform draws to mix in."""
+        """Load the images that a transform mixes in."""
         for _ in range(self.max_refetch):
             indexes = transform.get_indexes(self.dataset)
             if not isinstance(indexes, (list, tuple)):
@@ -109,14 +106,14 @@ class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
 
 
 def _split(results: Mapping[str, Branches]) -> Branches:
-    """Turn a dict of branches for each key into a dict for each branch."""
+    """Convert a dict of branches per key to a dict of keys per branch."""
     branches = _transposed(results)
     _check_keys(branches)
     return branches
 
 
 def _join(branches: Branches) -> dict[str, dict[str, Any]]:
-    """Turn a dict for each branch into a dict of branches for each key."""
+    """Convert a dict of keys per branch to a dict of branches per key."""
     _check_keys(branches)
     return _transposed(branches)
 
@@ -124,7 +121,7 @@ def _join(branches: Branches) -> dict[str, dict[str, Any]]:
 def _transposed(
     nested: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Branches]:
-    """Exchange the two levels of keys; neither need be complete."""
+    """Exchange the two levels of keys."""
     transposed: dict[str, dict[str, Any]] = {}
     for outer, values in nested.items():
         for inner, value in values.items():

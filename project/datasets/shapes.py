@@ -1,10 +1,10 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Writes the synthetic ``shapes`` dataset in COCO format.
 
-The set needs no download, so a detector can be trained and tested on any
-machine. The same :class:`ShapesSpec` gives the same bytes, and an image
-depends on the seed, its split and its position only, never on how many images
-are made. Boxes and masks cover what is visible of an object.
+It needs no download, so a detector can be trained and tested on any machine.
+The same :class:`ShapesSpec` gives the same bytes, and an image depends only on
+the seed, its split and its index, not on the number of images. Boxes and masks
+cover the visible part of an object.
 """
 
 import json
@@ -24,10 +24,10 @@ from project.utils.settings import Range, read_setting
 
 SPLITS = ('train', 'val')
 MARKER = 'shapes.json'
-"""File that tells how a folder was made, and that it was made here."""
+"""File with the spec of a folder, which marks it as made here."""
 
 _IMAGE_NAME = re.compile(r'\d{6,8}\.png')
-_VERSION = 3  # raise it when anything is drawn or written differently
+_VERSION = 3  # to be raised when anything is drawn or written differently
 _Images = Annotated[int, Range(1, 10_000_000)]
 
 
@@ -54,19 +54,19 @@ class ShapesSpec:
 
 
 def make_shapes(root: Path | str, spec: ShapesSpec) -> bool:
-    """Write a dataset, unless the same one is there already.
+    """Write a dataset, unless it exists.
 
-    The folder gets ``annotations/{train,val}.json``, the images in ``train/``
-    and ``val/``, and ``shapes.json``, which says how it was made. It appears
-    under its name only when it is complete.
+    The folder gets ``annotations/{train,val}.json``, images in ``train/`` and
+    ``val/``, and ``shapes.json`` with the spec. It gets its name only when it
+    is complete.
 
     Args:
-        root: Folder of the dataset. A shapes dataset of another kind there
-            is replaced.
+        root: Folder of the dataset. A shapes dataset with another spec is
+            replaced.
         spec: What to draw.
 
     Returns:
-        True if the dataset was written, False if it was there already.
+        True if the dataset was written, False if it existed.
 
     Raises:
         UserError: If ``root`` holds anything that was not made here, or
@@ -81,7 +81,7 @@ def make_shapes(root: Path | str, spec: ShapesSpec) -> bool:
 
 
 def _make_shapes(root: Path, spec: ShapesSpec) -> bool:
-    """Write a dataset unless it is there."""
+    """Write a dataset unless it exists."""
     marker = {'version': _VERSION, **asdict(spec)}
     if _read_marker(root) == marker:
         return False
@@ -89,7 +89,7 @@ def _make_shapes(root: Path, spec: ShapesSpec) -> bool:
     _remove_own(partial)
     _refuse_foreign(root)
     partial.mkdir(parents=True)
-    # First, so that an interrupted run is known as one of ours.
+    # First, to mark the folder of an interrupted run as made here.
     _write_json(partial / MARKER, marker)
     for split in SPLITS:
         _write_split(partial, spec, split)
@@ -99,7 +99,7 @@ def _make_shapes(root: Path, spec: ShapesSpec) -> bool:
 
 
 def _read_marker(root: Path) -> Any:
-    """What the marker file of a folder says, None without one."""
+    """Content of the marker file of a folder; None without one."""
     try:
         return json.loads((root / MARKER).read_text(encoding='utf-8'))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -123,7 +123,7 @@ def _refuse_foreign(root: Path) -> None:
 
 
 def _first_stranger(root: Path) -> str | None:
-    """Find something that the generator does not write, by its path."""
+    """Path of a file that the generator does not write, if any."""
     annotations = {f'{split}.json' for split in SPLITS}
     for entry in sorted(root.rglob('*')):
         name = entry.relative_to(root)
@@ -186,7 +186,7 @@ def _annotate(scene: Scene) -> list[dict]:
     """COCO annotations without ids; boxes are (x, y, w, h) in pixels."""
     annotations = []
     for label, mask in zip(scene.labels, scene.masks, strict=True):
-        # A run-length encoding keeps the holes that a polygon cannot.
+        # Run-length encoding can represent holes, polygons cannot.
         encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
         annotations.append(
             dict(
@@ -204,7 +204,7 @@ def _annotate(scene: Scene) -> list[dict]:
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:
-    """Write RGB pixels; the compression is fixed, so the bytes are too."""
+    """Write RGB pixels with fixed compression, so that bytes are equal."""
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
     options += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     _, data = cv2.imencode('.png', image[..., ::-1], options)
@@ -212,6 +212,6 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    """Write compact json with its keys in the order given."""
+    """Write compact json with unsorted keys."""
     text = json.dumps(content, separators=(',', ':'))
     path.write_text(text + '\n', encoding='utf-8')

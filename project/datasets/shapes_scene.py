@@ -1,14 +1,13 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Draws one image of the synthetic ``shapes`` dataset.
 
-Coloured shapes from tiny to large lie over one another on a mottled, noisy
-background with strokes and blobs that belong to no class; some images hold no
-object at all.
+Coloured shapes of all sizes occlude each other on a mottled, noisy background
+with strokes and blobs that belong to no class; some images have no object.
 
 The same seed gives the same pixels everywhere: random numbers come from
 numpy's frozen ``RandomState``, outlines are rounded before they are filled,
 and the rest is correctly rounded arithmetic (no matrix products or array
-trigonometry, whose last bit is the machine's own).
+trigonometry, whose last bit depends on the machine).
 """
 
 import math
@@ -28,10 +27,10 @@ SHAPE_CLASSES = (
 """Class names; the category id of a class is its position plus one."""
 
 EMPTY_SHARE = 0.06
-"""Share of the images that hold no object."""
+"""Share of the images without objects."""
 
 MIN_VISIBLE_PIXELS = 12
-"""No object of a scene shows fewer pixels than this."""
+"""Fewest visible pixels of an object."""
 
 _MAX_OBJECTS = 6
 _MAX_CLUTTER = 8
@@ -65,7 +64,7 @@ inside the shape when it lies in an odd number of them."""
 
 @dataclass(frozen=True)
 class Scene:
-    """One image with what is to be found in it.
+    """An image and its objects.
 
     Attributes:
         image: RGB pixels, uint8, shape (height, width, 3).
@@ -80,7 +79,7 @@ class Scene:
 
 
 def draw_scene(size: int, seed: list[int]) -> Scene:
-    """Draw an image of longest side ``size`` pixels, as ``seed`` says."""
+    """Draw an image whose longest side has ``size`` pixels."""
     rng = Rng(seed)
     height, width = _draw_image_size(rng, size)
     base_color = rng.randint(40, 216, size=3)
@@ -139,17 +138,17 @@ def _paint_clutter(
         angle = rng.random_sample() * math.pi
         contours = _place([outline], center, unit, angle)
         color = _draw_color(rng, base_color, _CLUTTER_CONTRAST)
-        # Half transparent: clutter stands back behind the objects.
+        # Half transparent, so that clutter is fainter than objects.
         _paint(canvas, _coverage(contours, height, width) / 2, color)
 
 
 def _paint_objects(
     rng: Rng, canvas: np.ndarray, base_color: np.ndarray
 ) -> tuple[list[int], list[np.ndarray]]:
-    """Paint objects back to front, in place; their labels and masks.
+    """Paint objects back to front, in place; return labels and masks.
 
-    A shape that would leave too little of itself or of an earlier one in
-    sight is not painted at all, so everything in the picture is annotated.
+    A shape is skipped if too little of it or of an earlier one would be
+    visible, so everything in the picture is annotated.
     """
     labels: list[int] = []
     masks: list[np.ndarray] = []
@@ -197,10 +196,9 @@ def _draw_color(rng: Rng, other: np.ndarray, contrast: int) -> np.ndarray:
 def _draw_object_color(
     rng: Rng, base_color: np.ndarray, label: int
 ) -> np.ndarray:
-    """Mostly about the colour of the class, if the background permits; (3,).
+    """Usually near the colour of the class, if the contrast permits; (3,).
 
-    As with things in photographs, colour tells something of the class, and
-    shape decides.
+    As in photographs, colour is a hint at the class, and shape decides.
     """
     if rng.random_sample() < _OWN_COLOR_SHARE:
         spread = rng.randint(-_COLOR_SPREAD, _COLOR_SPREAD + 1, size=3)
@@ -213,8 +211,7 @@ def _draw_object_color(
 def _develop(rng: Rng, canvas: np.ndarray) -> np.ndarray:
     """Add camera noise and round to uint8; (height, width, 3)."""
     strength = rng.randint(1, 13)
-    # The sum of two uniform numbers is close enough to a bell curve, and
-    # exact.
+    # The sum of two uniform numbers is nearly normal, and exact.
     for _ in range(2):
         canvas = canvas + rng.randint(-strength, strength + 1, canvas.shape)
     return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
@@ -273,15 +270,15 @@ def _coverage(contours: Contours, height: int, width: int) -> np.ndarray:
 
 
 def _round(points: np.ndarray) -> np.ndarray:
-    """Drop the digits in which the sines of two machines may differ."""
+    """Drop digits in which sines differ between machines."""
     return np.rint(points * 256) / 256
 
 
 def _inside(contours: Contours, height: int, width: int) -> np.ndarray:
-    """Which pixel centres lie inside; uint8 (height, width).
+    """Mask of pixel centres that lie inside; uint8 (height, width).
 
-    OpenCV's ``fillPoly`` draws other pixels in version 5 than in version 4,
-    so this counts for each centre how many edges pass to its left.
+    Counts for each centre the edges to its left; OpenCV's ``fillPoly`` differs
+    between versions 4 and 5.
     """
     start = np.concatenate(contours)
     end = np.concatenate([np.roll(c, -1, axis=0) for c in contours])

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Makes COCO annotations of datasets in YOLO's format."""
+"""Converts datasets in YOLO's format to COCO annotations."""
 
 import json
 import os
@@ -15,7 +15,7 @@ _IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
 def convert(root: Path, split: str, out: Path) -> dict[str, int]:
-    """Write the annotations of a split.
+    """Write the COCO annotations of a split.
 
     Args:
         root: Folder of the dataset, with ``data.yaml``.
@@ -23,7 +23,7 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
         out: File to write, which must not exist.
 
     Returns:
-        How many ``images``, ``annotations`` and ``categories`` it has.
+        Numbers of ``images``, ``annotations`` and ``categories``.
 
     Raises:
         UserError: If files are missing or are not in YOLO's format, or
@@ -41,7 +41,7 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
         if path.suffix.lower() not in _IMAGES:
             continue
         with Image.open(path) as image:
-            # As training sees it.
+            # The size in training.
             size = ImageOps.exif_transpose(image).size
         images.append(
             dict(
@@ -84,11 +84,8 @@ def _in_pixels(box: Sequence[float], size: tuple[int, int]) -> dict:
 def read_names(root: Path) -> list[str]:
     """Read the names of the classes.
 
-    Args:
-        root: Folder of the dataset.
-
     Returns:
-        In the order of their numbers.
+        Names in the order of their ids.
 
     Raises:
         UserError: If there is no yaml file with ``names``.
@@ -110,13 +107,6 @@ def read_names(root: Path) -> list[str]:
 def image_folder(root: Path, split: str) -> Path:
     """Find the images of a split.
 
-    Args:
-        root: Folder of the dataset.
-        split: Such as ``train``.
-
-    Returns:
-        The folder.
-
     Raises:
         UserError: If there is none.
     """
@@ -129,14 +119,9 @@ def image_folder(root: Path, split: str) -> Path:
 
 
 def label_path(folder: Path, image: Path) -> Path:
-    """Tell where the boxes of an image stand.
+    """Path of the text file with the boxes of an image.
 
-    Args:
-        folder: Of the images.
-        image: One of them.
-
-    Returns:
-        The text file, which an image without objects need not have.
+    An image without objects need not have it.
     """
     parts = list(folder.parts)
     last = len(parts) - 1 - parts[::-1].index('images')
@@ -149,15 +134,11 @@ def read_boxes(
 ) -> Iterator[tuple[int, tuple[float, ...]]]:
     """Read the boxes of an image.
 
-    Args:
-        path: The text file.
-        num_classes: How many classes there are.
-
     Yields:
-        Class and (cx, cy, w, h) in [0, 1]; of a polygon the box around it.
+        Class and (cx, cy, w, h) in [0, 1]; for polygons their bounding box.
 
     Raises:
-        UserError: If a line is something else.
+        UserError: If a line has another format.
     """
     if not path.is_file():
         return
@@ -184,7 +165,7 @@ def read_boxes(
 
 
 def _around(polygon: Sequence[float]) -> tuple[float, ...]:
-    """Box around a polygon."""
+    """Bounding box of a polygon."""
     xs, ys = polygon[::2], polygon[1::2]
     left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top

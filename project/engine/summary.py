@@ -26,14 +26,7 @@ _NUM_CLASSES_SHOWN = 6
 
 
 def environment(runner: Runner) -> list[str]:
-    """Describe versions, devices, processes and ops in four lines.
-
-    Args:
-        runner (Runner): After its process group was started.
-
-    Returns:
-        list[str]: The lines.
-    """
+    """Describe versions, devices, processes and ops in four lines."""
     packages = dict(
         mmdetr=__version__,
         mmdet=mmdet.__version__,
@@ -64,14 +57,7 @@ def _plural(count: int, noun: str, plural: str | None = None) -> str:
 
 
 def data(runner: Runner) -> list[str]:
-    """Describe the datasets of a training in a table.
-
-    Args:
-        runner (Runner): With its loops built.
-
-    Returns:
-        list[str]: A heading, and a line for each split.
-    """
+    """Describe the datasets of a training in a table."""
     rows = [('Data', 'images', 'objects', 'batch', 'classes')]
     loaders = [('training', runner.train_dataloader)]
     if runner.val_loop is not None:
@@ -124,14 +110,7 @@ def _kept_objects(info: Mapping[str, Any]) -> int:
 
 
 def model(runner: Runner) -> list[str]:
-    """Describe a detector in three lines.
-
-    Args:
-        runner (Runner): With its model built.
-
-    Returns:
-        list[str]: The lines.
-    """
+    """Describe a detector in three lines."""
     detector = runner.model
     while is_model_wrapper(detector):
         detector = detector.module
@@ -178,14 +157,7 @@ def _start(runner: Runner) -> str:
 
 
 def plan(runner: Runner) -> list[str]:
-    """Describe the schedule and where results are written.
-
-    Args:
-        runner (Runner): About to train.
-
-    Returns:
-        list[str]: The lines.
-    """
+    """Describe the schedule and where results are written."""
     loop = runner.train_loop
     if isinstance(loop, IterBasedTrainLoop):
         unit = 'iteration'

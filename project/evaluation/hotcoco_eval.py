@@ -21,9 +21,6 @@ def is_countable(truth: COCO) -> bool:
     Its ids are integers. To pycocotools the id 0 is that of no annotation,
     so that what finds it counts as wrong; and of two annotations with one id
     it takes the latter twice.
-
-    Args:
-        truth (COCO): The annotations.
     """
     ids = [annotation['id'] for annotation in _annotations(truth)]
     others = [*truth.imgs, *truth.cats]

@@ -66,9 +66,6 @@ def measure(
         num_images: How many images from the first on. By default all.
         **settings: Of :class:`RankQuality`.
 
-    Returns:
-        The quality of each decoder layer.
-
     Raises:
         UserError: If none of the images has objects.
     """
@@ -101,15 +98,7 @@ def _ground_truth(info: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_tables(layers: Sequence[RankQuality], stem: Path) -> list[Path]:
-    """Write one row for each layer, and one for each layer and k.
-
-    Args:
-        layers: Of each decoder layer.
-        stem: Path of the tables without their endings.
-
-    Returns:
-        The files.
-    """
+    """Write one row for each layer, and one for each layer and k."""
     summary, curves = Path(f'{stem}.csv'), Path(f'{stem}_top-k.csv')
     with summary.open('w', newline='') as file:
         writer = csv.writer(file)

@@ -1,9 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Multi-scale deformable attention and the backends that compute it.
 
-A backend is one entry of :data:`BACKENDS`; the first that serves a device is
-taken. ``MMDETR_ATTENTION=NAME`` in the environment, or else
-``env_cfg = dict(attention_backend=NAME)`` in a config, names another.
+Backends are the entries of :data:`BACKENDS`; the first that supports the
+device is used. ``MMDETR_ATTENTION=NAME`` in the environment, or else
+``env_cfg = dict(attention_backend=NAME)`` in a config, selects another.
 """
 
 import os
@@ -24,16 +24,16 @@ LevelShapes = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute deformable attention.
+    """An implementation of deformable attention.
 
     Attributes:
         attend: Takes value, spatial shapes, level start index, locations,
             weights and level shapes; locations and weights are float32, or
-            float64 if value is. Returns the result in value's type.
-        obstacles: Why it does not serve, by type of device; empty where it
-            does. It serves no other devices.
-        copies_half: Whether it computes on a float32 copy of values in half
-            precision, and another that serves is preferred for them.
+            float64 if value is. The output has the dtype of value.
+        obstacles: By type of device, why it is unavailable; empty if it is
+            available. Other devices are not supported.
+        copies_half: Whether it casts half-precision values to float32, so
+            that other backends are preferred for them.
     """
 
     attend: Callable[..., Tensor]
@@ -78,11 +78,10 @@ def multi_scale_deformable_attention(
     *,
     level_shapes: LevelShapes | None = None,
 ) -> Tensor:
-    """Sample features around each query and add them up (Deformable DETR).
+    """Multi-scale deformable attention (Deformable DETR, equation 3).
 
-    Bilinear samples, zeros outside of a level, as Deformable DETR's equation
-    3 has it. Computed in float32 at least, since half precision cannot
-    address a pixel of a large image.
+    Bilinear sampling with zero padding. Computed in float32 at least, since
+    half precision cannot address the pixels of large images.
 
     Args:
         value (Tensor): Features of all levels, has shape
@@ -91,20 +90,20 @@ def multi_scale_deformable_attention(
             (num_levels, 2).
         level_start_index (Tensor): Index of each level's first key, has shape
             (num_levels, ).
-        sampling_locations (Tensor): (x, y), in [0, 1] within a level, has
+        sampling_locations (Tensor): (x, y), in [0, 1] of each level, has
             shape (bs, num_queries, num_heads, num_levels, num_points, 2).
         attention_weights (Tensor): Has shape
             (bs, num_queries, num_heads, num_levels, num_points).
-        level_shapes (Sequence[tuple[int, int]], optional): The same as
+        level_shapes (Sequence[tuple[int, int]], optional): The values of
             ``spatial_shapes``, for backends that would read them back from
             the device.
 
     Returns:
-        Tensor: Has shape (bs, num_queries, num_heads * channels) and the type
-        of ``value``.
+        Tensor: Has shape (bs, num_queries, num_heads * channels) and the
+        dtype of ``value``.
 
     Raises:
-        UserError: If the backend that was asked for does not serve.
+        UserError: If the selected backend is unavailable.
     """
     dtype = torch.promote_types(value.dtype, torch.float32)
     name = backend_name(value.device.type, value.dtype)
@@ -123,13 +122,13 @@ def backend_name(device: str, dtype: torch.dtype = torch.float32) -> str:
 
     Args:
         device (str): Such as ``cpu`` or ``cuda``.
-        dtype (torch.dtype): Type of the values. Defaults to float32.
+        dtype (torch.dtype): Dtype of the values. Defaults to float32.
 
     Returns:
         str: A key of :data:`BACKENDS`.
 
     Raises:
-        UserError: If the backend that was asked for does not serve.
+        UserError: If the selected backend is unavailable.
     """
     name = _named['environment'] or _named['config']
     if name:
@@ -142,7 +141,7 @@ def backend_name(device: str, dtype: torch.dtype = torch.float32) -> str:
             )
         return name
     if torch.onnx.is_in_onnx_export():
-        return 'pytorch'  # ONNX knows no custom ops
+        return 'pytorch'  # ONNX has no custom ops
     serving = [name for name in BACKENDS if not obstacle_of(name, device)]
     if dtype.itemsize < torch.float32.itemsize:
         serving.sort(key=lambda name: BACKENDS[name].copies_half)
@@ -150,16 +149,13 @@ def backend_name(device: str, dtype: torch.dtype = torch.float32) -> str:
 
 
 def obstacle_of(name: str, device: str) -> str:
-    """Why a backend does not serve on a type of device; empty if it does."""
+    """Reason why a backend is unavailable on a type of device, or ''."""
     nowhere = '' if name == 'pytorch' else 'it has no kernel there'
     return BACKENDS[name].obstacles.get(device, nowhere)
 
 
 def check_backend(name: str) -> None:
-    """Refuse a name that no backend has.
-
-    Args:
-        name (str): As the user wrote it.
+    """Raise unless a backend has this name.
 
     Raises:
         UserError: If there is no such backend.
@@ -173,11 +169,11 @@ def check_backend(name: str) -> None:
 
 
 def name_in_config(name: str | None) -> None:
-    """Take the backend that a config names; the environment goes first.
+    """Select the backend of a config; the environment takes precedence.
 
     Args:
-        name (str, optional): ``env_cfg.attention_backend`` of the config. By
-            default, the backend is chosen by itself again.
+        name (str, optional): ``env_cfg.attention_backend`` of the config.
+            None restores the automatic choice.
 
     Raises:
         UserError: If there is no such backend.
@@ -189,11 +185,7 @@ def name_in_config(name: str | None) -> None:
 
 @contextmanager
 def attention_backend(name: str) -> Iterator[None]:
-    """Use a backend for a while, whatever was named elsewhere.
-
-    Args:
-        name (str): A key of :data:`BACKENDS`.
-    """
+    """Use a backend within a ``with`` block, whatever was selected before."""
     check_backend(name)
     before = _named['environment']
     _named['environment'] = name
@@ -204,16 +196,13 @@ def attention_backend(name: str) -> Iterator[None]:
 
 
 def describe(device: str) -> str:
-    """Say which backend is used on a type of device, and why.
-
-    Args:
-        device (str): ``cpu`` or ``cuda``.
+    """Describe which backend is used on a type of device, and why.
 
     Returns:
-        str: The name, then what keeps those from it that would go before.
+        str: Its name, and why those of higher preference are unavailable.
 
     Raises:
-        UserError: If the backend that was asked for does not serve.
+        UserError: If the selected backend is unavailable.
     """
     chosen = backend_name(device)
     if _named['environment']:

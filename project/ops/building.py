@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Compiles the C++ op once for every torch.
 
-A script, run by ``make setup`` and setup.py before the package is installed;
-hence nothing of it is imported, and torch only where it is used.
+A script, run by ``make setup`` and setup.py before the package is installed.
+So it imports nothing of the package, and torch only where it is used.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parent / 'csrc'
 SHIPPED = Path(__file__).parent / 'lib'
-"""Where a wheel that was built beside a compiler has the library."""
+"""Folder of the library in a wheel that was built with a compiler."""
 
-# Products and sums are fused only where the source says so: all processors
-# compute the same bits.
+# Multiplications and additions are fused only where the source says so: all
+# processors compute the same bits.
 _FLAGS = (
     *('-std=c++20', '-O3', '-g0', '-DNDEBUG', '-fPIC'),
     *('-fvisibility=hidden', '-ffp-contract=off', '-fno-math-errno'),
@@ -37,19 +37,16 @@ class BuildError(Exception):
 
 
 def cache_folder() -> Path:
-    """Folder of the libraries kept for all checkouts of this user."""
+    """Folder of the libraries, shared by all checkouts of this user."""
     base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(base) / 'mmdetr' / 'ops'
 
 
 def library_name(torch_version: str) -> str:
-    """Name of the file that fits this source and that torch.
+    """File name of the library, unique for its source, flags and torch.
 
     Args:
         torch_version (str): With its local part, such as ``2.13.0+cpu``.
-
-    Returns:
-        str: Another one for whatever would make another library.
     """
     contents = [path.read_bytes() for path in sorted(SOURCES.iterdir())]
     settings = repr((_FLAGS, _CAPABILITIES)).encode()
@@ -61,9 +58,6 @@ def library_name(torch_version: str) -> str:
 def find_library(torch_version: str) -> Path | None:
     """Look for a library that was built before.
 
-    Args:
-        torch_version (str): As in :func:`library_name`.
-
     Returns:
         Path | None: None if there is none for this source and this torch.
     """
@@ -73,13 +67,10 @@ def find_library(torch_version: str) -> Path | None:
 
 
 def ensure_library() -> Path:
-    """Have the library built, in half a minute the first time.
-
-    Returns:
-        Path: The library.
+    """Find the library, or build it, which takes half a minute.
 
     Raises:
-        BuildError: If there is no torch or no compiler, or it fails.
+        BuildError: If torch or a compiler is missing, or the build fails.
     """
     try:
         import torch
@@ -96,7 +87,7 @@ def ensure_library() -> Path:
         )
     target = cache_folder() / library_name(torch.__version__)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside its place, so that it appears there whole or not at all.
+    # In the same folder, so that the rename is atomic.
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         built = Path(scratch, target.name)
         _compile(compiler, Path(torch.__file__).parent, built)
@@ -105,7 +96,7 @@ def ensure_library() -> Path:
 
 
 def _compile(compiler: str, torch_folder: Path, library: Path) -> None:
-    """Compile and link, all files at the same time."""
+    """Compile all files in parallel and link them."""
     import torch
 
     abi = int(torch.compiled_with_cxx11_abi())
@@ -126,14 +117,14 @@ def _compile(compiler: str, torch_folder: Path, library: Path) -> None:
         [compiler, *_FLAGS, *arguments, '-o', str(file)]
         for file, arguments in commands.items()
     )
-    # OpenMP comes with torch: a second one would have threads of its own.
+    # torch brings OpenMP; a second runtime would start its own threads.
     link = [compiler, '-shared', *map(str, commands), '-o', str(library)]
     link += [f'-L{torch_folder / "lib"}', '-ltorch_cpu', '-lc10']
     _run_all([link])
 
 
 def _run_all(commands: Iterator[list[str]] | Sequence[list[str]]) -> None:
-    """Run commands side by side; raise what the first failing one says."""
+    """Run commands in parallel; raise the first error of a compiler."""
     processes = [
         subprocess.Popen(
             command,
@@ -155,7 +146,7 @@ def _run_all(commands: Iterator[list[str]] | Sequence[list[str]]) -> None:
 
 
 def main() -> int:
-    """Build the library and say where it is.
+    """Build the library and print its path.
 
     Returns:
         int: Exit status, 1 if it cannot be built.

@@ -11,7 +11,7 @@ def load() -> str:
     """Load the library with the kernels.
 
     Returns:
-        str: Why it cannot be loaded; empty if it is.
+        str: Why it cannot be loaded, or ''.
     """
     if IS_INTERPRETED:
         return "TRITON_INTERPRET puts Triton's kernels in its place"

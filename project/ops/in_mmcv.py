@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Puts the backends under mmcv's attention; see :mod:`project.accelerate`."""
+"""The backends in mmcv's attention; see :mod:`project.accelerate`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,19 +16,19 @@ _NAMES = (
     'MultiScaleDeformableAttnFunction',
 )
 told: set[str] = set()
-"""Kinds of devices that the log has named."""
+"""Types of devices for which the backend has been logged."""
 _theirs = mmcv_attention.MultiScaleDeformableAttnFunction
 
 
 def install() -> None:
-    """Put the backends in the place of both forms that mmcv calls."""
+    """Replace both functions that mmcv's attention calls."""
     for name, form in zip(_NAMES, (_attend, _Kernel), strict=True):
         setattr(mmcv_attention, name, form)
 
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Install for a while."""
+    """Install within a ``with`` block."""
     before = {name: getattr(mmcv_attention, name) for name in _NAMES}
     install()
     try:
@@ -39,7 +39,7 @@ def installed() -> Iterator[None]:
 
 
 class _Kernel:
-    """Called as mmcv's autograd function for GPUs."""
+    """Replaces mmcv's autograd function for GPUs."""
 
     @staticmethod
     def apply(
@@ -50,7 +50,7 @@ class _Kernel:
         attention_weights: Tensor,
         im2col_step: int,
     ) -> Tensor:
-        """Attend; on devices that we know nothing of, as mmcv does."""
+        """Attend; on unknown devices by mmcv's own function."""
         if value.device.type not in ('cpu', 'cuda'):
             return _theirs.apply(
                 value,
@@ -76,7 +76,7 @@ def _attend(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
-    """Called as mmcv's PyTorch form."""
+    """Replaces mmcv's function in PyTorch."""
     _tell_once(value.device.type)
     num_keys = value_spatial_shapes.prod(1)
     return multi_scale_deformable_attention(
@@ -89,7 +89,7 @@ def _attend(
 
 
 def _tell_once(device: str) -> None:
-    """Say in the log of the run what computes, when it first does."""
+    """Log the backend when it is used for the first time."""
     if device not in told and not is_compiling():
         told.add(device)
         print_log(

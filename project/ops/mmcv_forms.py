@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""mmcv's two forms of deformable attention: CUDA kernel and PyTorch."""
+"""mmcv's two implementations of deformable attention: CUDA and PyTorch."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def kernel_obstacle() -> str:
-    """Why mmcv's kernel cannot run on a GPU; empty if it can."""
+    """Why mmcv's kernel cannot run on a GPU, or ''."""
     if get_compiling_cuda_version() == 'not available':
         return 'mmcv is compiled for the CPU only'
     return ''
@@ -35,7 +35,7 @@ def attend_by_kernel(
             level_start_index,
             sampling_locations.contiguous(),
             attention_weights.contiguous(),
-            len(value),  # images of a launch, of which mmcv asks for all
+            len(value),  # images per launch
         )
     return output.to(value.dtype)
 
@@ -48,7 +48,7 @@ def attend_by_grid_sample(
     attention_weights: Tensor,
     level_shapes: Sequence[tuple[int, int]] | None = None,
 ) -> Tensor:
-    """Run mmcv's PyTorch form, on any device."""
+    """Run mmcv's implementation in PyTorch, on any device."""
     output = multi_scale_deformable_attn_pytorch(
         value.to(sampling_locations.dtype),
         level_shapes or spatial_shapes.tolist(),

@@ -1,10 +1,10 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Triton's kernels of deformable attention, and what launches them.
 
-Bilinear sampling as ``F.grid_sample(padding_mode='zeros',
-align_corners=False)`` does it. A program serves some queries of one head of
-one image. All is computed in the type of the locations, float32 at least,
-whatever the values are stored in.
+Bilinear sampling as in ``F.grid_sample(padding_mode='zeros',
+align_corners=False)``. A program handles some queries of one head of one
+image. Computations are in the dtype of the locations, float32 at least,
+whatever the dtype of the values.
 """
 
 from typing import Any
@@ -23,10 +23,7 @@ _SIZES = ('num_keys', 'num_queries')
 
 @triton.jit
 def _queries(num_queries, num_heads, block: constexpr):
-    """Image, head and rows of this program; rows past the last are no query.
-
-    In 64 bits, as all that is derived from it.
-    """
+    """Image, head and rows of this program, int64, and which are queries."""
     program = tl.program_id(0).to(tl.int64)
     num_blocks = tl.cdiv(num_queries, block)
     head = program % num_heads
@@ -39,13 +36,14 @@ def _queries(num_queries, num_heads, block: constexpr):
 
 @triton.jit
 def _place(locations, size, is_query):
-    """Where points lie along one side of a level.
+    """Locate points along one axis of a level.
 
-    In mmcv's and grid_sample's order of operations: it decides on which side
-    of a pixel's centre a point lies. What is not finite is nowhere.
+    The order of operations is that of mmcv and grid_sample, since rounding
+    decides on which side of a pixel's centre a point lies. Points that are
+    not finite are outside.
 
     Returns:
-        The pixel before, the share of the way to the next one, and whether
+        The pixel before, the fraction of the way to the next one, and whether
         either of them is on the map.
     """
     location = tl.load(locations, mask=is_query, other=0)
@@ -58,7 +56,7 @@ def _place(locations, size, is_query):
 
 @triton.jit
 def _pixels(row, column, height, width, start, is_near):
-    """Keys of one pixel for every query, and which of them there are."""
+    """Keys of one pixel for every query, and whether it is on the map."""
     is_there = is_near & (row >= 0) & (row < height)
     is_there = is_there & (column >= 0) & (column < width)
     return start + row.to(tl.int64) * width + column, is_there
@@ -80,7 +78,7 @@ def forward_kernel(
     padded: constexpr,
     tile: constexpr,
 ):
-    """Adds up what is sampled around each query, weighted."""
+    """Weighted sum of the samples of each query."""
     block: constexpr = tile // padded if tile > padded else 1
     image, head, row, is_query = _queries(num_queries, num_heads, block)
     channel = tl.arange(0, padded)
@@ -145,7 +143,7 @@ def backward_kernel(
     padded: constexpr,
     tile: constexpr,
 ):
-    """Gradients of the sum; those of the values are added where they are."""
+    """Gradients of the sum; those of the values by atomic addition."""
     block: constexpr = tile // padded if tile > padded else 1
     image, head, row, is_query = _queries(num_queries, num_heads, block)
     channel = tl.arange(0, padded)
@@ -208,7 +206,7 @@ def backward_kernel(
 
 
 def _tuned(kernel: Any, **options) -> Any:
-    """Choose a tile once for a number of channels and types of tensors."""
+    """Autotune the tile for each number of channels and dtypes."""
     if isinstance(kernel, InterpretedFunction):
         return kernel
     configs = [
@@ -225,14 +223,14 @@ _backward = _tuned(backward_kernel, reset_to_zero=['grad_value'])
 def _launch(
     kernel: Any, value: Tensor, locations: Tensor, *tensors: Tensor
 ) -> None:
-    """Run a kernel on tensors, value and locations among them."""
+    """Launch a kernel on ``tensors``, which include value and locations."""
     images, num_keys, num_heads, channels = value.shape
     num_queries, _, num_levels, num_points = locations.shape[1:5]
     if not images * num_queries * num_heads * channels:
         return
     padded = triton.next_power_of_2(channels)
     tile = {}
-    if isinstance(kernel, InterpretedFunction):  # many take as long as few
+    if isinstance(kernel, InterpretedFunction):  # one large tile is fastest
         tile['tile'] = padded * triton.next_power_of_2(num_queries)
 
     def grid(meta: dict[str, Any]) -> tuple[int]:
@@ -259,8 +257,8 @@ def forward(
     """Run the forward pass; all tensors are contiguous.
 
     Returns:
-        Tensor: Has shape (bs, num_queries, num_heads * channels) and the type
-        of ``value``.
+        Tensor: Has shape (bs, num_queries, num_heads * channels) and the
+        dtype of ``value``.
     """
     num_heads, channels = value.shape[2:]
     output = value.new_empty(*locations.shape[:2], num_heads * channels)
@@ -279,8 +277,8 @@ def backward(
     """Run the backward pass; all tensors are contiguous.
 
     Returns:
-        tuple: Gradients of ``value``, ``locations`` and ``weights``, in the
-        types of these.
+        tuple: Gradients of ``value``, ``locations`` and ``weights``, in
+        their dtypes.
     """
     grads = (
         torch.zeros_like(value, dtype=locations.dtype),

@@ -1,10 +1,10 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """The custom op's kernels for GPUs, written in Triton.
 
-CUDA builds of torch bring Triton along, so a GPU needs no compiler. Triton is
+CUDA builds of torch include Triton, so a GPU needs no compiler. Triton is
 imported when a kernel first runs. With ``TRITON_INTERPRET=1`` in the
-environment, Triton's interpreter runs them on the CPU, in the place of those
-in C++: slow, and made for tests.
+environment its interpreter runs them on the CPU, instead of the C++ kernels:
+slow, for tests.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ def load() -> str:
     """Register the kernels.
 
     Returns:
-        str: Why there are none; empty if there are.
+        str: Why they are unavailable, or ''.
     """
     if importlib.util.find_spec('triton') is None:
         return 'triton is not installed'
@@ -60,9 +60,9 @@ def _attend_backward(
 def _check(
     value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor
 ) -> None:
-    """Refuse what would be read beyond its end.
+    """Raise for inputs that a kernel would read out of bounds, as in C++.
 
-    The levels' sizes are on the GPU and not waited for.
+    The level sizes are on the GPU and not checked, to avoid synchronization.
     """
     got = f'{(*value.shape,)}, {(*locations.shape,)} and {(*weights.shape,)}'
     dims = value.dim(), locations.dim(), weights.dim()
@@ -97,7 +97,7 @@ def _check(
 
 
 def _tell_of_atomics() -> None:
-    """Do as torch's own ops that have no deterministic form."""
+    """Raise or warn like torch's own ops that are not deterministic."""
     if not torch.are_deterministic_algorithms_enabled():
         return
     message = (

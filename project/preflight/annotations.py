@@ -79,12 +79,6 @@ class AnnotationFile:
     def read(cls, path: str) -> 'AnnotationFile':
         """Read a file, or its columns from the cache.
 
-        Args:
-            path (str): An existing file.
-
-        Returns:
-            AnnotationFile: Its columns.
-
         Raises:
             UserError: If it is no COCO json, has no categories or images, or
                 lacks keys that mmdet and pycocotools read.

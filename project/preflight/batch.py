@@ -7,10 +7,6 @@ from mmengine.config import Config
 def other_batch(cfg: Config, num_processes: int) -> list[str]:
     """Compare the total batch size with ``auto_scale_lr.base_batch_size``.
 
-    Args:
-        cfg (Config): A complete config.
-        num_processes (int): Number of training processes.
-
     Returns:
         list[str]: A warning for each setting meant for another batch size.
     """

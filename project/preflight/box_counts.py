@@ -47,10 +47,6 @@ def ask_class(dataset: Mapping[str, Any], content: dict) -> list[dict] | None:
     It shows what the class makes of file names and boxes, without reading the
     whole dataset.
 
-    Args:
-        dataset (Mapping): Config of the dataset.
-        content (dict): The COCO json to load.
-
     Returns:
         list[dict] | None: Its ``load_data_list()``; None if it fails.
     """
@@ -178,9 +174,6 @@ def count_boxes(
         classes (Sequence[str]): Names of the classes.
         reasons (set[str]): Reasons to drop a box, besides an image or
             category that is not listed.
-
-    Returns:
-        BoxCount: The counts.
     """
     label_of = {name: index for index, name in enumerate(classes)}
     to_label = np.array(

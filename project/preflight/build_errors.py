@@ -29,9 +29,6 @@ def told_by_config(cfg: Config) -> Iterator[None]:
     of the machine (files, memory, devices, processes) are not the config's
     and stay as they are.
 
-    Args:
-        cfg (Config): The config.
-
     Raises:
         UserError: In place of any other exception.
     """
@@ -49,9 +46,6 @@ def explain(error: Exception, cfg: Config) -> str:
     Args:
         error (Exception): What building raised, with its traceback.
         cfg (Config): The config that it was built from.
-
-    Returns:
-        str: One sentence.
     """
     frames = list(traceback.walk_tb(error.__traceback__))
     part, registry = _innermost_part(frames)
@@ -83,9 +77,6 @@ def explain(error: Exception, cfg: Config) -> str:
 
 def reason(error: BaseException) -> str:
     """Say in one line what went wrong, and where if the error does not.
-
-    Args:
-        error (BaseException): With its traceback.
 
     Returns:
         str: Type and message, shortened.

@@ -35,10 +35,6 @@ def look_at_coco(
 ) -> None:
     """Read and check the annotations of a ``CocoDataset``.
 
-    Args:
-        report (DatasetReport): Receives the findings.
-        read (Callable): Reads an annotation file.
-
     Raises:
         UserError: If files are missing, cannot be read or do not fit the
             classes.

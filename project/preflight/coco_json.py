@@ -18,9 +18,6 @@ _LISTS = ('images', 'annotations', 'categories')
 def load_coco_json(path: str) -> dict[str, Any]:
     """Read a COCO json and check its three lists.
 
-    Args:
-        path (str): An existing file.
-
     Returns:
         dict: Lists of dicts ``images``, ``annotations`` (empty if the file
         has none, as for a test set) and ``categories``.
@@ -148,10 +145,6 @@ class Records:
 
     def ids(self, key: str, named: str = '') -> list:
         """Read a key whose values are ids: numbers or strings.
-
-        Args:
-            key (str): The key.
-            named (str): What the id belongs to, for the message.
 
         Raises:
             UserError: If a value is neither.

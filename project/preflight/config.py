@@ -39,9 +39,6 @@ def check_config(cfg: Config) -> list[str]:
 def check_runner_type(cfg: Config) -> None:
     """Refuse a runner type that is not registered.
 
-    Args:
-        cfg (Config): A complete config.
-
     Raises:
         UserError: If it is not registered; suggests similar names.
     """

@@ -23,9 +23,6 @@ def read_config_file(
             (``mmdet::...``).
         options (dict, optional): The ``--cfg-options``.
 
-    Returns:
-        Config: The config.
-
     Raises:
         UserError: If the file cannot be read, or the options do not fit it.
     """

@@ -11,10 +11,6 @@ from mmengine.config import Config
 def values_of_files(filename: str | None, name: str) -> list[Any]:
     """Follow a variable through a config and its bases.
 
-    Args:
-        filename (str | None): The config that was read.
-        name (str): Name of the variable.
-
     Returns:
         list: Its value in each file that sets it, bases first. Empty if the
         files cannot be read again, as for a config that came with a

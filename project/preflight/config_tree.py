@@ -32,10 +32,6 @@ def leaf_pipelines(
 ) -> Iterator[tuple[str, ConfigDict, list]]:
     """Tell what becomes of the images of these datasets.
 
-    Args:
-        cfg (Config): A complete config.
-        split (str): ``train``, ``val`` or ``test``.
-
     Yields:
         tuple[str, ConfigDict, list]: As :func:`leaf_datasets`, and all
         transforms in their order, those of the wrappers last.
@@ -87,9 +83,6 @@ def holds_metrics(evaluator: Any) -> bool:
 
     Such as mmdet's for several datasets. A metric may have a misspelt
     ``metric``.
-
-    Args:
-        evaluator (Any): ``val_evaluator`` or ``test_evaluator``.
     """
     metrics = isinstance(evaluator, dict) and evaluator.get('metrics')
     if isinstance(metrics, (list, tuple)):
@@ -103,9 +96,6 @@ def model_configs(cfg: Config) -> Iterator[ConfigDict]:
     The backbone is left out: what it counts are the classes of its own
     pretraining.
 
-    Args:
-        cfg (Config): A complete config.
-
     Yields:
         ConfigDict: Each dict inside of ``cfg.model`` and the model itself.
     """
@@ -114,9 +104,6 @@ def model_configs(cfg: Config) -> Iterator[ConfigDict]:
 
 def nested_dicts(node: Any) -> Iterator[ConfigDict]:
     """Walk through dicts and lists, but not through backbones.
-
-    Args:
-        node (Any): A part of a config.
 
     Yields:
         ConfigDict: Each dict in it, and itself if it is one.
@@ -143,10 +130,6 @@ def nested_transforms(transforms: Sequence) -> Iterator[ConfigDict]:
 
 def named_dicts(node: Any, name: str) -> Iterator[tuple[str, dict]]:
     """Walk through dicts and lists.
-
-    Args:
-        node (Any): A part of a config.
-        name (str): Where it stands.
 
     Yields:
         tuple[str, dict]: Where each dict stands, and the dict; outer ones

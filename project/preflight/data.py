@@ -70,10 +70,6 @@ def look_at_data(
 ) -> Iterator[DatasetReport]:
     """Check each dataset of a config.
 
-    Args:
-        cfg (Config): A config after ``resolve_config``.
-        splits (Sequence[str]): Which of ``train``, ``val`` and ``test``.
-
     Yields:
         DatasetReport: The findings of one dataset. The first training set
         comes again at the end if all of them together have a fault.

@@ -13,9 +13,6 @@ _MAX_NAMED = 3
 def recognised(root: str) -> str:
     """Describe what a data root holds instead of COCO annotations.
 
-    Args:
-        root (str): A folder, which need not exist.
-
     Returns:
         str: The end of a sentence, such as ``; DIR looks like a YOLO dataset
         ...``; empty if nothing is recognised.

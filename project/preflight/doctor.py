@@ -23,10 +23,6 @@ _SHOWN_CLASSES = 100
 def examine(cfg: Config, console: Console) -> bool:
     """Check all datasets of a config and print a report.
 
-    Args:
-        cfg (Config): A config after ``resolve_config``.
-        console (Console): Where to print.
-
     Returns:
         bool: Whether a training would accept them.
     """

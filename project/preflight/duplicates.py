@@ -51,10 +51,6 @@ def find_duplicates(
 ) -> Duplicates | None:
     """Compare the images of two splits.
 
-    Args:
-        first (Iterable[DatasetReport]): Datasets of one split.
-        second (Iterable[DatasetReport]): Datasets of another split.
-
     Returns:
         Duplicates | None: Shared images; None if those of a split are
         unknown.

@@ -40,14 +40,7 @@ def judge_evaluation(
     metric: ConfigDict,
     file: AnnotationFile,
 ) -> None:
-    """Find faults that would stop or spoil an evaluation at its end.
-
-    Args:
-        report (DatasetReport): The evaluated dataset; receives the findings.
-        name (str): Place of the metric in the config.
-        metric (ConfigDict): Config of the metric.
-        file (AnnotationFile): Annotations of the metric.
-    """
+    """Find faults that would stop or spoil an evaluation at its end."""
     whose = f'{file.path} of {name}'
     labels = _labels(file, report.classes)
     chosen = (file.images >= 0) & (labels >= 0)

@@ -58,13 +58,7 @@ def load(kind: str, key: str) -> dict[str, np.ndarray] | None:
 
 
 def store(kind: str, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Store arrays under a key, atomically; do nothing if that fails.
-
-    Args:
-        kind (str): See :func:`load`.
-        key (str): See :func:`load`.
-        arrays (Mapping[str, ndarray]): Arrays without Python objects.
-    """
+    """Store arrays under a key, atomically; do nothing if that fails."""
     path = _path(kind, key)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

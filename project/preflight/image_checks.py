@@ -27,12 +27,7 @@ _UNTURNED = ('unchanged', 'color_ignore_orientation',
 
 
 def judge_images(report: DatasetReport, images: ImageFiles) -> None:
-    """Report images that are missing, broken or of another size.
-
-    Args:
-        report (DatasetReport): Receives the findings.
-        images (ImageFiles): The headers of its images.
-    """
+    """Report images that are missing, broken or of another size."""
     loader = _loader(report.transforms)
     if loader is None:
         return  # the images may come from anywhere

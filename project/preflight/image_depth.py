@@ -28,10 +28,6 @@ from project.utils.errors import UserError
 def check_image_depth(cfg: Config, split: str) -> None:
     """Raise if a pipeline resizes float images with mmdet's Pillow backend.
 
-    Args:
-        cfg (Config): A config after ``resolve_config``.
-        split (str): ``train``, ``val`` or ``test``.
-
     Raises:
         UserError: If a transform that returns floats precedes a resize
             that does not take them.

@@ -95,9 +95,6 @@ class Part:
 def check_parts(cfg: Config) -> None:
     """Look up every type outside of the model, and every key.
 
-    Args:
-        cfg (Config): A complete config.
-
     Raises:
         UserError: If a type is not registered, or a class does not take a
             key; names those most alike.
@@ -138,11 +135,6 @@ def check_part(part: Part) -> None:
 
 def unknown_type(name: str, kind: str, registry: Registry) -> str:
     """Tell that a type is not registered.
-
-    Args:
-        name (str): Where it stands in the config.
-        kind (str): The type.
-        registry (Registry): Where it was looked up.
 
     Returns:
         str: A sentence with what may have been meant, or the package to
@@ -198,14 +190,7 @@ def _other_name(part: Part) -> str:
 
 
 def walk(cfg: Config) -> Iterator[Part]:
-    """Go through everything that is built besides the model.
-
-    Args:
-        cfg (Config): A complete config.
-
-    Yields:
-        Part: Each dict with its registry.
-    """
+    """Go through everything that is built besides the model."""
     for split in SPLITS:
         yield from _loader_parts(cfg, split)
         yield from _evaluator_parts(cfg, split)

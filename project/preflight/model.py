@@ -84,9 +84,6 @@ def _check_num_detections(cfg: Config) -> None:
 def check_branches(cfg: Config) -> None:
     """Raise unless the model takes what the training pipelines make.
 
-    Args:
-        cfg (Config): A config after ``resolve_config``.
-
     Raises:
         UserError: If a pipeline of a training set, or one that a hook puts in
             its place later, makes branches that the model does not take, or

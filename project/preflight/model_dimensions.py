@@ -37,9 +37,6 @@ def check_seams(cfg: Config) -> None:
     Models that cannot be built, or do not compute without values, pass: the
     first end in an error of their own.
 
-    Args:
-        cfg (Config): A complete config.
-
     Raises:
         UserError: If two parts do not fit.
     """

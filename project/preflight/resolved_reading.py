@@ -47,9 +47,6 @@ def resolve_when_read() -> None:
 def is_ours(content: Any) -> bool:
     """Tell whether a config leaves its variables to this package.
 
-    Args:
-        content (Config | dict): A config.
-
     Returns:
         bool: Whether it imports the package, or names its runner or one
         derived from it.

@@ -95,9 +95,6 @@ _NUMBERS_OF_DETR = {
 def check_settings(cfg: Config) -> list[str]:
     """Look at what no class checks, or not before an epoch is over.
 
-    Args:
-        cfg (Config): A complete config.
-
     Returns:
         list[str]: What looks like a mistake and may be meant, a sentence
         each.
@@ -150,14 +147,7 @@ def _check_numbers(cfg: Config) -> None:
 
 
 def bare_model(cfg: Config) -> ConfigDict:
-    """Find the model in what augments its tests.
-
-    Args:
-        cfg (Config): A complete config.
-
-    Returns:
-        ConfigDict: The detector's own config.
-    """
+    """Find the model in what augments its tests."""
     model = cfg.get('model') or ConfigDict()
     while isinstance(model.get('module'), dict):
         model = model.module

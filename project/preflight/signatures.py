@@ -18,9 +18,6 @@ def accepted_keys(target: Any) -> set[str] | None:
 
     ``**kwargs`` that a class passes on to its parent are followed there.
 
-    Args:
-        target (Callable): A class or function.
-
     Returns:
         set[str] | None: Their names; None if it may take any.
     """
@@ -47,9 +44,6 @@ def accepted_keys(target: Any) -> set[str] | None:
 
 def listed_keys(target: Any) -> set[str]:
     """List the keyword arguments that a class and its parents name.
-
-    Args:
-        target (Callable): A class or function.
 
     Returns:
         set[str]: Names to suggest; there may be more.

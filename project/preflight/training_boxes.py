@@ -31,13 +31,7 @@ _EXPECTED_BOX = 'expected [x, y, width, height] in pixels of its image'
 def judge_training_boxes(
     report: DatasetReport, file: AnnotationFile, count: BoxCount
 ) -> None:
-    """Report boxes that are left out; refuse a dataset if hardly any is left.
-
-    Args:
-        report (DatasetReport): Receives the findings.
-        file (AnnotationFile): Its annotations.
-        count (BoxCount): What becomes of their boxes.
-    """
+    """Report boxes that are left out; refuse if hardly any is left."""
     where = f'{report.source} ({report.name})'
     if not count.total:
         return
@@ -120,13 +114,7 @@ def _judge_corners(report: DatasetReport, count: BoxCount, where: str) -> None:
 def judge_images_left(
     report: DatasetReport, file: AnnotationFile, count: BoxCount
 ) -> None:
-    """Refuse a dataset whose ``filter_cfg`` leaves no image.
-
-    Args:
-        report (DatasetReport): Receives the finding.
-        file (AnnotationFile): Its annotations.
-        count (BoxCount): What becomes of their boxes.
-    """
+    """Refuse a dataset whose ``filter_cfg`` leaves no image."""
     filter_cfg = report.config.get('filter_cfg') or {}
     left = file.sizes.min(1) >= filter_cfg.get('min_size', 0)
     if filter_cfg.get('filter_empty_gt', False):

@@ -46,9 +46,6 @@ class VocAnnotations:
 def look_at_voc(report: DatasetReport) -> None:
     """Read and check the annotations of an ``XMLDataset``.
 
-    Args:
-        report (DatasetReport): Receives the findings.
-
     Raises:
         UserError: If a file is missing or cannot be read.
     """

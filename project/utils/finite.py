@@ -21,9 +21,6 @@ def not_finite(tensors: Mapping[_Name, Tensor]) -> list[_Name]:
         tensors (Mapping): By their names or numbers, on one device or
             several. Those of whole numbers are finite, and so is what else
             a module keeps in its state.
-
-    Returns:
-        list: The names, in their order.
     """
     floats = {
         name: tensor.detach()

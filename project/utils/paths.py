@@ -17,9 +17,6 @@ def config_path(name: str) -> Path:
     Args:
         name (str): Such as ``h_detr/h-detr_r50_8xb2-12e_coco.py``.
 
-    Returns:
-        Path: The file, absolute.
-
     Raises:
         UserError: If there is no such config; names those most alike.
     """
@@ -32,9 +29,6 @@ def tool_path(name: str) -> Path:
     Args:
         name (str): Such as ``train.py`` or
             ``model_converters/official_to_mmdet.py``.
-
-    Returns:
-        Path: The file, absolute.
 
     Raises:
         UserError: If there is no such script; names those most alike.

@@ -76,11 +76,7 @@ def tell(sentence: str) -> None:
 
 @contextmanager
 def told_if_slow(sentence: str) -> Iterator[None]:
-    """Say what is being waited for if it takes more than some seconds.
-
-    Args:
-        sentence (str): What to say.
-    """
+    """Say what is being waited for if it takes more than some seconds."""
     timer = threading.Timer(TELL_AFTER, tell, [sentence])
     timer.daemon = True
     timer.start()

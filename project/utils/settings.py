@@ -85,9 +85,6 @@ def read_settings(defaults: S, settings: Mapping | None, where: str) -> S:
             ``_scope_`` may be among the keys.
         where (str): Where it stands in the config, ``model.one2many``.
 
-    Returns:
-        S: Another instance.
-
     Raises:
         UserError: If a key is unknown, or a value has another type or is out
             of its range.
@@ -202,11 +199,6 @@ def check_keys(
 
 def refusal(owner: str, key: str, known: Collection[str]) -> str:
     """Tell that something does not take a key.
-
-    Args:
-        owner (str): What does not take it.
-        key (str): The key.
-        known (Collection[str]): The keys it takes.
 
     Returns:
         str: With those most alike: ``"AdamW takes no 'weight_dekay': did you

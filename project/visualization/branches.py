@@ -32,9 +32,6 @@ def draw_training_images(
         num_images: How many images, evenly spread over the set.
         seed: Of the augmentation.
 
-    Returns:
-        What was written.
-
     Raises:
         UserError: If the folder holds anything.
     """

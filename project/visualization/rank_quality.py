@@ -18,9 +18,6 @@ from project.utils.errors import UserError
 def check_format(path: Path) -> None:
     """Raise unless a picture can be written under that name.
 
-    Args:
-        path: Picture to write.
-
     Raises:
         UserError: If its ending names no format of pictures.
     """

@@ -62,9 +62,6 @@ def read_curves(work_dir: Path | str) -> TrainingCurves:
     A run that was resumed replaces what the one before logged after that
     point; a run that started anew replaces all of it.
 
-    Args:
-        work_dir: Work dir of tools/train.py.
-
     Returns:
         The curves, with iterations as their common axis.
 

@@ -1,2 +1,2 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What the checkpoints of other repositories look like, told as tables."""
+"""Tables of the names in checkpoints of other repositories."""

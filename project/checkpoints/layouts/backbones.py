@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Names of backbone weights, for every method that uses the backbone."""
+"""Names of backbone weights, shared by all methods."""
 
 import torch
 from torch import Tensor
@@ -91,15 +91,15 @@ def unfolded(tensor: Tensor) -> Tensor:
 
     The original concatenates the four neighbours (row, column) as (0, 0),
     (1, 0), (0, 1), (1, 1), each a block of C channels. mmdet's ``unfold``
-    keeps the neighbours of one channel together, in reading order.
+    groups the neighbours by channel, in row-major order.
 
     Args:
         tensor (Tensor): Has shape (..., 4C), the last axis in the original's
             order.
 
     Returns:
-        Tensor: The same shape, the last axis in mmdet's order. A last axis
-        that is no multiple of four stays: the check of shapes refuses it.
+        Tensor: The same shape, the last axis in mmdet's order. If its size
+        is no multiple of four it is unchanged, and the check of shapes fails.
     """
     if tensor.ndim == 0 or tensor.shape[-1] % 4:
         return tensor
@@ -116,7 +116,7 @@ def window_index(window: int) -> Tensor:
 
     Returns:
         Tensor: int64, has shape (window**2, window**2), both axes over the
-        tokens in reading order.
+        tokens in row-major order.
     """
     side = torch.arange(window)
     difference = side[:, None] - side + window - 1
@@ -126,16 +126,10 @@ def window_index(window: int) -> Tensor:
 
 
 def checked_index(tensor: Tensor) -> Tensor:
-    """Let a saved ``relative_position_index`` pass if it is Swin's.
-
-    Args:
-        tensor (Tensor): Has shape (window**2, window**2).
-
-    Returns:
-        Tensor: The same.
+    """Return a saved ``relative_position_index``, if it is Swin's.
 
     Raises:
-        UserError: If the table would be read in another order than mmdet's.
+        UserError: If it has another order than mmdet's.
     """
     window = round(tensor.numel() ** 0.25)
     if not torch.equal(tensor, window_index(window).to(tensor)):
@@ -147,15 +141,12 @@ def checked_index(tensor: Tensor) -> Tensor:
 
 
 def derived_buffers(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Make the buffers that mmdet saves and the sources may leave out.
-
-    Args:
-        state_dict (dict[str, Tensor]): Weights under this project's names.
+    """Compute the buffers that mmdet saves but the sources may not.
 
     Returns:
         dict[str, Tensor]: ``num_batches_tracked`` (0: no source has it) of
         each batch norm, and the ``relative_position_index`` of each Swin
-        attention, where they are not in ``state_dict`` already.
+        attention, unless they are in ``state_dict``.
     """
     buffers = {}
     for name, tensor in state_dict.items():

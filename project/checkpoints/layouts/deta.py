@@ -1,9 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Layouts of DETA and its baseline: the authors' repository and detrex.
 
-The authors' code grew out of Deformable DETR, as H-DETR's did, and shares
-its names. How a model was trained and whether it suppresses overlapping
-boxes leaves no trace in the weights: DETA and its baseline look the same.
+The authors' code is based on Deformable DETR, like H-DETR's, and shares its
+names. Assignment and NMS leave no trace in the weights: DETA and its baseline
+have the same names and shapes.
 """
 
 from dataclasses import replace

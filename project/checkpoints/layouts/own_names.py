@@ -1,10 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Layouts of checkpoints that have this project's names already.
 
-They were trained here, published by HPR's authors or converted before.
-Nothing is renamed, so that a layout tells no names, only which tensors count
-classes: for fine-tuning on others, they are treated as those of the official
-files. Whether the names are right a model tells.
+They were trained here, published by HPR's authors or converted before. A layout
+has no rules for names, only the tensors that depend on the number of classes,
+for fine-tuning. Names are checked against a model.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,14 +20,14 @@ from project.checkpoints.class_tensors import (
 from project.checkpoints.layouts.rules import Alias, ClassTensor, Layout, match
 
 _HEAD, _AUXILIARY_HEAD = 'bbox_head.', 'bbox_head_aux.{head}.'
-# Of the head, by layer: one module if there is no box refinement.
+# Branches by layer; all are one module without box refinement.
 _BRANCHES = ('cls_branches.{i}.{leaf}', 'reg_branches.{i}.{k}.{leaf}')
 _FIRST_STAGE = 'memory_trans_fc.'
-# Makes positions of references, as DINO's decoder does and that of anchors.
+# Embeds references, in DINO's decoder and in that of anchors.
 _REFERENCES = 'decoder.ref_point_head.'
 
-# DINO's first stage tells classes, as the decoder's layers do, and its table
-# of labels has no row for "no object".
+# DINO's first stage predicts classes, and its label embedding has no row for
+# "no object".
 _DINO_CLASSES = (
     *(
         ClassTensor(f'{head}{branches}.{{i}}.{leaf}', fresh)
@@ -38,7 +37,7 @@ _DINO_CLASSES = (
     ),
     ClassTensor('dn_query_generator.label_embedding.weight', normal_rows),
 )
-# The training of mmdet's DDQ hangs branches of the head onto the decoder.
+# In training, mmdet's DDQ also registers branches of the head in the decoder.
 _DDQ_SECOND_NAMES = Alias(
     'decoder.aux_reg_branches.{i}.{k}.{leaf}',
     'bbox_head.aux_reg_branches.{i}.{k}.{leaf}',
@@ -59,15 +58,14 @@ DINO = Layout(
 
 
 def as_converted(layouts: Iterable[Layout]) -> Layout:
-    """Describe what these layouts become when they are converted.
+    """Layout of checkpoints that were converted from these layouts.
 
     Args:
-        layouts (Iterable[Layout]): Layouts of other repositories. What they
-            say of one name is the same.
+        layouts (Iterable[Layout]): Layouts of other repositories.
 
     Returns:
-        Layout: Their tensors that count classes, those of auxiliary heads of
-        the same kind besides, and their configs.
+        Layout: With their class-dependent tensors, also in auxiliary heads,
+        and their configs.
     """
     layouts = tuple(layouts)
     tensors = dict.fromkeys(t for x in layouts for t in x.class_tensors)
@@ -92,26 +90,14 @@ def as_converted(layouts: Iterable[Layout]) -> Layout:
 
 
 def has_our_names(names: Iterable[str]) -> bool:
-    """Whether weights have the names of this project, which are mmdet's.
-
-    Args:
-        names (Iterable[str]): All names of a checkpoint.
-
-    Returns:
-        bool: Whether any belongs to the head.
-    """
+    """Whether weights have the names of this project, which are mmdet's."""
     return any(name.startswith(_HEAD) for name in names)
 
 
 def is_dino(names: Iterable[str]) -> bool:
     """Whether weights under this project's names are of DINO's kind.
 
-    Args:
-        names (Iterable[str]): All names of a checkpoint.
-
-    Returns:
-        bool: Whether a first stage gives boxes alone, from which the decoder
-        makes positions. Others make them in the first stage, or have none.
+    Only these have both a first stage and a decoder that embeds references.
     """
     names = tuple(names)
     return all(
@@ -123,11 +109,8 @@ def is_dino(names: Iterable[str]) -> bool:
 def shared_branches(weights: Mapping[str, Tensor]) -> frozenset[str]:
     """Find the branches that all decoder layers share.
 
-    One module under the names of all layers leaves no other trace than that
-    all tensors are equal. With a first stage there are none.
-
-    Args:
-        weights (Mapping[str, Tensor]): Weights under this project's names.
+    A shared module can only be recognised by equal tensors. With a first
+    stage there is none.
 
     Returns:
         frozenset[str]: Their names; empty if each layer has its own.

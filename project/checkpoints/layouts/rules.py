@@ -1,9 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What a foreign checkpoint looks like, told as tables.
+"""Tables that describe the checkpoints of other repositories.
 
-A new source is one :class:`Layout`: its table of names, the names under
-which it saves a tensor twice, the tensors whose rows count classes, and the
-shipped configs. Nothing else in this package knows a method by name.
+A new source is one :class:`Layout`: its table of names, the second names of
+tensors, the tensors that depend on the number of classes, and the shipped
+configs. Nothing else in this package knows a method by name.
 """
 
 import re
@@ -14,8 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# Fields of a name template with a closed set of values. Every other field is
-# an index. Closed sets keep a misspelt name from slipping through a rule.
+# Fields of name templates with a closed set of values, so that misspelt names
+# match no rule. All other fields are indices.
 _FIELDS = dict(
     leaf='weight|bias',
     norm='weight|bias|running_mean|running_var',
@@ -39,22 +39,22 @@ def _regex(template: str) -> re.Pattern[str]:
 
 
 def match(template: str, name: str) -> dict[str, str] | None:
-    """Read the fields of a name.
+    """Match a name with a template.
 
     Args:
-        template (str): A name with ``{field}`` in place of what varies.
-        name (str): The name to read.
+        template (str): A name with ``{field}`` for its variable parts.
+        name (str): The name.
 
     Returns:
-        dict[str, str] | None: The value of each field (there may be none);
-        None if the name is of another form.
+        dict[str, str] | None: The value of each field; None if the name does
+        not match.
     """
     found = _regex(template).fullmatch(name)
     return found.groupdict() if found else None
 
 
 def rename(name: str, source: str, target: str) -> str | None:
-    """Put the fields of ``name``, read by ``source``, into ``target``."""
+    """Rename by templates; None if ``name`` does not match ``source``."""
     fields = match(source, name)
     return None if fields is None else target.format(**fields)
 
@@ -64,10 +64,9 @@ class Rule:
     """One line of a table of names.
 
     Args:
-        source (str): Template of the name in the foreign checkpoint.
+        source (str): Template of the name in the source.
         target (str): Template of the name here, with the same fields.
-        transform (Callable, optional): What happens to the tensor. By
-            default nothing.
+        transform (Callable, optional): Applied to the tensor.
     """
 
     source: str
@@ -81,11 +80,11 @@ class Alias:
 
     Args:
         source (str): Template of the second name.
-        canonical (str): Template of the name that counts.
-        keep (bool): Whether this project saves the tensor under both names
-            too. Defaults to False: the second name is dropped.
-        unless (tuple[str]): The names are independent of each other in a
-            checkpoint where any name starts with one of these.
+        canonical (str): Template of the first name.
+        keep (bool): Whether this project has both names, too. Defaults to
+            False: the second name is dropped.
+        unless (tuple[str]): In checkpoints with a name that starts with one
+            of these, the two are independent tensors.
     """
 
     source: str
@@ -96,19 +95,17 @@ class Alias:
 
 @dataclass(frozen=True)
 class ClassTensor:
-    """A tensor one of whose axes counts the classes.
+    """A tensor with an axis over the classes.
 
     Args:
         target (str): Template of its name in this project.
-        fresh (Callable): Makes the values of a shape as the method does
-            before training.
-        axis (int): The axis that counts classes. Defaults to 0.
-        num_extra (int): Entries that follow the classes on that axis (a row
-            for "no object", say). Defaults to 0.
-        decoder (str, optional): Template of the prefix of the decoder layer
-            that it belongs to. A tensor without such a layer scores the
-            first stage's proposals: its row 0 is "object", whatever the
-            classes are.
+        fresh (Callable): Initializes a tensor of a shape as in the method.
+        axis (int): Axis of the classes. Defaults to 0.
+        num_extra (int): Number of entries after the classes on that axis,
+            such as a row for "no object". Defaults to 0.
+        decoder (str, optional): Template of the prefix of its decoder layer.
+            A tensor without such a layer belongs to the first stage: its row
+            0 is the objectness, whatever the classes are.
     """
 
     target: str
@@ -120,19 +117,19 @@ class ClassTensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one source names the tensors of one method.
+    """Names of the tensors of one method in one source.
 
     Args:
         name (str): Short name, ``method/source``.
-        title (str): The same in words.
+        title (str): Name in words.
         rules (tuple[Rule]): The table of names.
-        aliases (tuple[Alias]): Tensors that are saved twice.
+        aliases (tuple[Alias]): Second names of tensors.
         class_tensors (tuple[ClassTensor]): Tensors that depend on the number
             of classes.
         configs (tuple[str]): Patterns of the shipped configs that its
-            checkpoints may fit, the nearest ones first.
-        max_per_img (int, optional): Detections per image behind the published
-            AP. By default nothing was published, or with various numbers.
+            checkpoints may fit, the best first.
+        max_per_img (int, optional): Detections per image of the published AP,
+            if there is one number.
     """
 
     name: str
@@ -144,7 +141,7 @@ class Layout:
     max_per_img: int | None = None
 
     def rule_of(self, name: str) -> tuple[Rule, str] | None:
-        """Find the rule for a name of the source, and its name here."""
+        """Find the rule for a name of the source, and the name here."""
         for rule in self.rules:
             target = rename(name, rule.source, rule.target)
             if target is not None:
@@ -152,7 +149,7 @@ class Layout:
         return None
 
     def is_alias(self, name: str) -> bool:
-        """Whether the source may save another tensor under this name."""
+        """Whether this may be a second name."""
         return any(match(a.source, name) is not None for a in self.aliases)
 
     def aliases_in(
@@ -160,12 +157,9 @@ class Layout:
     ) -> Iterator[tuple[str, str, bool]]:
         """Find the second names in a checkpoint.
 
-        Args:
-            names (Collection[str]): All names of the source.
-
         Yields:
-            tuple[str, str, bool]: The second name, the name that counts, and
-            whether this project keeps both.
+            tuple[str, str, bool]: Second name, first name, and whether this
+            project has both.
         """
         for alias in self.aliases:
             if any(name.startswith(alias.unless) for name in names):
@@ -176,9 +170,6 @@ class Layout:
                     yield name, canonical, alias.keep
 
     def source_name(self, target: str) -> str:
-        """Name a tensor of this project as the source would.
-
-        Names that no rule produces come back unchanged.
-        """
+        """Name in the source; names without a rule are unchanged."""
         names = (rename(target, r.target, r.source) for r in self.rules)
         return next((name for name in names if name), target)

@@ -17,22 +17,20 @@ _TORCH_FILTERS = ('bilinear', 'bicubic')
 
 @TRANSFORMS.register_module()
 class AnyDepthResize(Resize):
-    """``Resize`` with a backend more, and for images of more than 8 bits.
+    """``Resize`` for images of any bit depth, with one more backend.
 
-    With ``backend='pillow'`` mmcv takes only those of 8 bits, and stops where
-    a transform before has made floats (``PhotoMetricDistortion``,
-    ``to_float32=True``), at 16-bit images that are loaded unchanged, and at
-    arrays of floats that are given to an inferencer. Their channels are
-    resized here one by one with Pillow's filter for floats. Images of 8 bits
-    come out as before, to the last bit.
+    With ``backend='pillow'`` mmcv supports only 8-bit images and fails for
+    floats (after ``PhotoMetricDistortion``, with ``to_float32=True`` or from
+    an inferencer) and for 16-bit images. Here their channels are resized one
+    by one with Pillow's filter for floats; 8-bit images are equal to mmcv's.
 
-    ``backend='torch'`` smooths as Pillow does when it shrinks, by PyTorch's
-    filter: 8 bits are at most one grey level off, in a fifth of the time.
+    ``backend='torch'`` uses PyTorch's antialiasing filter, which is at most
+    one grey level off Pillow's for 8-bit images and five times as fast.
 
-    Takes the other arguments of ``Resize`` and has its effects.
+    The other arguments are those of ``Resize``.
 
     Raises:
-        UserError: If torch has no such ``interpolation``.
+        UserError: If torch does not support ``interpolation``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -47,7 +45,7 @@ class AnyDepthResize(Resize):
             )
 
     def _resize_img(self, results: dict) -> None:
-        """Resize the image, of whatever type its numbers are."""
+        """Resize the image, of any dtype."""
         image = results.get('img')
         is_torch = self.backend == 'torch'
         is_deep = self.backend == 'pillow' and not _is_8_bit(image)
@@ -72,10 +70,10 @@ def _is_8_bit(image: np.ndarray | None) -> bool:
 def _resized_by_torch(
     image: np.ndarray, size: tuple[int, int], interpolation: str
 ) -> np.ndarray:
-    """Resize an image to (width, height); its type stays."""
+    """Resize an image to (width, height) and keep its dtype."""
     is_kept = _is_8_bit(image)
     pixels = np.atleast_3d(image if is_kept else image.astype(np.float32))
-    # A view, whose channels come last in memory: what torch is fast with.
+    # A channels-last view, which is fastest in torch.
     pixels = np.require(pixels, requirements=('C', 'W'))
     batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     resized = F.interpolate(
@@ -88,7 +86,7 @@ def _resized_by_torch(
 def _resized_by_pillow(
     image: np.ndarray, size: tuple[int, int], interpolation: str
 ) -> np.ndarray:
-    """Resize an image to (width, height); its type stays."""
+    """Resize an image to (width, height) and keep its dtype."""
     channels = [
         Image.fromarray(channel.astype(np.float32)).resize(
             size, pillow_interp_codes[interpolation]
@@ -100,11 +98,11 @@ def _resized_by_pillow(
 
 
 def _like(resized: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Give numbers the type and the number of axes of an image."""
+    """Convert pixels to the dtype and number of axes of an image."""
     if image.ndim == 2:
         resized = resized[..., 0]
     if np.issubdtype(image.dtype, np.integer) and not _is_8_bit(resized):
         limits = np.iinfo(image.dtype)
-        # Filters that sharpen overshoot.
+        # Sharpening filters overshoot.
         resized = np.rint(resized).clip(limits.min, limits.max)
     return resized.astype(image.dtype, copy=False)

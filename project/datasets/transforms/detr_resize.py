@@ -9,18 +9,17 @@ from project.datasets.transforms.any_depth_resize import AnyDepthResize
 def size_within(
     size: tuple[int, int], scale: tuple[int, int]
 ) -> tuple[int, int]:
-    """Find the size that DETR's code gives an image.
+    """Output size of an image in DETR's code.
 
-    The short side becomes the smaller number of the scale exactly, and the
-    long one is rounded down. Where that would take the long side over the
-    larger number, the short side is rounded (halves to even) so that it would
-    just fit, and the long one follows from it: it may miss or exceed the
-    limit.
+    The short side gets the smaller number of the scale, and the long side is
+    rounded down. If the long side would exceed the larger number, the short
+    side is scaled down and rounded (half to even), and the long side follows
+    from it, so that it may miss or exceed the limit.
 
     Args:
         size (tuple[int, int]): Width and height in pixels, both at least 1.
-        scale (tuple[int, int]): Length of the short side and limit of the
-            long one in pixels, in any order.
+        scale (tuple[int, int]): Size of the short side and limit of the long
+            side in pixels, in any order.
 
     Returns:
         tuple[int, int]: Width and height in pixels, both at least 1.
@@ -29,28 +28,27 @@ def size_within(
     side, limit = sorted(scale)
     if long * side > limit * short:
         side = round(limit * short / long)
-    # DETR's code leaves nothing of a line.
+    # For very thin images, DETR's code would give a side of 0.
     sides = (side, side * long // short) if side else (1, limit)
     return sides if size[0] <= size[1] else sides[::-1]
 
 
 @TRANSFORMS.register_module()
 class DETRResize(AnyDepthResize):
-    """Resizes an image and its annotations to the size that DETR's code gives.
+    """Resizes an image and its annotations to the output size of DETR's code.
 
-    ``Resize`` rounds both sides half up, as detectron2 does: 640 x 480 at
-    (1333, 800) becomes 1067 x 800 there and 1066 x 800 here. Weights of
-    H-DETR, DETA, DN-DETR and Anchor DETR were published with the size here.
-    ``scale_factor`` is the ratio of the sizes themselves, along x and y, so
-    boxes go back exactly. Usable as ``resize_type`` of
-    ``RandomChoiceResize``, too.
+    ``Resize`` rounds both sides half up, as detectron2: 640 x 480 at
+    (1333, 800) becomes 1067 x 800 there and 1066 x 800 here. The weights of
+    H-DETR, DETA, DN-DETR and Anchor DETR were published with the sizes here.
+    ``scale_factor`` is the exact ratio of the sizes along x and y. Can be the
+    ``resize_type`` of ``RandomChoiceResize``.
 
     Args:
-        scale (tuple[int, int] | int): Length of the short side and limit of
-            the long one in pixels, in any order; one number is both.
-        keep_ratio (bool): False takes ``scale`` as width and height, whatever
-            the shape of the image. Defaults to True.
-        **kwargs (Any): Of ``Resize``: ``backend``, ``interpolation``,
+        scale (tuple[int, int] | int): Size of the short side and limit of the
+            long side in pixels, in any order; one number is both.
+        keep_ratio (bool): False uses ``scale`` as width and height. Defaults
+            to True.
+        **kwargs (Any): As in ``Resize``: ``backend``, ``interpolation``,
             ``clip_object_border``.
     """
 
@@ -60,12 +58,12 @@ class DETRResize(AnyDepthResize):
         keep_ratio: bool = True,
         **kwargs: Any,
     ) -> None:
-        # The parent would round in its own way; it is given the exact size.
+        # The parent gets the exact size, since it rounds differently.
         super().__init__(scale=scale, keep_ratio=False, **kwargs)
         self._keeps_ratio = keep_ratio
 
     def _resize_img(self, results: dict) -> None:
-        """Resize the image to the size that all annotations then follow."""
+        """Resize the image; the annotations follow its size."""
         if self._keeps_ratio:
             height, width = results['img'].shape[:2]
             results['scale'] = size_within((width, height), results['scale'])

@@ -11,14 +11,14 @@ from .region_masks import Region, RegionMasks
 
 @TRANSFORMS.register_module()
 class LoadRegionAnnotations(LoadAnnotations):
-    """``LoadAnnotations`` with masks of which only regions are kept.
+    """``LoadAnnotations`` with masks as :class:`RegionMasks`.
 
     Args:
         *args, **kwargs: As in ``LoadAnnotations``.
     """
 
     def _load_masks(self, results: dict) -> None:
-        """Make bitmaps of polygons and RLE, of the objects' regions."""
+        """Rasterize polygons and RLE, and keep the regions of the objects."""
         height, width = results['ori_shape']
         regions = []
         for mask in self._process_masks(results):
@@ -31,14 +31,14 @@ class LoadRegionAnnotations(LoadAnnotations):
 
 @TRANSFORMS.register_module()
 class RegionCopyPaste(CopyPaste):
-    """mmdet's ``CopyPaste``, which looks at the regions of objects alone.
+    """mmdet's ``CopyPaste``, faster by processing only regions of objects.
 
     Pixels, boxes, labels and masks are the same for the same random numbers.
 
     Args:
         *args, **kwargs: As in ``CopyPaste``.
-        keep_masks (bool): Whether to hand masks on. Detectors of boxes need
-            none. Defaults to False.
+        keep_masks (bool): Whether to output masks, which detectors of boxes
+            do not need. Defaults to False.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class RegionCopyPaste(CopyPaste):
         """Paste objects of another image.
 
         Args:
-            results (dict): Of an image, with that of the other one in
-                ``mix_results``.
+            results (dict): Image and annotations; those of the other image
+                are in ``mix_results``.
 
         Returns:
-            dict: Of the image with the objects.
+            dict: Image and annotations with the pasted objects.
         """
         results = super().transform(results)
         if not self.keep_masks:
@@ -63,15 +63,7 @@ class RegionCopyPaste(CopyPaste):
         return results
 
     def _copy_paste(self, dst_results: dict, src_results: dict) -> dict:
-        """Paste all that was selected.
-
-        Args:
-            dst_results (dict): Of the image that is pasted into.
-            src_results (dict): Of the other one, the selected objects alone.
-
-        Returns:
-            dict: Of the image with the objects.
-        """
+        """Paste all objects of ``src_results``."""
         boxes = src_results['gt_bboxes']
         if not len(boxes):
             return dst_results

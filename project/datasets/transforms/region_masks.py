@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Bitmap masks of which only the part around each object is kept."""
+"""Bitmap masks that store only the region of each object."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from mmdet.structures.mask import BitmapMasks
 
 @dataclass
 class Region:
-    """A part of a mask, all around which is 0.
+    """The region of a mask outside of which it is 0.
 
     Args:
-        x (int): Its first column.
-        y (int): Its first row.
-        bitmap (ndarray): Of 0 and 1, has shape (h, w), which may be 0.
+        x (int): First column.
+        y (int): First row.
+        bitmap (ndarray): Zeros and ones, has shape (h, w), which may be 0.
     """
 
     x: int
@@ -29,12 +29,12 @@ class Region:
 
     @classmethod
     def around(cls, mask: np.ndarray) -> 'Region':
-        """Find what of a mask is not 0."""
+        """Bounding region of a mask."""
         columns, rows = (np.flatnonzero(mask.any(axis)) for axis in (0, 1))
         if not len(columns):
             return cls(0, 0, mask[:0, :0])
         y, x = rows[0], columns[0]
-        # A copy, or all of the mask would stay in memory.
+        # A view would keep the whole mask in memory.
         return cls(x, y, mask[y : rows[-1] + 1, x : columns[-1] + 1].copy())
 
     @property
@@ -45,7 +45,7 @@ class Region:
         return rows, slice(self.x, self.x + width)
 
     def cropped(self, x: int, y: int, width: int, height: int) -> 'Region':
-        """What of it lies in a rectangle, seen from its corner."""
+        """Part inside of a rectangle, relative to the rectangle's corner."""
         rows, columns = self.place
         x1, x2 = np.clip([columns.start - x, columns.stop - x], 0, width)
         y1, y2 = np.clip([rows.start - y, rows.stop - y], 0, height)
@@ -54,7 +54,7 @@ class Region:
         return Region(x1, y1, bitmap)
 
     def picked(self, rows: np.ndarray, columns: np.ndarray) -> 'Region':
-        """The mask of these rows and columns, which ascend."""
+        """Region of the mask indexed by ascending rows and columns."""
         own_rows, own_columns = self.place
         y1, y2 = np.searchsorted(rows, [own_rows.start, own_rows.stop])
         x1, x2 = np.searchsorted(
@@ -65,15 +65,14 @@ class Region:
 
 
 class RegionMasks(BitmapMasks):
-    """``BitmapMasks`` that keep the region of each object alone.
+    """``BitmapMasks`` that store only the region of each object.
 
-    What pipelines do to whole masks, selecting, resizing, cropping, flipping
-    and padding, takes a fraction of the time, and so does copying. Whoever
-    looks at ``masks`` gets all of the bitmaps, and from then on they are
-    ``BitmapMasks``. The pixels are the same in any case.
+    Selecting, resizing, cropping, flipping, padding and copying take a
+    fraction of the time, with the same pixels. Access to ``masks`` converts
+    them to whole bitmaps for good.
 
     Args:
-        regions (Sequence[Region]): Of each object.
+        regions (Sequence[Region]): Region of each object.
         height (int): Height of the masks in pixels.
         width (int): Width of the masks in pixels.
     """
@@ -87,7 +86,7 @@ class RegionMasks(BitmapMasks):
 
     @classmethod
     def of(cls, masks: BitmapMasks) -> 'RegionMasks':
-        """Find the regions of masks, if they are not known."""
+        """Convert masks, unless they store regions."""
         if isinstance(masks, cls) and masks._regions is not None:
             return masks
         regions = [Region.around(mask) for mask in masks.masks]
@@ -95,7 +94,7 @@ class RegionMasks(BitmapMasks):
 
     @property
     def regions(self) -> list[Region]:
-        """list[Region]: Of each object."""
+        """list[Region]: Region of each object."""
         regions = RegionMasks.of(self)._regions
         assert regions is not None  # as of() leaves it
         return regions
@@ -132,14 +131,14 @@ class RegionMasks(BitmapMasks):
 
     @property
     def areas(self) -> np.ndarray:
-        """ndarray: Pixels of each mask."""
+        """ndarray: Number of pixels of each mask."""
         if self._regions is None:
             return super().areas
         areas = [region.bitmap.sum(dtype=int) for region in self._regions]
         return np.array(areas, dtype=int)
 
     def get_bboxes(self, dst_type: Any = 'hbb') -> BaseBoxes:
-        """Find the boxes around the masks, (0, 0, 0, 0) around nothing."""
+        """Bounding boxes of the masks; (0, 0, 0, 0) for empty ones."""
         kind = get_box_type(dst_type)[1]
         if self._regions is None or kind is not HorizontalBoxes:
             return super().get_bboxes(dst_type)
@@ -166,7 +165,7 @@ class RegionMasks(BitmapMasks):
         if self._regions is None or interpolation != 'nearest':
             return super().resize(out_shape, interpolation)
         height, width = out_shape
-        # OpenCV itself tells which pixels it takes.
+        # OpenCV decides which pixels it samples.
         rows = cv2.resize(
             np.arange(self.height, dtype=np.float32)[:, None],
             (1, height),

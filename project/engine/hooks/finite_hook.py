@@ -71,9 +71,6 @@ class FiniteHook(Hook):
 def refuse_to_save(weights: dict) -> None:
     """Raise if weights that are to be saved are not finite.
 
-    Args:
-        weights (dict[str, Tensor]): By their names.
-
     Raises:
         UserError: If one is not finite.
     """

@@ -96,9 +96,6 @@ class DETRRunner(ToldBuilding, DurableRunner):
     def from_cfg(cls, cfg: Config | dict) -> 'DETRRunner':
         """Build a runner from a config.
 
-        Args:
-            cfg (Config | dict): A complete config.
-
         Returns:
             DETRRunner: The runner with a built model; data is not loaded yet.
 
@@ -156,11 +153,6 @@ class DETRRunner(ToldBuilding, DurableRunner):
         self, model_wrapper_cfg: dict | None, model: nn.Module
     ) -> nn.Module:
         """Wrap the model for distributed training.
-
-        Args:
-            model_wrapper_cfg (dict | None): ``model_wrapper_cfg`` of the
-                config.
-            model (nn.Module): The model.
 
         Returns:
             nn.Module: The model on its device, wrapped if distributed.
@@ -231,9 +223,6 @@ class DETRRunner(ToldBuilding, DurableRunner):
     def train(self) -> nn.Module:
         """Check, then train.
 
-        Returns:
-            nn.Module: The trained model.
-
         Raises:
             UserError: If data, checkpoint or device cannot work.
         """
@@ -248,9 +237,6 @@ class DETRRunner(ToldBuilding, DurableRunner):
     def val(self) -> dict:
         """Check, then validate.
 
-        Returns:
-            dict: The metrics.
-
         Raises:
             UserError: If data or checkpoint cannot work.
         """
@@ -260,9 +246,6 @@ class DETRRunner(ToldBuilding, DurableRunner):
 
     def test(self) -> dict:
         """Check, then test.
-
-        Returns:
-            dict: The metrics.
 
         Raises:
             UserError: If data or checkpoint cannot work.

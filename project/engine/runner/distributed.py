@@ -197,9 +197,6 @@ def decide_together(decide: Callable[[], _Decision]) -> _Decision:
     Args:
         decide (Callable): Is called by the process of rank 0.
 
-    Returns:
-        Any: Its result, on each process.
-
     Raises:
         UserError: On each process, if it raised one.
     """

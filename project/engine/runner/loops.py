@@ -129,11 +129,7 @@ class ResumableTrainLoop(_ResumableData, IterBasedTrainLoop):
         self.dataloader = loader
 
     def run(self) -> Any:
-        """Train, from where a resumed training has come to.
-
-        Returns:
-            nn.Module: The trained model.
-        """
+        """Train, from where a resumed training has come to."""
         noted = self._restore()
         late, num_skipped, num_moved = self._late_sampler, self._iter, 0
         if late is not None and isinstance(late.sampler, InfiniteSampler):
@@ -177,11 +173,7 @@ class ResumableEpochTrainLoop(_ResumableData, EpochBasedTrainLoop):
         self._num_done = 0
 
     def run(self) -> Any:
-        """Train, from where a resumed training has come to.
-
-        Returns:
-            nn.Module: The trained model.
-        """
+        """Train, from where a resumed training has come to."""
         noted = self._restore()
         self._num_done = self._in_batches_of_now(
             self._done_of_epoch(noted), noted

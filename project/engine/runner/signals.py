@@ -105,10 +105,6 @@ class StopOnSignal(Hook):
         When one process fails, the launcher asks the others to end, and they
         cannot complete a step without it.
 
-        Args:
-            runner (Runner): The runner.
-            error (Exception): What ended the training.
-
         Returns:
             int | None: The number of the signal; None for other errors.
         """
@@ -167,10 +163,6 @@ def _end_forked(number: int) -> None:
 def save_stopped(runner: Runner, iteration: int) -> str:
     """Save a training at once; all its processes have to call it.
 
-    Args:
-        runner (Runner): A ``DETRRunner``.
-        iteration (int): How many iterations are done.
-
     Returns:
         str: The file; the training's regular checkpoint if it has just saved
         one.
@@ -216,9 +208,6 @@ def shield_workers(loader: DataLoader) -> DataLoader:
     Args:
         loader (DataLoader): Changed in place; its workers must not have
             started.
-
-    Returns:
-        DataLoader: The same.
     """
     begin = loader.worker_init_fn
     if loader.num_workers and not isinstance(begin, _Shielded):

@@ -54,9 +54,6 @@ def check_writable(folder: str, what: str) -> None:
 def check_replaceable(work_dir: str) -> None:
     """Raise if the file that names the last checkpoint cannot be replaced.
 
-    Args:
-        work_dir (str): An existing folder.
-
     Raises:
         UserError: If it is a folder or read-only.
     """
