@@ -110,7 +110,7 @@ def _marked(work_dir: str, folder: str) -> tuple[str | None, str | None]:
         return None, f'{marker} cannot be read: {error}.'
     if not path:
         return None, f'{marker} is empty.'
-    # In a copied work dir the path is that of the original's checkpoint.
+    # In a copied work dir the path belongs to the original.
     for candidate in (osp.join(folder, osp.basename(path)), path):
         if osp.isfile(candidate):
             return candidate, None

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The names and shapes that a config's model expects."""
+"""Names and shapes of the weights of a config's model."""
 
 import contextlib
 import copy
@@ -21,9 +21,9 @@ from project.utils.errors import UserError
 
 
 class _ScheduleOnCPU(TorchFunctionMode):
-    """Give ``torch.linspace`` real numbers where all else is on ``meta``.
+    """Keeps ``torch.linspace`` on the CPU when all else is on ``meta``.
 
-    mmdet's Swin reads its drop path schedule off such a tensor.
+    mmdet's Swin reads its drop path schedule from such a tensor.
     """
 
     def __torch_function__(
@@ -41,14 +41,13 @@ class _ScheduleOnCPU(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """What the weights of a model must be.
+    """Weights that a model expects.
 
     Args:
-        config (str): The config it was built from.
-        shapes (dict[str, Shape]): Name to shape of each parameter and
-            saved buffer.
-        tied (frozenset[str]): The names of tensors that have several.
-        num_classes (int, optional): Classes of the model.
+        config (str): Config of the model.
+        shapes (dict[str, Shape]): Shape of each parameter and saved buffer.
+        tied (frozenset[str]): Names of tensors that have several names.
+        num_classes (int, optional): Number of classes of the model.
     """
 
     config: str
@@ -58,20 +57,16 @@ class ModelLayout:
 
 
 def build_on_meta(model: dict) -> BaseModel:
-    """Build a model that has shapes but no memory.
-
-    Returns:
-        BaseModel: The model, all its parameters on the ``meta`` device.
-    """
+    """Build a model on the ``meta`` device."""
     init_default_scope('mmdet')
     with on_meta():
-        # mmdet's transformers write into the settings that they are given.
+        # mmdet's transformers modify their settings.
         return MODELS.build(copy.deepcopy(model))
 
 
 @contextlib.contextmanager
 def on_meta() -> Iterator[None]:
-    """Make tensors of shapes alone, which take no memory and no time."""
+    """Create tensors on the ``meta`` device, without memory or values."""
     with torch.device('meta'), _ScheduleOnCPU():
         yield
 
@@ -79,12 +74,12 @@ def on_meta() -> Iterator[None]:
 def model_layout(
     config: str | os.PathLike, num_classes: int | None = None
 ) -> ModelLayout:
-    """Find out what the weights of a config's model must be.
+    """Names and shapes of the weights of a config's model.
 
     Args:
         config (str | PathLike): Path of the config.
-        num_classes (int, optional): The number of classes to build it with.
-            By default the config's own.
+        num_classes (int, optional): Number of classes of the model. Defaults
+            to that of the config.
 
     Raises:
         UserError: If there is no such config, or it has no model.
@@ -104,12 +99,12 @@ def model_layout(
     return replace(_KNOWN[text], config=str(config))
 
 
-# Many configs differ in other things than the model.
+# Layouts by the text of the model, which many configs share.
 _KNOWN: dict[str, ModelLayout] = {}
 
 
 def _layout_of(model: BaseModel) -> ModelLayout:
-    """What the weights of a model must be."""
+    """Names and shapes of the weights of a model."""
     tensors = model.state_dict(keep_vars=True)
     head = getattr(model, 'bbox_head', None)
     return ModelLayout(
@@ -125,7 +120,7 @@ def _set_num_classes(node: Any, num_classes: int) -> None:
     if isinstance(node, dict):
         if 'num_classes' in node:
             node['num_classes'] = num_classes
-        # A backbone counts the classes of its own pretraining.
+        # In a backbone it is the number of classes of the pretraining.
         node = [child for key, child in node.items() if key != 'backbone']
     if isinstance(node, (list, tuple)):
         for child in node:
@@ -133,7 +128,7 @@ def _set_num_classes(node: Any, num_classes: int) -> None:
 
 
 def _tied(tensors: dict[str, torch.Tensor]) -> frozenset[str]:
-    """The names of tensors that have more than one."""
+    """Names of tensors that have several names."""
     names = defaultdict(list)
     for name, tensor in tensors.items():
         names[id(tensor)].append(name)

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The files of pretrained weights that parts of a model start from."""
+"""Pretrained weights of parts of a model, such as the backbone."""
 
 import os.path as osp
 from collections.abc import Container, Iterator, Mapping
@@ -20,7 +20,7 @@ from project.checkpoints.comparison import (
 from project.checkpoints.reading import read_checkpoint, state_dict
 from project.utils.errors import UserError
 
-# torchvision's weights of 2015 by depth, which need no torchvision to load.
+# torchvision's first weights by depth, which load without torchvision.
 _IMAGENET = {
     18: 'resnet18-f37072fd',
     34: 'resnet34-b627a593',
@@ -31,13 +31,12 @@ _IMAGENET = {
 
 
 def pretrained_parts(cfg: Config) -> Iterator[tuple[str, ConfigDict, str]]:
-    """Find the parts of the model that start from a file on this machine.
+    """Find the parts of the model that start from a local file.
 
     Yields:
-        tuple[str, ConfigDict, str]: Where the part stands in the config, such
-        as ``model.backbone``, its own config, and the key of its
-        ``Pretrained`` ``init_cfg`` there. Addresses (``torchvision://``,
-        ``https://``) are left out.
+        tuple[str, ConfigDict, str]: Place in the config, such as
+        ``model.backbone``, the config of the part, and the ``checkpoint`` of
+        its ``Pretrained`` ``init_cfg``, unless that is an address.
     """
     for name, part, path in _parts('model', cfg.get('model')):
         if not is_address(path):
@@ -45,7 +44,7 @@ def pretrained_parts(cfg: Config) -> Iterator[tuple[str, ConfigDict, str]]:
 
 
 def _parts(name: str, node: Any) -> Iterator[tuple[str, ConfigDict, str]]:
-    """Walk through ``node``, which stands at ``name`` in the config."""
+    """Walk through ``node``, which is at ``name`` in the config."""
     if isinstance(node, (list, tuple)):
         for index, child in enumerate(node):
             yield from _parts(f'{name}.{index}', child)
@@ -62,13 +61,13 @@ def _parts(name: str, node: Any) -> Iterator[tuple[str, ConfigDict, str]]:
 
 
 def correct_file_names(cfg: Config) -> list[str]:
-    """Take ``*.pth`` for ``*.pt`` where only the former exists.
+    """Replace ``*.pt`` by ``*.pth`` where only the latter exists.
 
-    Some configs of HPR's authors name ``backbone_pth/backbone.pt``, the file
-    that the others call ``backbone.pth``.
+    Some configs of HPR's authors name ``backbone_pth/backbone.pt`` for the
+    file that the others call ``backbone.pth``.
 
     Args:
-        cfg (Config): A complete config; is changed.
+        cfg (Config): A complete config; changed in place.
 
     Returns:
         list[str]: A sentence for each change.
@@ -88,21 +87,20 @@ def correct_file_names(cfg: Config) -> list[str]:
 def leave_out_replaced(
     cfg: Config, model: nn.Module, weights: Mapping[str, Tensor]
 ) -> dict[str, str]:
-    """Do without pretrained weights that a checkpoint replaces.
+    """Skip pretrained weights that a checkpoint replaces.
 
-    Of parts all of whose tensors are in the checkpoint, a file that does not
-    exist and an address, which would be downloaded for nothing, are left out
-    of the model. A file that is there stays, and so does the config, which
-    checkpoints are going to have with them.
+    If all weights of a part are in the checkpoint, its ``init_cfg`` is removed
+    from the model (not from the config), unless its file exists: missing
+    files would fail and addresses would be downloaded in vain.
 
     Args:
         cfg (Config): A complete config.
-        model (nn.Module): The model, without wrappers; is changed.
-        weights (Mapping[str, Tensor]): What will be loaded into the model.
+        model (nn.Module): The model, without wrappers; changed in place.
+        weights (Mapping[str, Tensor]): Weights that the model will load.
 
     Returns:
-        dict[str, str]: For each part, by its name in the config, a sentence
-        for the log.
+        dict[str, str]: For each skipped part, by its place in the config, a
+        sentence for the log.
     """
     found, left_out = shapes(weights), {}
     for name, _, path in _parts('model', cfg.get('model')):
@@ -125,7 +123,7 @@ def leave_out_replaced(
 
 
 def _exists_only(path: str, not_path: str) -> bool:
-    """Tell whether the first of two files exists and the second does not."""
+    """Whether the first of two files exists and the second does not."""
     return osp.isfile(path) and not osp.isfile(not_path)
 
 
@@ -134,18 +132,18 @@ def check_pretrained(
 ) -> None:
     """Raise unless the files exist and hold weights of their parts.
 
-    What lies at an address is downloaded. mmengine leaves a part at random if
-    no name of the file is its own, and says so among many lines.
+    Addresses are downloaded. If no name of a file matches, mmengine keeps
+    random weights, with no more than a line in the log.
 
     Args:
         cfg (Config): The config after :func:`correct_file_names`.
         model (nn.Module): The model, without wrappers.
-        left_out (Container[str]): Names of parts that do without, see
+        left_out (Container[str]): Skipped parts, see
             :func:`leave_out_replaced`. Defaults to none.
 
     Raises:
-        UserError: If a file is missing, cannot be downloaded, or has nothing
-            for its part, or the part's weights are drawn after it was loaded.
+        UserError: If a file is missing, cannot be downloaded or has no
+            weights of its part, or the detector would overwrite them.
     """
     if not (cfg.get('load_from') or cfg.get('resume')):
         for name, _, path in _parts('model', cfg.get('model')):
@@ -164,9 +162,9 @@ def check_pretrained(
 
 
 def _check_stays(name: str, path: str, model: nn.Module) -> None:
-    """Raise if the detector draws a part's weights anew.
+    """Raise if the detector would overwrite a part's weights.
 
-    DETRs draw those of their transformer after all parts have loaded theirs.
+    DETRs initialize their transformer after all parts have loaded weights.
     """
     parts = ['model']
     if isinstance(model, (DETR, DeformableDETR)):
@@ -181,7 +179,7 @@ def _check_stays(name: str, path: str, model: nn.Module) -> None:
 
 
 def _download(name: str, address: str) -> None:
-    """Fetch what lies at an address now; mmengine reads it from the cache."""
+    """Download now; mmengine will read it from the cache."""
     try:
         local_file(address)
     except UserError as error:
@@ -193,7 +191,7 @@ def _download(name: str, address: str) -> None:
 
 
 def _remedy(name: str, part: ConfigDict) -> str:
-    """Tell the option that does without the file."""
+    """The option that replaces the file."""
     other = 'FILE_OR_ADDRESS'
     imagenet = _IMAGENET.get(part.get('depth'))
     if part.get('type') in ('ResNet', 'DC5ResNet') and imagenet:
@@ -208,13 +206,13 @@ def _remedy(name: str, part: ConfigDict) -> str:
 def _check_names(
     name: str, part: ConfigDict, path: str, model: nn.Module
 ) -> None:
-    """Raise if no tensor of a file is one of the part of the model."""
+    """Raise if a file has no weights of its part of the model."""
     module = _submodule(model, name)
     if (
         module is None
         or type(module).init_weights is not BaseModule.init_weights
     ):
-        return  # it reads its weights in its own way
+        return  # loads its weights itself
     prefix = part.init_cfg.get('prefix') or ''
     prefix = prefix if prefix.endswith('.') or not prefix else f'{prefix}.'
     weights = state_dict(path, read_checkpoint(path))
@@ -222,7 +220,7 @@ def _check_names(
     expected = {
         prefix + key: shape
         for key, shape in shapes(module.state_dict()).items()
-        if shape  # a counter of batches tells nothing
+        if shape  # counters match every model
     }
     if expected and not any(
         found.get(key) == shape for key, shape in expected.items()
@@ -235,7 +233,7 @@ def _check_names(
 
 
 def _submodule(model: nn.Module, name: str) -> BaseModule | None:
-    """Find the module that was built from ``name`` of the config."""
+    """The module that was built from ``name`` of the config."""
     module: Any = model
     for attribute in name.split('.')[1:]:
         module = getattr(module, attribute, None)

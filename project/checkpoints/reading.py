@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Finds the weights of a checkpoint: its own, or those that mmengine loads."""
+"""Reads the weights of checkpoints."""
 
 import os
 import re
@@ -17,19 +17,19 @@ from project.checkpoints.safe_load import safe_load
 from project.utils.errors import UserError
 
 CONVERTER = 'tools/model_converters/official_to_mmdet.py'
-# Where the weights may lie inside a checkpoint.
+# Keys under which checkpoints have their weights.
 _WRAPPERS = ('model', 'state_dict')
-# How the names begin in the repositories of the methods; mmdet has no
-# module called transformer.
+# Names of weights in official repositories; mmdet has no module named
+# transformer.
 _OFFICIAL_NAMES = re.compile(r'(module\.)?(transformer\.|backbone\.0\.body\.)')
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint from anywhere.
+    """Read the weights of a checkpoint from a path or address.
 
     Returns:
         dict[str, Tensor]: Name to tensor, on the CPU, without a ``module.``
-        prefix. Number arrays become tensors.
+        prefix. Arrays become tensors.
 
     Raises:
         UserError: If there is no such file, it is damaged, holds objects
@@ -67,19 +67,20 @@ def loaded_weights(path: str) -> dict[str, Tensor]:
         path (str): A file or an address that mmengine can load from.
 
     Raises:
-        UserError: If it cannot be read or is in the layout of other code.
+        UserError: If it cannot be read or has the names of an official
+            repository.
     """
     return named_tensors(_weights(path, read_checkpoint(path)))
 
 
 def read_checkpoint(path: str) -> Mapping[str, Any]:
-    """Load a checkpoint, from the disk without reading its weights.
+    """Load a checkpoint, memory-mapped if it is a file.
 
     Args:
         path (str): A file or an address that mmengine can load from.
 
     Raises:
-        UserError: If it does not exist, cannot be read or is none.
+        UserError: If it does not exist, cannot be read or is no checkpoint.
     """
     checkpoint = read_from_anywhere(path)
     if not isinstance(checkpoint, Mapping):
@@ -91,17 +92,14 @@ def read_checkpoint(path: str) -> Mapping[str, Any]:
 
 
 def state_dict(path: str, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find where mmengine takes the weights of a checkpoint from.
+    """The weights of a checkpoint, found as mmengine does.
 
     Args:
-        path (str): Where it was read from, for the message.
-        checkpoint (Mapping[str, Any]): As :func:`read_checkpoint` returns it.
-
-    Returns:
-        Mapping[str, Any]: What stands under the names of weights.
+        path (str): Path of the checkpoint, for the message.
+        checkpoint (Mapping[str, Any]): Result of :func:`read_checkpoint`.
 
     Raises:
-        UserError: If there are no tensors under names.
+        UserError: If there is no dict with names of weights.
     """
     place = 'state_dict' if 'state_dict' in checkpoint else ''
     weights = checkpoint[place] if place else checkpoint

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Tells from which repository weights come, by their names."""
+"""Recognises the repository that weights come from, by their names."""
 
 from collections.abc import Mapping
 
@@ -26,14 +26,14 @@ LAYOUTS: tuple[Layout, ...] = (
     *dn_detr.LAYOUTS,
 )
 OWN_LAYOUTS = (own_names.as_converted(LAYOUTS), own_names.DINO)
-"""Of weights that have this project's names already."""
+"""Layouts of weights that have this project's names already."""
 
 
 def recognise(state_dict: Mapping[str, Tensor]) -> Layout:
-    """Tell the layout from the names.
+    """Recognise the layout of weights by their names.
 
-    Of layouts that know equally many of the names, the one with the fewest
-    rules to spare wins: a method that extends another has a longer table.
+    Among layouts that know equally many names, the one with the fewest unused
+    rules wins, since a method that extends another has a longer table.
 
     Returns:
         Layout: The layout that knows most of the names.
@@ -59,7 +59,7 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Layout:
 def _merit(
     layout: Layout, state_dict: Mapping[str, Tensor]
 ) -> tuple[int, int]:
-    """Count the names that a layout knows and, as less, its idle rules."""
+    """Number of known names, and the negative number of unused rules."""
     found = {name: layout.rule_of(name) for name in state_dict}
     used = {rule.source for rule, _ in filter(None, found.values())}
     known = sum(
@@ -73,7 +73,7 @@ def layout_named(name: str) -> Layout:
     """Find a layout by its name.
 
     Raises:
-        UserError: If there is none of this name.
+        UserError: If there is none.
     """
     for layout in LAYOUTS:
         if layout.name == name:

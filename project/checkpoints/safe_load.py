@@ -1,8 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The one way in which this package reads checkpoints: no code of theirs runs.
+"""Loads checkpoints without running code from them.
 
-``torch.load`` is always told ``weights_only=True``, which the environment
-variable ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` does not override.
+All reading of this package goes through here. ``torch.load`` always gets
+``weights_only=True``, which the environment variable
+``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` does not override.
 """
 
 import os
@@ -23,7 +24,7 @@ from project.checkpoints.check_sums import check_intact
 from project.checkpoints.safe_types import mmengine_types
 from project.utils.errors import UserError
 
-# How torch.save began its files before it wrote zip archives.
+# Start of files of torch.save before it wrote zip archives.
 _OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 _ZIP = b'PK\x03\x04'
 _GIT_LFS = b'version https://git-lfs'
@@ -31,12 +32,12 @@ _NUM_CHARACTERS_SHOWN = 40
 _NUM_BYTES_LOOKED_AT = 1024
 _AGAIN = 'get it again and compare its size'
 _DAMAGED = f'is damaged or cut off: {_AGAIN}'
-# How torch, and the stand-in for getattr, tell what a file asks for.
+# Error messages of torch, and of the replacement of getattr.
 _ASKED_FOR = re.compile(
     r'(?:GLOBAL|Unsupported class) (?P<kind>\S+)'
     r'|(?P<lookup>looks up .+?), which'
 )
-# What torch takes for safe is one list for all threads.
+# torch's list of safe types is shared by all threads.
 _LOCK = threading.Lock()
 _OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 _RESAVE = (
@@ -52,23 +53,23 @@ _RESAVE = (
 def safe_load(
     path: str | os.PathLike, *, map_location: Any = 'cpu', mmap: bool = False
 ) -> Any:
-    """Read a file that ``torch.save`` wrote, without running code from it.
+    """Load a file of ``torch.save`` without running code from it.
 
-    Tensors, plain containers, number arrays, mmengine's history of logged
-    values and ``argparse.Namespace`` (in which authors keep their command
-    line) are read, and what this process has declared safe with
+    Supported are tensors, plain containers, number arrays, mmengine's history
+    of logged values, ``argparse.Namespace`` (for the command lines in official
+    checkpoints), and types that this process has declared safe with
     ``torch.serialization.add_safe_globals``.
 
     Args:
-        path (str | PathLike): A file of this machine.
-        map_location (Any): As ``torch.load`` takes it. Defaults to ``'cpu'``.
-        mmap (bool): Whether to map the tensors to memory, so that those which
-            are not looked at are never read. The file must not be written to
-            while they are in use. Defaults to False.
+        path (str | PathLike): A local file.
+        map_location (Any): As in ``torch.load``. Defaults to ``'cpu'``.
+        mmap (bool): Whether to memory-map the tensors, so that they are read
+            on access. The file must not be written to while they are in use.
+            Defaults to False.
 
     Raises:
         UserError: If there is no such file, it cannot be read, is damaged,
-            something else, or holds other objects.
+            has another format, or holds other objects.
     """
     path = Path(path)
     start = _first_bytes(path)
@@ -77,7 +78,7 @@ def safe_load(
         raise _unreadable(path, kind)
     check_intact(path)
     if start[:1] == b'\x80' and not start.startswith(_OLD_TORCH):
-        # Python wrote it without torch, as detectron2's .pkl files.
+        # A pickle without torch, such as detectron2's .pkl files.
         raise _unsafe(
             path,
             'is a plain pickle',
@@ -94,19 +95,19 @@ def safe_load(
             )
     except _OUT_OF_MEMORY:
         raise
-    except Exception as error:  # damage shows as an error of any kind
+    except Exception as error:  # damage causes errors of any kind
         found = _ASKED_FOR.search(str(error))
         if found:
             finding = found['lookup'] or f'holds {found["kind"]}'
             raise _unsafe(path, finding) from error
         if map_location != 'cpu':
             safe_load(path, mmap=True)
-            raise  # the file is right, and the device is not
+            raise  # the file is fine, the device is not
         raise _unreadable(path, _DAMAGED) from error
 
 
 def _first_bytes(path: Path) -> bytes:
-    """Read how a file begins, which tells what it is."""
+    """Read the first bytes of a file, which show its format."""
     if not path.exists():
         raise UserError(f'The checkpoint {path} does not exist.')
     if path.is_dir():
@@ -120,11 +121,11 @@ def _first_bytes(path: Path) -> bytes:
 
 @contextmanager
 def _known_types() -> Iterator[None]:
-    """Have ``torch.load`` accept what checkpoints of ours may hold.
+    """Let ``torch.load`` accept the types in our checkpoints.
 
-    What the process has declared safe stays so, but for the real ``getattr``,
-    with which a file could reach any object of the interpreter: a fork of
-    mmengine declares it.
+    Types that the process has declared safe are kept, except for the real
+    ``getattr``, which a fork of mmengine declares: with it a file could reach
+    any object of the interpreter.
     """
     registry = torch.serialization
     with _LOCK:
@@ -140,12 +141,12 @@ def _known_types() -> Iterator[None]:
 
 
 def _is_getattr(kind: Any) -> bool:
-    """Tell whether an entry of torch's list is ``getattr``, by any name."""
+    """Whether an entry of torch's list is ``getattr``, by any name."""
     return (kind[0] if isinstance(kind, tuple) else kind) is getattr
 
 
 def _unreadable(path: Path, kind: str) -> UserError:
-    """A file that is damaged or something else."""
+    """Error for a file that is damaged or has another format."""
     size = path.stat().st_size
     return UserError(
         f'{path} ({size} bytes) {kind}; expected a checkpoint that PyTorch '
@@ -154,11 +155,10 @@ def _unreadable(path: Path, kind: str) -> UserError:
 
 
 def unreadable_kind(path: Path) -> str:
-    """Say what a file is, unless ``torch.load`` may be able to read it.
+    """Describe a file, unless ``torch.load`` may be able to read it.
 
     Returns:
-        str: To go on with after the name of the file, such as ``is empty``;
-        nothing where no more can be told from outside.
+        str: A predicate such as ``is empty``, or ''.
     """
     size = path.stat().st_size
     with path.open('rb') as file:
@@ -181,7 +181,7 @@ def unreadable_kind(path: Path) -> str:
 
 
 def _kind_of_zip(path: Path) -> str:
-    """Say what a zip archive is, unless it is a checkpoint."""
+    """Describe a zip archive, unless it is a checkpoint."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = {Path(name).name for name in archive.namelist()}
@@ -193,7 +193,7 @@ def _kind_of_zip(path: Path) -> str:
 
 
 def _as_text(start: bytes) -> str:
-    """Return the first characters of a text; nothing if it is none."""
+    """First characters of a text file; '' for other files."""
     text = start.decode('utf-8', errors='ignore')
     if b'\0' in start or not text.replace('\n', '').isprintable():
         return ''
@@ -206,7 +206,7 @@ def _unsafe(
     modules: str = 'sys, torch',
     load: str = "torch.load(s, 'cpu', weights_only=False)",
 ) -> UserError:
-    """A file that asks for Python objects, and the way to be rid of them."""
+    """Error for a file with Python objects, with a way to remove them."""
     resave = _RESAVE.format(
         modules=modules,
         load=load,

@@ -1,10 +1,10 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Repairs for the age of mmengine 0.10 where it bites a user.
+"""Types in mmengine's checkpoints that ``torch.load`` has to accept.
 
-The other known fault, ``pkg_resources`` missing from setuptools 82, cannot be
-repaired from here: configs with ``mmdet::`` bases fail before anything is
-imported. ``pyproject.toml`` therefore asks for an older setuptools and
-``python -m project.env`` says so where it is too new.
+Another incompatibility of mmengine 0.10, ``pkg_resources`` missing from
+setuptools 82, cannot be fixed here: configs with ``mmdet::`` bases fail before
+anything is imported. ``pyproject.toml`` therefore requires an older
+setuptools, and ``python -m project.env`` reports one that is too new.
 """
 
 import inspect
@@ -28,21 +28,19 @@ _NUMBER_CODES = '?' + np.typecodes['AllInteger'] + np.typecodes['Float']
 def allow_mmengine_checkpoints() -> None:
     """Let ``torch.load`` read mmengine's checkpoints with ``weights_only``.
 
-    Since torch 2.6 ``torch.load`` restores nothing but tensors and plain
-    containers unless told otherwise, and mmengine saves the history of the
-    logged values beside the weights. This adds what that history is made of
-    (number arrays and ``HistoryBuffer``) to the types that torch accepts; a
-    file holding anything else is still refused. Calling it again changes
-    nothing.
+    Since torch 2.6 ``torch.load`` by default accepts only tensors and plain
+    containers, but mmengine also saves the history of the logged values. This
+    adds the types of that history (number arrays and ``HistoryBuffer``) to
+    those that torch accepts; other types are still refused. Idempotent.
     """
     torch.serialization.add_safe_globals(mmengine_types())
 
 
 def mmengine_types() -> list[Any]:
-    """List what mmengine's checkpoints hold beside tensors and containers.
+    """Types in mmengine's checkpoints besides tensors and containers.
 
     Returns:
-        list: As ``torch.serialization.add_safe_globals`` takes it.
+        list: Argument of ``torch.serialization.add_safe_globals``.
     """
     renamed = [
         (getattr(multiarray, name), f'{core}.multiarray.{name}')
@@ -61,15 +59,14 @@ def mmengine_types() -> list[Any]:
 
 
 def _statistics_method(owner: Any, name: str) -> Callable:
-    """Stand in for ``getattr`` while a checkpoint is read.
+    """Replaces ``getattr`` while a checkpoint is loaded.
 
     A ``HistoryBuffer`` is pickled with its statistics methods, each as a
-    call ``getattr(HistoryBuffer, name)``. The real ``getattr`` would let a
-    file reach, and replace, any object of the interpreter.
+    call ``getattr(HistoryBuffer, name)``. With the real ``getattr`` a file
+    could reach, and replace, any object of the interpreter.
 
     Raises:
-        UnpicklingError: If anything but a method of ``HistoryBuffer`` is
-            asked for.
+        UnpicklingError: For anything but a method of ``HistoryBuffer``.
     """
     methods = vars(HistoryBuffer) if owner is HistoryBuffer else {}
     if name.startswith('_') or not inspect.isfunction(methods.get(name)):

@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Finds the shipped configs whose model has the weights of a checkpoint.
+"""Finds the shipped configs whose model fits the weights of a checkpoint.
 
-Which model a config has, only building it tells. Its metafile lists it, and
-its name says the backbone, which spares most of that.
+That requires building the models. Metafiles and the backbone in the name of a
+config reduce the number of candidates.
 """
 
 import contextlib
@@ -22,14 +22,13 @@ from project.utils.paths import config_path
 
 
 def fitting_configs(converted: ConvertedCheckpoint) -> tuple[str, ...]:
-    """Name the shipped configs whose model has these weights.
+    """Find the shipped configs whose model has these weights.
 
-    Epochs, drop path and loss settings leave no trace in the weights, so
-    several configs may fit.
+    Several configs may fit, since epochs, drop path and loss settings leave
+    no trace in the weights.
 
     Returns:
-        tuple[str]: Paths below ``configs/``, the main one first; empty if
-        none fits.
+        tuple[str]: Paths below ``configs/``, the main one first.
     """
     return tuple(
         name
@@ -39,11 +38,10 @@ def fitting_configs(converted: ConvertedCheckpoint) -> tuple[str, ...]:
 
 
 def nearest_config(converted: ConvertedCheckpoint) -> str:
-    """Name the shipped config that comes closest to the weights.
+    """Find the shipped config that is closest to the weights.
 
     Returns:
-        str: Path below ``configs/``. With a backbone that no config has, the
-        main one.
+        str: Path below ``configs/``; the main one for unknown backbones.
     """
     names = _candidates(converted)
     if not names:
@@ -58,12 +56,12 @@ def shipped_configs(
 
     Args:
         patterns (tuple[str]): Such as ``h_detr/*_coco.py``.
-        backbone (str, optional): Such as ``r50``, for those that have it in
+        backbone (str, optional): Such as ``r50``, for configs with it in
             their name, alone or with a suffix (``r50-dc5``).
 
     Returns:
-        list[str]: Paths below ``configs/``, in the order of the patterns and,
-        for each, of the metafile.
+        list[str]: Paths below ``configs/``, in the order of the patterns,
+        then of the metafile.
     """
     names = dict.fromkeys(
         name
@@ -80,7 +78,7 @@ def shipped_configs(
 
 @cache
 def _listed(folder: str) -> list[str]:
-    """The configs of a metafile."""
+    """Configs in a metafile."""
     metafile = mmengine.load(config_path(f'{folder}/metafile.yml'))
     return [
         model['Config'].removeprefix('configs/')
@@ -89,13 +87,13 @@ def _listed(folder: str) -> list[str]:
 
 
 def _candidates(converted: ConvertedCheckpoint) -> list[str]:
-    """Configs of the layout that have the backbone."""
+    """Configs of the layout with the backbone."""
     backbone = backbone_of(converted.state_dict)
     return shipped_configs(converted.layout.configs, backbone)
 
 
 def _distance(converted: ConvertedCheckpoint, name: str) -> int:
-    """In how many names weights and model differ."""
+    """Number of names in which weights and model differ."""
     model = _shipped_layout(name, converted.num_classes)
     difference = Difference.between(shapes(converted.state_dict), model.shapes)
     return len(difference) or len(model.tied ^ converted.tied)
@@ -103,7 +101,7 @@ def _distance(converted: ConvertedCheckpoint, name: str) -> int:
 
 @cache
 def _shipped_layout(name: str, num_classes: int | None) -> ModelLayout:
-    """What the weights of a shipped config must be."""
+    """Names and shapes of the weights of a shipped config."""
     with _metafiles_read_once():
         return model_layout(config_path(name), num_classes)
 
@@ -113,7 +111,7 @@ _load_once = cache(mmengine.load)
 
 @contextlib.contextmanager
 def _metafiles_read_once() -> Iterator[None]:
-    """Spare mmengine all of mmdet's metafiles for each base of mmdet's."""
+    """Cache mmdet's metafiles, which mmengine reads for each mmdet base."""
     original = mmengine_configs.load
     mmengine_configs.load = _load_once
     try:

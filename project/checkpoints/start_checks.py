@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Compares a checkpoint with the model that is to take its weights."""
+"""Checks of a checkpoint against the model that will load it."""
 
 import shlex
 from collections.abc import Mapping
@@ -30,19 +30,16 @@ def check_checkpoint(
     fine_tuning: bool = False,
     config: str | None = None,
 ) -> dict[str, Tensor]:
-    """Raise unless a checkpoint holds just the weights of a model.
+    """Raise unless a checkpoint holds exactly the weights of a model.
 
-    A tensor that is saved once more, exactly, under a name that the model does
-    not have is no difference.
+    Copies of a tensor under names that the model does not have are ignored.
 
     Args:
         path (str): A file or an address that mmengine can load from.
         model (nn.Module): The model, without wrappers.
-        fine_tuning (bool): Whether a part of the weights would do for a
-            start, which the message then tells how to ask for. Defaults to
-            False.
-        config (str, optional): The file that the model comes from, for the
-            message.
+        fine_tuning (bool): Whether the message explains how to start from a
+            part of the weights. Defaults to False.
+        config (str, optional): The config of the model, for the message.
 
     Raises:
         UserError: If it cannot be read, or names or shapes differ.
@@ -81,7 +78,7 @@ def check_checkpoint(
 
 
 def check_start_in_part(path: str, model: nn.Module) -> tuple[dict, str]:
-    """Raise if nothing of a checkpoint fits a model that takes what does.
+    """Raise if no tensor of a checkpoint fits, for a partial start.
 
     Args:
         path (str): A file or an address that mmengine can load from.
@@ -89,7 +86,7 @@ def check_start_in_part(path: str, model: nn.Module) -> tuple[dict, str]:
 
     Returns:
         tuple[dict[str, Tensor], str]: The weights that will be loaded, and a
-        sentence that tells how many of the model's they are.
+        sentence with their number.
 
     Raises:
         UserError: If it cannot be read or has no weight of the model.
@@ -153,10 +150,10 @@ def check_resumable(path: str) -> None:
 def _without_second_names(
     weights: dict[str, Tensor], expected: dict[str, Shape]
 ) -> dict[str, Tensor]:
-    """Leave out what is there a second time, in another part of the model.
+    """Drop second copies of tensors, in other parts of the model.
 
-    A module that hangs in two places is saved twice: the training of mmdet's
-    DDQ makes ``bbox_head.aux_reg_branches`` a part of the decoder as well.
+    A module that is registered twice is saved twice: in training, mmdet's DDQ
+    also registers ``bbox_head.aux_reg_branches`` in the decoder.
     """
     by_end: dict[str, list[str]] = {}
     for name in expected.keys() & weights.keys():

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Whether converted weights are exactly those of a model."""
+"""Checks of converted weights against a model."""
 
 from project.checkpoints.comparison import Difference, shapes
 from project.checkpoints.conversion import ConvertedCheckpoint
@@ -8,11 +8,11 @@ from project.utils.errors import UserError, some_of
 
 
 def check_model(converted: ConvertedCheckpoint, model: ModelLayout) -> None:
-    """Compare weights with what a model expects.
+    """Raise unless weights fit a model exactly.
 
     Raises:
-        UserError: If a name is missing, unknown or of another shape, or the
-            two disagree on whether decoder layers share a head.
+        UserError: If a name is missing, unknown or of another shape, or only
+            one of the two shares its head between decoder layers.
     """
     if model.num_classes != converted.num_classes:
         raise UserError(
@@ -45,8 +45,8 @@ def compare_names(
     """List the names in which weights and model differ.
 
     Returns:
-        dict[str, list[str]]: As the source spells them, by what is wrong:
-        missing, unknown or of another shape.
+        dict[str, list[str]]: Names in the source by fault: missing, unknown
+        or of another shape.
     """
     difference = Difference.between(shapes(converted.state_dict), model.shapes)
     origins = converted.origins

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Writes checkpoints whole or not at all, and removes none before that."""
+"""Writes checkpoints atomically, and removes old ones only afterwards."""
 
 import errno
 import glob
@@ -18,7 +18,7 @@ from torch import Tensor
 from project.utils.errors import UserError
 
 UNFINISHED = '.unfinished'
-"""Ending of a file that is being written; its name begins with a dot."""
+"""Suffix of files that are being written, whose names begin with a dot."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -27,13 +27,12 @@ def is_local(
     backend_args: dict | None = None,
     file_client_args: dict | None = None,
 ) -> bool:
-    """Tell whether mmengine keeps a folder on this machine's file systems.
+    """Whether mmengine writes a folder to a local file system.
 
     Args:
         folder (str): A path or an address.
-        backend_args (dict, optional): As of mmengine's ``CheckpointHook``.
-        file_client_args (dict, optional): As ``backend_args``, as it was
-            called before.
+        backend_args (dict, optional): As in mmengine's ``CheckpointHook``.
+        file_client_args (dict, optional): Older name of ``backend_args``.
     """
     if file_client_args is not None:
         client = FileClient.infer_client(file_client_args, folder)
@@ -44,10 +43,10 @@ def is_local(
 
 @contextmanager
 def written_beside(path: str) -> Iterator[str]:
-    """Put a file in its place when it is written, or leave all as it was.
+    """Write a file atomically, replacing an existing one.
 
     Yields:
-        str: Where to write it instead, in the same folder.
+        str: Temporary path to write to, in the same folder.
 
     Raises:
         UserError: If it cannot be written.
@@ -70,12 +69,12 @@ def written_beside(path: str) -> Iterator[str]:
 
 
 def _sync(path: str) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Flush a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems cannot do it for folders.
+        # Some network file systems do not support this for folders.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -83,7 +82,7 @@ def _sync(path: str) -> None:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a small file, whole or not at all.
+    """Write a small file atomically.
 
     Raises:
         UserError: If it cannot be written.
@@ -96,12 +95,11 @@ def write_text(path: str, text: str) -> None:
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Args:
-        checkpoint (dict): What ``torch.save`` takes, with the weights under
-            ``state_dict``.
-        path (Path): The file; missing folders above it are made.
+        checkpoint (dict): Content, with the weights under ``state_dict``.
+        path (Path): The file; parent folders are created.
 
     Raises:
         UserError: If it cannot be written.
@@ -111,15 +109,12 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.save({**checkpoint, 'state_dict': weights}, unfinished)
-        except RuntimeError as error:  # so torch's writer tells a full disk
+        except RuntimeError as error:  # torch's error for a full disk
             raise OSError(str(error).partition('\n')[0]) from error
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """Copy a tensor that is a part of a larger memory.
-
-    ``torch.save`` would write all of that memory.
-    """
+    """Copy a view of a larger storage, which ``torch.save`` would write."""
     used = tensor.numel() * tensor.element_size()
     return (
         tensor.clone() if tensor.untyped_storage().nbytes() > used else tensor
@@ -127,7 +122,7 @@ def _own(tensor: Tensor) -> Tensor:
 
 
 def remove_unfinished(folder: str) -> None:
-    """Remove what a training that was killed had begun to write.
+    """Remove unfinished files of a killed training.
 
     No other training may be writing there.
     """
@@ -139,13 +134,10 @@ def remove_unfinished(folder: str) -> None:
 
 @contextmanager
 def full_disk_told(folder: str) -> Iterator[None]:
-    """Tell in a sentence that there is no room, wherever it is noticed.
+    """Convert errors of a full disk to a :class:`UserError`.
 
     Args:
-        folder (str): Where most of what is written goes.
-
-    Raises:
-        UserError: Instead of an ``OSError`` that says so.
+        folder (str): Named in the message if the error has no file.
     """
     try:
         yield
@@ -159,16 +151,16 @@ def full_disk_told(folder: str) -> Iterator[None]:
 
 
 class KeepingBackend:
-    """A file backend whose removals wait until what replaces them is there.
+    """A file backend that delays removals until the new file is written.
 
-    mmengine's ``CheckpointHook`` removes outdated checkpoints first and then
-    writes the new one; a training that is killed meanwhile would have none.
+    mmengine's ``CheckpointHook`` removes outdated checkpoints before it writes
+    the new one; a training that is killed in between would have none.
 
     Args:
         backend (Any): mmengine's backend or client of the hook.
-        folder (str): Where the hook writes. Nothing is removed elsewhere:
-            a training that goes on in a copy of its folder still knows its
-            best checkpoint by the path of the original.
+        folder (str): Folder of the hook. Nothing is removed elsewhere: a
+            training resumed in a copied folder still has the path of the
+            original's best checkpoint.
     """
 
     def __init__(self, backend: Any, folder: str) -> None:
@@ -188,11 +180,11 @@ class KeepingBackend:
         self._outdated[osp.realpath(path)] = 'rmtree'
 
     def keep(self, path: str) -> None:
-        """Keep a file that was outdated and has been written anew."""
+        """Keep an outdated file that has been rewritten."""
         self._outdated.pop(osp.realpath(path), None)
 
     def remove_outdated(self) -> None:
-        """Remove what has been replaced meanwhile."""
+        """Remove the files that have been replaced."""
         outdated, self._outdated = self._outdated, {}
         for path, how in outdated.items():
             if osp.dirname(path) == self._folder:
@@ -200,7 +192,7 @@ class KeepingBackend:
 
 
 def keep_until_replaced(hook: CheckpointHook) -> None:
-    """Have a hook, which has begun to train, remove nothing too early."""
+    """Make a hook in training remove checkpoints only after writing."""
     backend = hook.file_backend
     if isinstance(backend, KeepingBackend):
         return

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Pictures of what a training sees: the weak and strong images of each."""
+"""Pictures of augmented training images, with their branches."""
 
 import random
 from collections.abc import Iterator
@@ -24,16 +24,19 @@ _SIDE, _TITLE, _DPI = 5.0, 0.3, 110  # inches, inches, dots an inch
 def draw_training_images(
     dataset: BaseDataset, folder: Path, num_images: int, seed: int = 0
 ) -> list[Path]:
-    """Write a picture for each of some images, branches side by side.
+    """Write pictures of training images, with branches side by side.
 
     Args:
         dataset: A training set, with or without branches.
-        folder: Where to write; it must be empty or not exist.
-        num_images: How many images, evenly spread over the set.
-        seed: Of the augmentation.
+        folder: Output folder, which must be empty or not exist.
+        num_images: Number of images, evenly spread over the set.
+        seed: Seed of the augmentation.
+
+    Returns:
+        The files.
 
     Raises:
-        UserError: If the folder holds anything.
+        UserError: If the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f'{folder} is not an empty folder; name another.')
@@ -58,7 +61,7 @@ Panel = tuple[str, Tensor, DetDataSample]
 
 
 def _panels(item: dict[str, Any]) -> Iterator[Panel]:
-    """Take the branches of an item of a dataset apart."""
+    """Split an item of a dataset into its branches."""
     inputs, samples = item['inputs'], item['data_samples']
     if isinstance(inputs, dict):
         names = sorted(inputs, key=lambda name: name != 'weak')
@@ -70,7 +73,7 @@ def _panels(item: dict[str, Any]) -> Iterator[Panel]:
 def _draw(panels: list[Panel], classes: tuple[str, ...], path: Path) -> None:
     """Draw the branches of one image."""
     figure = Figure(figsize=(_SIDE * len(panels), _SIDE + _TITLE))
-    FigureCanvasAgg(figure)  # measures the labels
+    FigureCanvasAgg(figure)  # needed to measure the labels
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (name, image, sample) in zip(axes, panels, strict=True):
         height, width = image.shape[-2:]
@@ -86,7 +89,7 @@ def _draw(panels: list[Panel], classes: tuple[str, ...], path: Path) -> None:
 
 
 def _pixels(image: Tensor) -> np.ndarray:
-    """Turn BGR of shape (3, h, w), or grey of (1, h, w), into RGB pixels."""
+    """Convert BGR, (3, h, w), or grey, (1, h, w), to RGB pixels."""
     pixels = image.numpy().transpose(1, 2, 0)[..., ::-1]
     if pixels.shape[-1] == 1:
         pixels = pixels.repeat(3, axis=-1)

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""A sheet of test images: what is there beside what is detected."""
+"""A sheet of test images with ground truth and detections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,13 +25,13 @@ COLORS = (
     '#e6194b', '#0082c8', '#3cb44b', '#f58231', '#911eb4', '#00a5a5',
     '#f032e6', '#b8860b', '#5a5aff', '#8b4513', '#708090', '#c71585',
 )  # fmt: skip
-"""Colours of the classes, one after the other."""
+"""Colours of the classes, repeated cyclically."""
 
 _HEADER, _PAIR_WIDTH, _PAIR_HEIGHT = 0.55, 5.0, 2.65  # inches
 _PAIR_MARGINS = dict(left=0.04, right=0.96, bottom=0.02, top=0.9, wspace=0.03)
 _DPI = 110
 _MAX_FOR_F1 = 200  # images
-_LITTLE = 0.02  # of a label may be hidden
+_LITTLE = 0.02  # share of a label that may be hidden
 
 
 @dataclass
@@ -39,9 +39,9 @@ class Example:
     """One image of the sheet.
 
     Attributes:
-        path: Where the image lies.
+        path: Path of the image.
         truth: Ground truth.
-        detections: What the model found.
+        detections: Detections of the model.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Example:
     detections: Detections
 
     def above(self, score_thr: float) -> 'Example':
-        """Leave out detections below a score."""
+        """Drop detections below a score."""
         kept = self.detections.scores >= score_thr
         return replace(self, detections=self.detections.masked(kept))
 
@@ -67,11 +67,11 @@ def draw_detections(
     Args:
         model: A detector in evaluation mode.
         dataset: A dataset with its test pipeline.
-        path: Picture to write; its ending tells the format.
-        title: Line above the sheet, before the threshold.
-        num_images: How many images; all if there are fewer.
-        score_thr: Detections below this score are left out. By default the
-            score at which F1 is highest, over up to 200 images.
+        path: Output file; its suffix gives the format.
+        title: Title of the sheet; the threshold is appended.
+        num_images: Number of images, at most.
+        score_thr: Lowest score of the detections. By default the one with the
+            highest F1, over up to 200 images.
     """
     examples, threshold, f1 = detect_examples(
         model, dataset, num_images, score_thr
@@ -93,13 +93,12 @@ def detect_examples(
     Args:
         model: A detector in evaluation mode.
         dataset: A dataset with its test pipeline.
-        num_images: How many images; all if there are fewer.
-        score_thr: Detections below this score are left out. By default the
-            score at which F1 is highest, over up to 200 images.
+        num_images: Number of images, at most.
+        score_thr: As in :func:`draw_detections`.
 
     Returns:
-        The images in the order of the dataset, the lowest score kept, and
-        the F1 score there; None where ``score_thr`` was given.
+        The images in the order of the dataset, the lowest score, and F1 at
+        it; None if ``score_thr`` was given.
     """
     picked = _spread(num_images, len(dataset))
     for_f1 = _spread(_MAX_FOR_F1, len(dataset)) if score_thr is None else []
@@ -113,7 +112,7 @@ def detect_examples(
 
 
 def _spread(number: int, size: int) -> list[int]:
-    """Indices of up to ``number`` of ``size`` things, evenly spread."""
+    """Up to ``number`` of ``size`` indices, evenly spread."""
     picked = np.linspace(0, size - 1, min(number, size))
     return picked.round().astype(int).tolist()
 
@@ -121,7 +120,7 @@ def _spread(number: int, size: int) -> list[int]:
 def _detect_one(
     model: BaseDetector, dataset: BaseDataset, index: int
 ) -> Example:
-    """Run a detector on one image; all detections are kept."""
+    """Run a detector on one image, with detections of any score."""
     info = dataset.get_data_info(index)
     with torch.no_grad():
         sample = model.test_step(pseudo_collate([dataset[index]]))[0]
@@ -144,20 +143,20 @@ def draw_sheet(
     title: str,
     num_columns: int = 3,
 ) -> None:
-    """Write a picture of pairs: ground truth left, detections right.
+    """Write a picture with ground truth and detections side by side.
 
     Args:
-        examples: What to draw.
+        examples: The images.
         classes: Names of the classes.
-        path: Picture to write; its ending tells the format.
-        title: Line above the sheet.
-        num_columns: Pairs side by side.
+        path: Output file; its suffix gives the format.
+        title: Title of the sheet.
+        num_columns: Number of pairs in a row.
     """
     num_columns = min(num_columns, len(examples))
     num_rows = -(-len(examples) // num_columns)
     heights = (_HEADER, num_rows * _PAIR_HEIGHT)
     figure = Figure(figsize=(num_columns * _PAIR_WIDTH, sum(heights)))
-    FigureCanvasAgg(figure)  # measures the labels
+    FigureCanvasAgg(figure)  # needed to measure the labels
     header, body = figure.subfigures(
         2, 1, squeeze=False, height_ratios=heights
     ).flat
@@ -179,7 +178,7 @@ def draw_sheet(
 
 
 def draw_image(axis: Axes, image: np.ndarray) -> None:
-    """Show an image in the middle of a square.
+    """Show an image centred in a square panel.
 
     Args:
         axis: The panel.
@@ -195,11 +194,11 @@ def draw_image(axis: Axes, image: np.ndarray) -> None:
 
 
 def draw_boxes(axis: Axes, boxes: Boxes, classes: Sequence[str]) -> None:
-    """Draw named boxes; low scores lie below high ones.
+    """Draw boxes with class names, high scores on top.
 
     Args:
         axis: A panel with an image.
-        boxes: In its pixels.
+        boxes: Boxes in pixels of the image.
         classes: Names of the classes.
     """
     order = np.arange(len(boxes.labels))
@@ -220,7 +219,7 @@ def draw_boxes(axis: Axes, boxes: Boxes, classes: Sequence[str]) -> None:
             )
         )
     placed: list[Bbox] = []
-    for index in order[::-1]:  # the best score has the first choice
+    for index in order[::-1]:  # the best scores are placed first
         label = classes[boxes.labels[index]]
         if isinstance(boxes, Detections):
             label += f' {boxes.scores[index]:.2f}'
@@ -236,15 +235,10 @@ def _color(label: int) -> str:
 def _draw_label(
     axis: Axes, box: np.ndarray, label: str, color: str, placed: list[Bbox]
 ) -> None:
-    """Write a label at the edge of its box where it hides no other.
+    """Draw a label at the edge of its box, where it overlaps no other.
 
-    Args:
-        axis: The panel.
-        box: (x1, y1, x2, y2).
-        label: What to write.
-        color: Of its background.
-        placed: Where labels stand already, in pixels of the figure; this
-            one is added.
+    ``placed`` are the extents of earlier labels, in pixels of the figure; that
+    of this label is appended.
     """
     text = axis.text(
         0,
@@ -276,7 +270,7 @@ def _draw_label(
 
 
 def _placed(text: Text, x: float, y: float, ha: str, va: str) -> Bbox:
-    """Move a label and measure it, in pixels of the figure."""
+    """Move a label and return its extent in pixels of the figure."""
     text.set(x=x, y=y, ha=ha, va=va)
     return text.get_window_extent()
 
@@ -287,6 +281,6 @@ def _area(box: Bbox) -> float:
 
 
 def _overlap(box: Bbox, other: Bbox) -> float:
-    """Area in pixels that two boxes share."""
+    """Intersection area in pixels."""
     shared = Bbox.intersection(box, other)
     return _area(shared) if shared else 0.0

@@ -16,11 +16,7 @@ from project.utils.errors import UserError
 
 
 def check_format(path: Path) -> None:
-    """Raise unless a picture can be written under that name.
-
-    Raises:
-        UserError: If its ending names no format of pictures.
-    """
+    """Raise unless the suffix of a file is a picture format."""
     formats = FigureCanvasBase.get_supported_filetypes()
     if path.suffix.removeprefix('.') not in formats:
         raise UserError(
@@ -33,9 +29,9 @@ def draw(layers: Sequence[RankQuality], path: Path, title: str) -> None:
     """Draw correlation by layer, and precision and duplicates by rank.
 
     Args:
-        layers: Of each decoder layer.
-        path: Picture to write; its ending tells the format.
-        title: Line above the panels.
+        layers: Results of each decoder layer.
+        path: Output file; its suffix gives the format.
+        title: Title of the picture.
     """
     figure = Figure(figsize=(15, 4.6), layout='constrained')
     figure.suptitle(title, x=0.01, ha='left', fontsize=13, fontweight='bold')

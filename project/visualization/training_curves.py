@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Loss and AP over the course of a training, or AP of several."""
+"""Curves of loss and AP of a training, or of AP of several."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,11 @@ METRICS = {
     'coco/bbox_mAP_50': ('AP at IoU 0.5', '#d98032', 'bottom'),
     'coco/bbox_mAP': ('AP', '#12507b', 'top'),
 }
-"""What the right panel shows, by the name of the metric: its label, its colour
-and on which side of the curve's end the label stands. The second is never
-above the first, so that the labels keep apart."""
+"""Curves of the right panel: label, colour and vertical alignment of the label
+by metric. The second is never above the first, so labels do not overlap."""
 
 _RUN_COLORS = ('#12507b', '#d98032', '#3f8f5b', '#a23b52', '#7a5ea8')
-_SMOOTHING = 0.06  # share of the curve that a running mean spans
+_SMOOTHING = 0.06  # window of the running mean as a share of the curve
 _GREY = '#5b6470'
 _STYLE: 'dict[RcKeyType, Any]' = {
     'font.size': 10,
@@ -45,11 +44,11 @@ _STYLE: 'dict[RcKeyType, Any]' = {
 
 @dataclass
 class TrainingCurves:
-    """What a training logged.
+    """Logged values of a training.
 
     Attributes:
-        losses: Iteration and total loss of every log entry.
-        metrics: Iteration and value of every evaluation, by metric.
+        losses: (iteration, total loss) of every log entry.
+        metrics: (iteration, value) of every evaluation, by metric.
     """
 
     losses: list[tuple[int, float]] = field(default_factory=list)
@@ -57,13 +56,10 @@ class TrainingCurves:
 
 
 def read_curves(work_dir: Path | str) -> TrainingCurves:
-    """Read the logs of all runs in a work dir, the older ones first.
+    """Read the logs of all runs in a work dir, in order of time.
 
-    A run that was resumed replaces what the one before logged after that
-    point; a run that started anew replaces all of it.
-
-    Returns:
-        The curves, with iterations as their common axis.
+    A resumed run replaces what the run before logged after that iteration; a
+    new run replaces all of it.
 
     Raises:
         UserError: If there is no log of a training.
@@ -84,7 +80,7 @@ def read_curves(work_dir: Path | str) -> TrainingCurves:
 
 
 def _entries(path: Path) -> list[dict]:
-    """Read a log, of which a training that was killed may cut a line off."""
+    """Read a log, skipping incomplete lines of a killed training."""
     entries = []
     text = path.read_text(encoding='utf-8', errors='replace')
     for line in text.splitlines():
@@ -101,7 +97,7 @@ def _last_step_before(curves: TrainingCurves, step: int) -> int:
 
 
 def _drop_after(curves: TrainingCurves, step: int) -> None:
-    """Forget what was logged after an iteration."""
+    """Drop values that were logged after an iteration."""
     series = [curves.losses, *curves.metrics.values()]
     for points in series:
         points[:] = [point for point in points if point[0] <= step]
@@ -110,8 +106,8 @@ def _drop_after(curves: TrainingCurves, step: int) -> None:
 def _append(curves: TrainingCurves, entries: Sequence[dict]) -> None:
     """Add the entries of one run.
 
-    An evaluation counts epochs or iterations, as the training loop does;
-    its place in the log is the same for both.
+    The step of an evaluation may be an epoch or an iteration, so the
+    iteration is taken from the entry before.
     """
     step = 0
     for entry in entries:
@@ -128,9 +124,9 @@ def draw_curves(curves: TrainingCurves, path: Path | str, title: str) -> None:
     """Write a picture with the loss on the left and AP on the right.
 
     Args:
-        curves: What to draw.
-        path: Picture to write; its ending tells the format.
-        title: Line above the panels.
+        curves: The curves.
+        path: Output file; its suffix gives the format.
+        title: Title of the picture.
     """
     with rc_context(_STYLE):
         num_panels = 2 if curves.metrics else 1
@@ -149,7 +145,7 @@ def draw_curves(curves: TrainingCurves, path: Path | str, title: str) -> None:
 
 
 def _draw_losses(axis: Axes, losses: Sequence[tuple[int, float]]) -> None:
-    """Draw the total loss, faint, and its running mean over it."""
+    """Draw the total loss and its running mean."""
     steps, values = np.array(losses).T
     axis.set_title('total loss', loc='left', color=_GREY)
     axis.plot(steps, values, color='#c3cad2', linewidth=1)
@@ -173,7 +169,7 @@ def _draw_losses(axis: Axes, losses: Sequence[tuple[int, float]]) -> None:
 def _draw_metrics(
     axis: Axes, metrics: dict[str, list[tuple[int, float]]]
 ) -> None:
-    """Draw AP at the evaluations, each curve with its name at its end."""
+    """Draw AP at the evaluations, with labels at the ends of the curves."""
     axis.set_title(
         'detection on the validation split', loc='left', color=_GREY
     )
@@ -197,15 +193,15 @@ def _draw_metrics(
 def draw_comparison(
     runs: Mapping[str, TrainingCurves], path: Path | str, title: str
 ) -> None:
-    """Write a picture with the AP of several trainings, a panel a metric.
+    """Write a picture with the AP of several trainings, a panel per metric.
 
-    Losses are left out: trainings that differ in them cannot be compared
-    by their sum.
+    Losses are not drawn, since their sums are not comparable between
+    different losses.
 
     Args:
-        runs: What to draw, by the name of each training.
-        path: Picture to write; its ending tells the format.
-        title: Line above the panels.
+        runs: Curves by the name of each training.
+        path: Output file; its suffix gives the format.
+        title: Title of the picture.
 
     Raises:
         UserError: If none of them was evaluated.
@@ -265,8 +261,8 @@ def draw_trainings(
 
     Args:
         work_dirs: Work dirs of tools/train.py.
-        path: Picture to write; its ending tells the format.
-        title: Line above the panels.
+        path: Output file; its suffix gives the format.
+        title: Title of the picture.
 
     Raises:
         UserError: If one has no log, or two of them have the same name.

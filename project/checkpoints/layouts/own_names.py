@@ -1,9 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Layouts of checkpoints that have this project's names already.
 
-They were trained here, published by HPR's authors or converted before. A layout
-has no rules for names, only the tensors that depend on the number of classes,
-for fine-tuning. Names are checked against a model.
+They were trained here, published by HPR's authors or converted before. A
+layout has no rules for names, only the tensors that depend on the number of
+classes, for fine-tuning. Names are checked against a model.
 """
 
 from collections.abc import Iterable, Mapping

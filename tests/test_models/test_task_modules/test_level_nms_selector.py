@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from unittest import mock
 
 import pytest
 import torch
@@ -7,7 +6,6 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 
 from project.models.task_modules import LevelNMSSelector
-from project.models.utils import nms as nms_module
 from project.models.utils.gather import gather_points
 from project.utils.errors import UserError
 from tests.helpers.waiting_ops import WaitingOps
@@ -120,20 +118,12 @@ def test_images_may_differ_in_falling_back() -> None:
     assert boxes_of(everything).shape == (3, NUM_POINTS, 4)
 
 
-@pytest.mark.parametrize(('images_per_call', 'calls'), [(1, 3), (2, 2)])
-def test_the_host_waits_for_the_suppression_alone(
-    images_per_call: int, calls: int
-) -> None:
-    """Which takes all levels of an image, or of several, at once."""
+def test_the_host_waits_for_the_suppression_alone() -> None:
+    """Which takes all levels of an image at once, and on the CPU one image."""
     scores, boxes_of = first_stage()
-    with (
-        mock.patch.object(
-            nms_module, '_images_per_call', return_value=images_per_call
-        ),
-        WaitingOps() as ops,
-    ):
+    with WaitingOps() as ops:
         LevelNMSSelector().select(scores, boxes_of, LEVELS, 40)
-    assert ops.found == ['masked_select'] * calls  # within mmcv's op
+    assert ops.found == ['masked_select'] * 3  # within mmcv's op
 
 
 def test_fewer_candidates_than_queries() -> None:
