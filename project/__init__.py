@@ -1,10 +1,10 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Strong DETRs for MMDetection 3.x.
 
-Importing this package makes its detectors, heads, losses, assigners and
-runner known to mmdet, which imports them when it first looks something up,
-and has configs of this package resolved when they are read (see
-``preflight/resolved_reading.py``); a config does so by::
+Importing this package registers its detectors, heads, losses, assigners and
+runner, which are imported at the first look-up in a registry. It also resolves
+the variables of configs when they are read (see
+``preflight/resolved_reading.py``). A config imports it by::
 
     custom_imports = dict(imports=['project'], allow_failed_imports=False)
 """

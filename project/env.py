@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Reports on the environment: ``python -m project.env``.
 
-One line for each thing that the package needs, and below what to do about
-each that is amiss. The exit status is 1 if something keeps it from running.
+One line for each requirement of the package, followed by the problems and
+their solutions. The exit status is 1 if the package cannot run.
 """
 
 import sys
@@ -13,7 +13,7 @@ from project.utils.environment import Finding, inspect_environment
 
 
 def format_report(findings: Sequence[Finding]) -> str:
-    """Lay the findings out as a table, the problems below it."""
+    """Format the findings as a table, followed by the problems."""
     lines = [f'  project      {Path(__file__).resolve().parent}']
     for finding in findings:
         mark = '!' if finding.problem else ' '
@@ -30,13 +30,13 @@ def format_report(findings: Sequence[Finding]) -> str:
 
 
 def inspect_attention() -> Finding:
-    """Tell how deformable attention is computed on this machine.
+    """Find the backend of deformable attention on this machine.
 
     Returns:
-        Finding: With a problem if the backend asked for does not serve, or
-            the slow one does.
+        Finding: With a problem if the selected backend is unavailable, or
+            only the slow one is available.
     """
-    # Needs torch and mmcv, which this module may have to report missing.
+    # Imported here, since torch and mmcv may be missing.
     from mmengine.device import get_device
 
     from project.ops import describe

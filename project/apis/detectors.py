@@ -24,13 +24,13 @@ def load_detector(
         config: A complete config.
         checkpoint: File with the weights.
         device: Such as ``'cpu'`` or ``'cuda'``. By default an accelerator
-            where there is one.
+            if there is one.
 
     Returns:
         The model in evaluation mode, and the dataset.
 
     Raises:
-        UserError: If config, checkpoint and data do not go together.
+        UserError: If config, checkpoint and data do not fit together.
     """
     config = resolve_config(config)
     check_model(config)

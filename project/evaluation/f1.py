@@ -23,7 +23,7 @@ class Boxes:
 
 @dataclass
 class Detections(Boxes):
-    """Boxes that a model has found in one image.
+    """Detections in one image.
 
     Attributes:
         scores: Confidences, shape (num,).
@@ -32,7 +32,7 @@ class Detections(Boxes):
     scores: np.ndarray
 
     def masked(self, mask: np.ndarray) -> 'Detections':
-        """Select those where a boolean mask of shape (num,) is set."""
+        """Select detections by a boolean mask of shape (num,)."""
         return Detections(
             self.bboxes[mask], self.labels[mask], self.scores[mask]
         )
@@ -43,16 +43,16 @@ def best_threshold(
 ) -> tuple[float, float]:
     """Find the score threshold with the highest F1 over all classes.
 
-    A detection is a hit if it overlaps an object of its class that no
-    detection with a higher score has taken.
+    A detection is a hit if it overlaps an object of its class that is not
+    matched to a detection with a higher score.
 
     Args:
         images: Detections and ground truth of each image.
-        iou_thr: Overlap of a hit.
+        iou_thr: Lowest IoU of a hit.
 
     Returns:
-        The threshold, which is the lowest score kept, and the F1 score
-        there; 0.5 and 0 where no detection is a hit.
+        The threshold, which is the lowest score kept, and F1 at it; 0.5 and 0
+        if there is no hit.
     """
     scores, hits = [np.empty(0)], [np.empty(0)]
     for detections, truth in images:
@@ -77,7 +77,7 @@ def best_threshold(
 def _hits(
     boxes: Detections, objects: np.ndarray, iou_thr: float
 ) -> np.ndarray:
-    """Match each box, in the order of scores, to an object not yet taken."""
+    """Match each box, in the order of scores, to an unmatched object."""
     hits = np.zeros(len(boxes.scores))
     overlaps = bbox_overlaps(boxes.bboxes, objects)
     for index in np.argsort(-boxes.scores, kind='stable'):

@@ -17,11 +17,11 @@ from .hotcoco_eval import HotCOCOeval, has_hotcoco, is_countable
 
 @METRICS.register_module()
 class FastCocoMetric(CocoMetric):
-    """mmdet's ``CocoMetric``, its numbers for boxes computed by hotcoco.
+    """mmdet's ``CocoMetric``, with box metrics computed by hotcoco.
 
-    Without hotcoco (``pip install hotcoco``), for masks and for annotations
-    with ids that are no positive whole numbers, it is the slower
-    ``CocoMetric`` itself. The numbers are the same.
+    Without hotcoco (``pip install hotcoco``), for masks, and for annotations
+    whose ids are not positive integers, it falls back to the slower
+    ``CocoMetric``. The results are the same.
 
     Args:
         *args, **kwargs: As in ``CocoMetric``.
@@ -34,11 +34,11 @@ class FastCocoMetric(CocoMetric):
         """Compute the metrics of all images.
 
         Args:
-            results (list[tuple[dict, dict]]): Of each image what
-                ``CocoMetric.process`` kept.
+            results (list[tuple[dict, dict]]): Ground truth and prediction of
+                each image, from ``CocoMetric.process``.
 
         Returns:
-            dict[str, float]: By the names that ``CocoMetric`` gives them.
+            dict[str, float]: The metrics under the names of ``CocoMetric``.
         """
         if not self._is_fast(results):
             return super().compute_metrics(results)
@@ -73,7 +73,7 @@ class FastCocoMetric(CocoMetric):
     def results2json(
         self, results: Sequence[dict], outfile_prefix: str
     ) -> dict[str, str]:
-        """Write detections as COCO wants them, boxes of all images at once.
+        """Write detections in COCO's format.
 
         Args:
             results (Sequence[dict]): ``img_id``, ``bboxes`` (x1, y1, x2, y2)
@@ -96,7 +96,7 @@ class FastCocoMetric(CocoMetric):
         return dict(bbox=path, proposal=path)
 
     def _is_fast(self, results: list) -> bool:
-        """Whether hotcoco can do what is asked for."""
+        """Whether hotcoco supports the metrics and annotations."""
         return (
             has_hotcoco()
             and not self.format_only
@@ -106,7 +106,7 @@ class FastCocoMetric(CocoMetric):
         )
 
     def _columns(self, results: Sequence[dict]) -> list[np.ndarray]:
-        """Image ids, boxes (x, y, w, h), scores, category ids of all."""
+        """Image ids, boxes (x, y, w, h), scores and category ids."""
         counts = [len(result['labels']) for result in results]
         ids = [result.get('img_id', i) for i, result in enumerate(results)]
         boxes, scores, labels = (
@@ -126,7 +126,7 @@ class FastCocoMetric(CocoMetric):
     def _named(
         self, metric: str, evaluation: HotCOCOeval, logger: MMLogger
     ) -> dict[str, float]:
-        """The numbers by mmdet's names, rounded as mmdet rounds them."""
+        """Metrics by mmdet's names, rounded as in mmdet."""
         index = dict(zip(AP_ITEMS + RECALL_ITEMS, range(12), strict=True))
         stats = evaluation.stats
         is_proposal = metric == 'proposal'
@@ -152,7 +152,7 @@ class FastCocoMetric(CocoMetric):
     def _of_classes(
         self, precisions: np.ndarray, logger: MMLogger
     ) -> dict[str, float]:
-        """Precision of each class; the table goes to the log."""
+        """Precision of each class, which is also logged as a table."""
         rows, values = [], {}
         for index, category in enumerate(
             self._coco_api.loadCats(self.cat_ids)

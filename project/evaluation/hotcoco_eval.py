@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""COCO's numbers for boxes, computed by hotcoco where it is installed."""
+"""COCO evaluation of boxes by hotcoco."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -16,11 +16,11 @@ def has_hotcoco() -> bool:
 
 
 def is_countable(truth: COCO) -> bool:
-    """Whether hotcoco counts these annotations as pycocotools does.
+    """Whether hotcoco gives the results of pycocotools for annotations.
 
-    Its ids are integers. To pycocotools the id 0 is that of no annotation,
-    so that what finds it counts as wrong; and of two annotations with one id
-    it takes the latter twice.
+    hotcoco needs integer ids. In pycocotools a detection matched to the id 0
+    counts as unmatched, and of two annotations with the same id the latter is
+    used twice.
     """
     ids = [annotation['id'] for annotation in _annotations(truth)]
     others = [*truth.imgs, *truth.cats]
@@ -29,15 +29,15 @@ def is_countable(truth: COCO) -> bool:
 
 
 class HotCOCOeval(COCOeval):
-    """pycocotools' evaluation of boxes, whose arrays hotcoco computes.
+    """pycocotools' ``COCOeval`` for boxes, computed by hotcoco.
 
-    ``params``, ``eval`` and ``summarize`` are those of pycocotools, which
-    takes some 60 times as long for them.
+    ``params``, ``eval`` and ``summarize`` are those of pycocotools, about 60
+    times as fast.
 
     Args:
         truth (COCO): Annotations; see :func:`is_countable`.
-        detections (ndarray): Image id, box (x, y, w, h) in pixels, score and
-            category id of each, has shape (num_detections, 7).
+        detections (ndarray): Rows of image id, box (x, y, w, h) in pixels,
+            score and category id, has shape (num_detections, 7).
     """
 
     def __init__(self, truth: COCO, detections: np.ndarray) -> None:
@@ -77,7 +77,7 @@ def _annotations(truth: COCO) -> Sequence[dict]:
 
 
 def _to_hotcoco(truth: COCO) -> Any:
-    """The annotations without what boxes do not need."""
+    """Convert the annotations of boxes."""
     import hotcoco
 
     annotations = _annotations(truth)

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Measures how well each decoder layer's scores rank its boxes."""
+"""Measures how well the scores of each decoder layer rank its boxes."""
 
 import csv
 import sys
@@ -24,9 +24,9 @@ def predict_layers(model: BaseDetector, data: dict) -> tuple[Tensor, Tensor]:
     """Predict with every decoder layer.
 
     Args:
-        model: A detector of this package or of mmdet, whose head gives
-            the predictions of all layers.
-        data: One image, collated.
+        model: A detector of this package or of mmdet whose head outputs the
+            predictions of all layers.
+        data: A collated batch of one image.
 
     Returns:
         Class probabilities of shape (num_layers, num_queries, num_classes),
@@ -34,7 +34,7 @@ def predict_layers(model: BaseDetector, data: dict) -> tuple[Tensor, Tensor]:
         (num_layers, num_queries, 4).
 
     Raises:
-        UserError: If the detector gives something else.
+        UserError: If the detector has other outputs.
     """
     outputs = model(**model.data_preprocessor(data), mode='tensor')
     is_pair = isinstance(outputs, tuple) and len(outputs) == 2
@@ -58,16 +58,16 @@ def measure(
     num_images: int | None = None,
     **settings: Any,
 ) -> list[RankQuality]:
-    """Run a detector over a dataset.
+    """Measure the ranking of each decoder layer over a dataset.
 
     Args:
-        model: In evaluation mode.
-        dataset: With its test pipeline.
-        num_images: How many images from the first on. By default all.
-        **settings: Of :class:`RankQuality`.
+        model: A detector in evaluation mode.
+        dataset: A dataset with its test pipeline.
+        num_images: Number of images, from the first on. Defaults to all.
+        **settings: As in :class:`RankQuality`.
 
     Raises:
-        UserError: If none of the images has objects.
+        UserError: If no image has objects.
     """
     layers: list[RankQuality] = []
     count = min(num_images or len(dataset), len(dataset))
@@ -89,7 +89,7 @@ def measure(
 
 
 def _ground_truth(info: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (x1, y1, x2, y2) in [0, 1] and labels; crowds are left out."""
+    """Boxes (x1, y1, x2, y2) in [0, 1] and labels, without crowds."""
     objects = [i for i in info['instances'] if not i['ignore_flag']]
     boxes = np.reshape([i['bbox'] for i in objects], (-1, 4))
     size = np.array([info['width'], info['height']] * 2)

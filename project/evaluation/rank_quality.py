@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""How well the order of the scores is the order of the boxes' quality."""
+"""Measures how well scores rank boxes by their quality."""
 
 from dataclasses import dataclass, field
 
@@ -12,16 +12,17 @@ _NAN = float('nan')
 
 @dataclass
 class RankQuality:
-    """Quality of the ranks that one decoder layer gives, over many images.
+    """Quality of the ranking of one decoder layer, over many images.
 
     Queries are ranked by their highest class score. A query is a hit if its
-    class is that of an object which its box overlaps by ``iou_thr``; of
-    several hits of one object the first counts, the others are duplicates
-    (COCO's rule). Images without objects do not count.
+    box overlaps an object of its class with an IoU of at least ``iou_thr``;
+    further hits of the same object are duplicates (COCO's rule). Images
+    without objects are ignored.
 
     Args:
-        max_rank (int): Where the curves over the top k end. Defaults to 100.
-        iou_thr (float): Overlap of a hit. Defaults to 0.5.
+        max_rank (int): Largest k of the curves over the top k. Defaults to
+            100.
+        iou_thr (float): Lowest IoU of a hit. Defaults to 0.5.
     """
 
     max_rank: int = 100
@@ -48,7 +49,7 @@ class RankQuality:
             scores (ndarray): Class probabilities, has shape
                 (num_queries, num_classes).
             boxes (ndarray): (x1, y1, x2, y2), has shape (num_queries, 4).
-            gt_boxes (ndarray): Likewise, in the same unit, has shape
+            gt_boxes (ndarray): Boxes in the same format and unit, has shape
                 (num_gts, 4).
             gt_labels (ndarray): Has shape (num_gts, ).
         """
@@ -79,28 +80,28 @@ class RankQuality:
         )
 
     def _to_curve(self, happens: np.ndarray) -> np.ndarray:
-        """Count up to each rank; beyond the last query nothing happens."""
+        """Cumulative counts, constant beyond the last query."""
         counts = np.cumsum(happens[: self.max_rank])
         missing = self.max_rank - len(counts)
         return np.pad(counts, (0, missing), mode='edge')
 
     @property
     def num_images(self) -> int:
-        """int: Images with objects so far."""
+        """int: Number of images with objects."""
         return len(self._num_gts)
 
     @property
     def correlation(self) -> float:
         """float: Spearman's rank correlation of score and IoU, in [-1, 1].
 
-        Of all queries, mean over images. The IoU of a box is that with the
-        object which it overlaps most.
+        Mean over images of the correlation over all queries, each with the
+        largest IoU of its box with any object.
         """
         return _mean(self._correlations)
 
     @property
     def close_correlation(self) -> float:
-        """float: The same among the queries that lie on an object.
+        """float: The same over queries with an IoU of at least ``iou_thr``.
 
         NaN if no image has three of them.
         """
@@ -108,17 +109,17 @@ class RankQuality:
 
     @property
     def hit_correlation(self) -> float:
-        """float: The same among the hits of all images together.
+        """float: The same over the hits of all images together.
 
-        Of each object its one detection: whether the better of two
-        detections has the higher score, as AP at a high IoU asks.
+        That is, whether the better of two detections has the higher score, as
+        required for AP at a high IoU.
         """
         return _correlation(
             np.concatenate(self._hit_scores), np.concatenate(self._hit_ious)
         )
 
     def precision(self) -> np.ndarray:
-        """Share of hits among the k queries of the highest scores.
+        """Precision of the top k queries.
 
         Returns:
             ndarray: Mean over images for k from 1, has shape (max_rank, ).
@@ -127,13 +128,13 @@ class RankQuality:
         return np.mean(self._hits, axis=0) / ranks
 
     def best_precision(self) -> np.ndarray:
-        """What :meth:`precision` would be if all objects came first."""
+        """:meth:`precision` of a perfect ranking."""
         ranks = np.arange(1, self.max_rank + 1)
         counts = np.array(self._num_gts)[:, None]
         return np.minimum(ranks, counts).mean(0) / ranks
 
     def duplicates(self) -> np.ndarray:
-        """Duplicates for each object among the k highest scores.
+        """Duplicates per object among the top k queries.
 
         Returns:
             ndarray: Over all images for k from 1, has shape (max_rank, ).
@@ -141,13 +142,11 @@ class RankQuality:
         return np.sum(self._duplicates, axis=0) / sum(self._num_gts)
 
     def at_object_count(self) -> tuple[float, float]:
-        """Precision, and duplicates for each object, at k = objects.
-
-        Each image at its own number of objects.
+        """Precision and duplicates at k = number of objects of each image.
 
         Returns:
             tuple[float, float]: Mean precision over images, and duplicates
-            for each object over all of them.
+            per object over all images.
         """
         precision, duplicates = np.transpose(self._at_object_count)
         return (
@@ -159,17 +158,15 @@ class RankQuality:
 def _claim(
     candidates: np.ndarray, overlaps: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Let queries claim objects in the order of their rank.
+    """Match queries to objects in the order of their rank.
 
-    Args:
-        candidates (ndarray): Whether a query would be a hit of an object,
-            has shape (num_queries, num_gts).
-        overlaps (ndarray): IoU, has the same shape.
+    ``candidates``, the possible hits, and the IoUs ``overlaps`` have shape
+    (num_queries, num_gts).
 
     Returns:
-        tuple[ndarray, ndarray]: IoU of a hit with its object, 0 of other
-        queries, and whether a query comes too late for all its objects, each
-        has shape (num_queries, ).
+        tuple[ndarray, ndarray]: IoU of each hit with its object, 0 for other
+        queries, and whether a query is a duplicate, each has shape
+        (num_queries, ).
     """
     ious = np.zeros(len(candidates))
     duplicates = np.zeros(len(candidates), dtype=bool)
@@ -188,13 +185,13 @@ def _claim(
 
 
 def _correlation(scores: np.ndarray, quality: np.ndarray) -> float:
-    """Spearman's rank correlation; NaN of too few or of equal values."""
+    """Spearman's rank correlation; NaN for too few or equal values."""
     if len(scores) < 3 or np.ptp(scores) == 0 or np.ptp(quality) == 0:
         return _NAN
     return float(spearmanr(scores, quality).statistic)
 
 
 def _mean(values: list[float]) -> float:
-    """Mean of the values that there are."""
+    """Mean of the values that are not NaN."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else _NAN

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What torch can compute on besides the CPU, whatever it is."""
+"""Accelerators of any kind: CUDA, ROCm, XPU, MPS, NPU, ..."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,9 @@ def accelerators() -> tuple[str, list[str]]:
     """Name this machine's accelerators.
 
     Returns:
-        tuple[str, list[str]]: What drives them, such as ``'CUDA 13.0'``, and
-        the name of each, such as ``'NVIDIA H200'``; ``'CPU'`` and none where
-        there is none.
+        tuple[str, list[str]]: Their platform, such as ``'CUDA 13.0'``, and
+        the name of each, such as ``'NVIDIA H200'``; ``'CPU'`` and an empty
+        list if there are none.
     """
     device = torch.accelerator.current_accelerator()
     if device is None or not torch.accelerator.is_available():
@@ -33,16 +33,15 @@ def device_generator(
     """Get or set the state of a device's random number generator.
 
     Args:
-        device (torch.device): The device. For the CPU, whose generator is
-            the host's, nothing is done.
+        device (torch.device): The device; nothing is done for the CPU.
         method (str): ``'get_rng_state'`` or ``'set_rng_state'``.
         *state (Tensor): The state to set.
 
     Returns:
-        Tensor | None: The state, if one was asked for.
+        Tensor | None: The state, from ``'get_rng_state'``.
     """
     if device.type in ('cpu', 'meta'):
         return None
     access = getattr(torch.get_device_module(device), method)
-    # Apple's is one and takes no device.
+    # There is only one MPS device, so it is no argument.
     return access(*state, *(() if device.type == 'mps' else (device,)))

@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The names that mmdet's ``CocoMetric`` gives its numbers."""
+"""Names of the metrics of mmdet's ``CocoMetric``."""
 
 AP_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-"""Of boxes and masks."""
+"""Metrics of boxes and masks."""
 RECALL_ITEMS = (
     'AR@100',
     'AR@300',
@@ -11,4 +11,4 @@ RECALL_ITEMS = (
     'AR_m@1000',
     'AR_l@1000',
 )
-"""Of proposals."""
+"""Metrics of proposals."""

@@ -3,10 +3,9 @@ import os
 
 
 def num_cores() -> int:
-    """Count the cores that this process may run on.
+    """Number of cores that this process may use.
 
-    Returns:
-        int: All of the machine's where the system cannot tell, as macOS.
+    On systems without affinity, such as macOS, all cores of the machine.
     """
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))

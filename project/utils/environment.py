@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Finds out whether this Python can run the package, and what is amiss.
+"""Checks whether the package can run in this environment.
 
-Nothing but the standard library is imported at the top: this module explains
-installations in which even ``import torch`` fails.
+Only the standard library is imported at the top, since even ``import torch``
+may fail.
 """
 
 import ast
@@ -31,9 +31,9 @@ STACKS = {
         'onedl-mmdetection>=3.5.1,<3.6',
     ),
 }
-"""OpenMMLab's releases and the maintained forks of them, in the same order:
-both fill the folders ``mmengine``, ``mmcv`` and ``mmdet``. Kept out of
-pyproject.toml, where pip would put the one over the other."""
+"""OpenMMLab's releases and their maintained forks, in the same order, which
+install into the same folders. They are not in pyproject.toml, as pip would
+install one over the other."""
 
 _MISSING = 'missing'
 _OPENCVS = ('opencv-python', 'opencv-python-headless')
@@ -46,8 +46,8 @@ _MMCV_BUILDS = {
     'openmmlab': dict(option='', pin='mmcv==2.1.0'),
     'onedl': dict(option=' STACK=onedl', pin='onedl-mmcv==2.3.6'),
 }
-# Modules in the order in which they need each other, with what helps when the
-# distribution is there and cannot be imported.
+# Modules in the order of their dependencies, with the remedy if the
+# distribution is installed but cannot be imported.
 _TRIALS = {
     'numpy': 'reinstall numpy',
     'torch': 'reinstall torch',
@@ -74,11 +74,10 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        name: What was looked at.
+        name: Name of the requirement.
         value: What was found, such as a version.
-        problem: What is wrong and what to do about it, one sentence; empty
-            if all is well.
-        is_fatal: Whether the problem keeps the package from running.
+        problem: The problem and its solution in one sentence, or ''.
+        is_fatal: Whether the package cannot run with the problem.
     """
 
     name: str
@@ -88,11 +87,11 @@ class Finding:
 
 
 def inspect_environment() -> list[Finding]:
-    """Look at everything that the package needs, importing it for a trial.
+    """Check all requirements of the package, also by importing them.
 
     Returns:
-        list[Finding]: In the order in which problems should be solved. What
-            cannot be judged before an earlier one is solved is left out.
+        list[Finding]: In the order in which problems should be solved, up to
+            the first one that prevents further checks.
     """
     findings = [_machine(), _package(), *_versions()]
     if any(finding.value == _MISSING for finding in findings):
@@ -106,21 +105,21 @@ def inspect_environment() -> list[Finding]:
 
 
 def can_register() -> bool:
-    """Whether ``import project`` may go on to what needs mmdet and mmcv.
+    """Whether ``import project`` may import mmdet and mmcv.
 
     Returns:
-        bool: False only while ``python -m project.env`` imports its own
-            package: the report has to come up in a broken environment.
+        bool: False only while ``python -m project.env`` imports the package,
+            since the report has to work in a broken environment.
 
     Raises:
         ImportError: If mmdet or mmcv's ops cannot be imported. The message is
             the first fatal problem of :func:`inspect_environment`.
     """
-    # While runpy looks for the module, argv holds '-m' in place of its name.
+    # While runpy looks for the module, argv has '-m' instead of its name.
     if sys.argv[:1] == ['-m'] and REPORT_MODULE in sys.orig_argv:
         return False
     try:
-        # The compiled part alone: all of mmcv.ops takes a second.
+        # Only the compiled part, since all of mmcv.ops takes a second.
         for name in ('mmdet', 'torch', 'mmcv._ext'):
             importlib.import_module(name)
     except Exception as error:
@@ -156,29 +155,25 @@ def _package() -> Finding:
 
 
 def installed_stack() -> str:
-    """Tell which distributions of mmengine, mmcv and mmdet are meant.
-
-    Returns:
-        str: A key of :data:`STACKS`: the forks if any of them is installed.
-    """
+    """Key of :data:`STACKS`: the forks if any of them is installed."""
     forks = map(_name_of, STACKS['onedl'])
     is_there = any(_version(name) != _MISSING for name in forks)
     return 'onedl' if is_there else 'openmmlab'
 
 
 def _name_of(requirement: str) -> str:
-    """The distribution that a requirement is about."""
+    """Name of the distribution in a requirement."""
     return re.split(r'[^\w.-]', requirement, maxsplit=1)[0]
 
 
 def _build_mmcv() -> str:
-    """What to do about an mmcv without the right ops."""
+    """Remedy for an mmcv without the right ops."""
     build = _BUILD_MMCV.format(**_MMCV_BUILDS[installed_stack()])
     return build + _missing_compiler()
 
 
 def _mixed_stacks() -> Iterator[Finding]:
-    """Two distributions that write over each other."""
+    """Find distributions that overwrite each other."""
     if installed_stack() == 'openmmlab':
         return
     for theirs, fork in zip(
@@ -195,7 +190,7 @@ def _mixed_stacks() -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    """Every distribution needed, against its range."""
+    """Compare every required distribution with its range."""
     yield from _mixed_stacks()
     of_stacks = {
         _name_of(line) for ranges in STACKS.values() for line in ranges
@@ -220,7 +215,7 @@ def _versions() -> Iterator[Finding]:
 
 def _is_in_range(version: str, requirement: str) -> bool:
     if _version('packaging') == _MISSING:
-        return True  # cannot be told; that it is missing is a finding itself
+        return True  # unknown; the missing package is a finding itself
     from packaging.requirements import Requirement
 
     specifier = Requirement(requirement).specifier
@@ -228,19 +223,19 @@ def _is_in_range(version: str, requirement: str) -> bool:
 
 
 def _requirements() -> list[str]:
-    """The ranges of pyproject.toml, as installed or from the checkout."""
+    """The requirements in pyproject.toml, as installed or in the checkout."""
     if _version(DISTRIBUTION) != _MISSING:
         lines = metadata.requires(DISTRIBUTION) or []
         return [line for line in lines if 'extra ==' not in line]
     path = Path(__file__).resolve().parents[2] / 'pyproject.toml'
     text = path.read_text() if path.is_file() else ''
-    # Python 3.10 reads no TOML; of strings, its lists are Python's.
+    # Python 3.10 has no TOML parser; a list of strings is valid Python.
     found = re.search(r'^dependencies = (\[.*?^\])', text, re.M | re.S)
     return ast.literal_eval(found[1]) if found else []
 
 
 def _first_failing_import() -> Finding | None:
-    """Import one after the other until one fails; None if none does."""
+    """Import all modules in order; return the first failure, if any."""
     for name, remedy in _TRIALS.items():
         if name in _OPTIONAL and _version(name) == _MISSING:
             continue
@@ -254,7 +249,7 @@ def _first_failing_import() -> Finding | None:
 
 
 def _device() -> Finding:
-    """What torch can compute on."""
+    """The devices that torch sees."""
     import torch
 
     from .accelerators import accelerators
@@ -270,7 +265,7 @@ def _device() -> Finding:
 
 
 def _opencv() -> Finding:
-    """Only one of OpenCV's distributions fills the folder ``cv2``."""
+    """Check that only one distribution of OpenCV is installed."""
     there = [name for name in _OPENCVS if _version(name) != _MISSING]
     value = ', '.join(f'{name} {_version(name)}' for name in there)
     problem = ''
@@ -284,7 +279,7 @@ def _opencv() -> Finding:
 
 
 def _ops() -> Finding:
-    """mmcv's ops are compiled for the device that training will use."""
+    """Check that mmcv's ops are compiled for the device of the training."""
     import torch
     from mmcv.ops import get_compiling_cuda_version
 
@@ -303,7 +298,7 @@ def _ops() -> Finding:
 
 
 def _missing_compiler() -> str:
-    """What a build of mmcv would stop at, to end a sentence with."""
+    """What is missing to build mmcv, as the end of a sentence."""
     if shutil.which(os.environ.get('CXX', 'c++')) is None:
         return ', after installing a C++ compiler (apt install g++)'
     if not Path(sysconfig.get_path('include'), 'Python.h').is_file():
@@ -319,7 +314,7 @@ def _version(distribution: str) -> str:
 
 
 def _import_error(name: str) -> str:
-    """Last line of what goes wrong in importing a module; empty if nothing."""
+    """Last line of the error of importing a module, or ''."""
     try:
         importlib.import_module(name)
     except Exception as error:  # a broken library raises anything

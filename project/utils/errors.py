@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The one exception type that a user is meant to read."""
+"""The exception for mistakes of the user, and helpers for its messages."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -8,19 +8,19 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """Input that cannot work, told in one sentence.
+    """Invalid input, explained in one sentence.
 
     The sentence names the file, key or value at fault and what was expected.
     The command line tools print it without a traceback and exit with status
     1; ``--traceback`` shows where it was raised.
 
     Args:
-        message (str): The sentence. Of what a worker of a dataloader raised,
-            to which torch adds the worker's traceback, the sentence is left.
+        message (str): The sentence. The traceback that torch adds to errors
+            of dataloader workers is removed.
     """
 
     is_everywhere = False
-    """Whether all processes of a job raise it: the first one tells it."""
+    """Whether all processes of a job raise it, so that rank 0 prints it."""
 
     def __init__(self, message: str = '') -> None:
         before, name, sentence = str(message).rpartition(
@@ -33,17 +33,16 @@ class UserError(ValueError):
 def most_alike(
     name: str, names: Iterable[str], count: int = 3, cutoff: float = 0.6
 ) -> list[str]:
-    """Find what may have been meant by a name that does not exist.
+    """Find the names most similar to one that does not exist.
 
     Args:
         name (str): The name.
-        names (Iterable[str]): Those that exist.
-        count (int): How many to return at the most. Defaults to 3.
-        cutoff (float): How alike they have to be, from 0 to 1. Defaults to
-            0.6.
+        names (Iterable[str]): Existing names.
+        count (int): Largest number of results. Defaults to 3.
+        cutoff (float): Lowest similarity, from 0 to 1. Defaults to 0.6.
 
     Returns:
-        list[str]: The most alike first; upper and lower case are the same.
+        list[str]: The most similar first; case is ignored.
     """
     by_lower: dict[str, str] = {}
     for other in names:
@@ -53,28 +52,24 @@ def most_alike(
 
 
 def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """End a sentence about a name that does not exist.
+    """End of a sentence about a name that does not exist.
 
-    Args:
-        name (str): The name.
-        names (Iterable[str]): Those that exist.
-        cutoff (float): How alike they have to be, from 0 to 1. Defaults to
-            0.6.
+    The arguments are those of :func:`most_alike`.
 
     Returns:
-        str: Such as ``': did you mean a or b?'``, a full stop if nothing is
-        alike.
+        str: Such as ``': did you mean a or b?'``; a full stop if no name is
+        similar.
     """
     alike = most_alike(name, names, cutoff=cutoff)
     return f': did you mean {" or ".join(alike)}?' if alike else '.'
 
 
 def some_of(names: Iterable[str], count: int = 3) -> str:
-    """List the first of many names, and count the others.
+    """List the first of many names, with the number of the others.
 
     Args:
-        names (Iterable[str]): All of them.
-        count (int): How many are written. Defaults to 3.
+        names (Iterable[str]): All names.
+        count (int): Number of listed names. Defaults to 3.
 
     Returns:
         str: Such as ``a, b, c and 4 more``.
@@ -86,14 +81,14 @@ def some_of(names: Iterable[str], count: int = 3) -> str:
 
 
 def raise_everywhere(sentences: Iterable[str | None]) -> None:
-    """Raise the first sentence of all processes, if there is one.
+    """Raise the first error of all processes, on each of them.
 
     Args:
-        sentences (Iterable[str | None]): What each process found, as all of
-            them have been told.
+        sentences (Iterable[str | None]): The error of each process, gathered
+            by all.
 
     Raises:
-        UserError: The first one by rank.
+        UserError: That of the lowest rank, if any.
     """
     for sentence in sentences:
         if sentence is not None:
@@ -105,15 +100,12 @@ def raise_everywhere(sentences: Iterable[str | None]) -> None:
 def check_takes(
     method: Callable, arguments: Iterable[Any], options: dict[str, Any]
 ) -> None:
-    """Refuse a method of a user's class that does not take its arguments.
+    """Raise unless a method of a user's class accepts its arguments.
 
     Args:
         method (Callable): The bound method.
-        arguments (Iterable): What it will be given by position.
-        options (dict): What it will be given by keyword.
-
-    Raises:
-        UserError: If it cannot be called so.
+        arguments (Iterable): Positional arguments.
+        options (dict): Keyword arguments.
     """
     try:
         signature(method).bind(*arguments, **options)

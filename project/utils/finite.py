@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Finds tensors that hold NaN or infinity."""
+"""Finds tensors with NaN or infinity."""
 
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
@@ -13,14 +13,13 @@ _Name = TypeVar('_Name', bound=Hashable)
 
 
 def not_finite(tensors: Mapping[_Name, Tensor]) -> list[_Name]:
-    """Name the tensors that hold NaN or infinity.
+    """Names of the tensors with NaN or infinity.
 
-    The host waits for the device once.
+    Synchronizes host and device once.
 
     Args:
-        tensors (Mapping): By their names or numbers, on one device or
-            several. Those of whole numbers are finite, and so is what else
-            a module keeps in its state.
+        tensors (Mapping): Tensors by name or index, on any devices. Integer
+            tensors and other objects in a state dict count as finite.
     """
     floats = {
         name: tensor.detach()
@@ -47,12 +46,9 @@ def check_finite(
     """Raise if a tensor holds NaN or infinity.
 
     Args:
-        tensors (Mapping[str, Tensor]): By their names.
-        what (str): What they belong to, for the message.
-        consequence (str): What therefore happens, for the message.
-
-    Raises:
-        UserError: If there is one.
+        tensors (Mapping[str, Tensor]): Tensors by name.
+        what (str): Their owner, for the message.
+        consequence (str): The consequence, for the message.
     """
     names = not_finite(tensors)
     if names:

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Where the configs and tools that belong to this package lie."""
+"""Paths of the configs and tools of this package."""
 
 from pathlib import Path
 
@@ -11,14 +11,13 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def config_path(name: str) -> Path:
     """Find a config by its path below ``configs/``.
 
-    Works in a checkout and with an installed wheel, which brings the configs
-    along.
+    Works in a checkout and with an installed wheel, which includes them.
 
     Args:
         name (str): Such as ``h_detr/h-detr_r50_8xb2-12e_coco.py``.
 
     Raises:
-        UserError: If there is no such config; names those most alike.
+        UserError: If there is no such config, with similar names.
     """
     return _find('configs', name)
 
@@ -31,7 +30,7 @@ def tool_path(name: str) -> Path:
             ``model_converters/official_to_mmdet.py``.
 
     Raises:
-        UserError: If there is no such script; names those most alike.
+        UserError: If there is no such script, with similar names.
     """
     return _find('tools', name)
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Registers this package's classes when a registry is first asked."""
+"""Lazy registration of this package's classes."""
 
 import importlib
 from collections.abc import Iterable
@@ -8,16 +8,15 @@ from mmengine.registry import Registry
 
 
 def add_location(registries: Iterable[Registry], module: str) -> None:
-    """Have a module imported at the first look-up in some registries.
+    """Import a module at the first look-up in some registries.
 
-    mmengine's registries import the modules of their own package when they
-    are first asked, which spares those who only read a config the seconds
-    that it takes; this adds one to them. A registry that was asked before
-    gets the module at once. Calling it again changes nothing.
+    mmengine's registries import their locations at the first look-up, so that
+    reading a config takes no seconds; this adds one. For registries that have
+    been used already, the module is imported at once. Idempotent.
 
     Args:
         registries (Iterable[Registry]): Registries of mmdet or mmengine.
-        module (str): Full name of the module, whose import registers.
+        module (str): Full name of the module.
     """
     for registry in registries:
         locations = getattr(registry, '_locations', None)

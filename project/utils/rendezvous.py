@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Says which machine a process waits for, and for how long."""
+"""Waiting of the processes of a job for each other, with messages."""
 
 import os
 import socket
@@ -17,13 +17,10 @@ TELL_AFTER = 5.0
 
 
 def timeout_of_environment() -> int:
-    """Read how long machines wait for each other, in seconds.
-
-    Returns:
-        int: The variable ``TIMEOUT``, 600 if it is not set.
+    """Read the variable ``TIMEOUT``, in seconds; 600 by default.
 
     Raises:
-        UserError: If it is no number above 0.
+        UserError: If it is no positive integer.
     """
     text = os.environ.get('TIMEOUT', str(DEFAULT_TIMEOUT))
     if not text.isdecimal() or not int(text):
@@ -35,15 +32,15 @@ def timeout_of_environment() -> int:
 
 
 def wait_for_master(address: str, port: str, timeout: float) -> None:
-    """Wait until something answers where the first process is to be found.
+    """Wait until the process of rank 0 accepts connections.
 
     Args:
         address (str): Name or address of its machine.
         port (str): Its port.
-        timeout (float): How long to wait, in seconds.
+        timeout (float): Timeout in seconds.
 
     Raises:
-        UserError: If nothing answers in this time.
+        UserError: If it does not answer in time.
     """
     deadline, is_told = time.monotonic() + timeout, False
     while True:
@@ -70,13 +67,13 @@ def wait_for_master(address: str, port: str, timeout: float) -> None:
 
 
 def tell(sentence: str) -> None:
-    """Say at once what is being waited for."""
+    """Print a sentence to stderr."""
     print(sentence, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def told_if_slow(sentence: str) -> Iterator[None]:
-    """Say what is being waited for if it takes more than some seconds."""
+    """Print a sentence if the block takes more than some seconds."""
     timer = threading.Timer(TELL_AFTER, tell, [sentence])
     timer.daemon = True
     timer.start()

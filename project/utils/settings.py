@@ -1,9 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Settings of a config, checked by the types of dataclasses and arguments.
 
-These are ``int``, ``float``, ``bool``, ``Literal``, numbers with a
-:class:`Range`, dataclasses for dicts, and lists or ``| None`` of all of them.
-Other types are not looked at.
+Supported are ``int``, ``float``, ``bool``, ``Literal``, numbers with a
+:class:`Range`, dataclasses for dicts, and lists or ``| None`` of these. Values
+of other types are not checked.
 """
 
 import functools
@@ -34,7 +34,7 @@ S = TypeVar('S', bound='DataclassInstance')
 T = TypeVar('T')
 P = ParamSpec('P')
 
-# Keys end alike, in _cfg and such, and have to be more alike than types.
+# Higher than for types, since many keys share endings such as _cfg.
 _KEYS_CUTOFF = 0.72
 _NAMES = {
     int: 'a whole number',
@@ -47,13 +47,13 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may be; without its ends if it is open."""
+    """Range of a number, without its ends if it is open."""
 
     low: float
     high: float = math.inf
     is_open: bool = False
     meaning: str = ''
-    """What the number is, such as ``'an IoU'``."""
+    """Meaning of the number, such as ``'an IoU'``."""
 
     def __contains__(self, number: float) -> bool:
         if self.is_open and number in (self.low, self.high):
@@ -81,12 +81,12 @@ def read_settings(defaults: S, settings: Mapping | None, where: str) -> S:
 
     Args:
         defaults (S): An instance of the dataclass.
-        settings (dict, optional): What the config says instead. mmengine's
-            ``_scope_`` may be among the keys.
-        where (str): Where it stands in the config, ``model.one2many``.
+        settings (dict, optional): Values that replace defaults; mmengine's
+            ``_scope_`` is ignored.
+        where (str): Place in the config, such as ``model.one2many``.
 
     Raises:
-        UserError: If a key is unknown, or a value has another type or is out
+        UserError: If a key is unknown, or a value has a wrong type or is out
             of its range.
     """
     kinds = {field.name: field.type for field in fields(defaults)}
@@ -107,13 +107,13 @@ def read_setting(
     """Read one value of the config, as :func:`read_settings`.
 
     Args:
-        kind (type): What it should be.
-        value (Any): What the config says.
-        where (str): Where it stands in the config.
-        default (Any): What a dict leaves out, if not that of its dataclass.
+        kind (type): Expected type.
+        value (Any): The value.
+        where (str): Place in the config.
+        default (Any): Defaults of a dict. By default those of its dataclass.
 
     Returns:
-        Any: The value; a whole number that was computed as ``int``.
+        Any: The value; integral floats become ``int`` where one is expected.
     """
     origin, args = get_origin(kind), get_args(kind)
     if args[1:] == (NoneType,):
@@ -132,7 +132,7 @@ def read_setting(
 
 
 def _expected(kind: Any, value: Any) -> str:
-    """Say what a value should be; nothing if it is."""
+    """Describe the expected value; '' if the value is valid."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         is_right = not _expected(args[0], value) and value in args[1]
@@ -153,11 +153,11 @@ def _expected(kind: Any, value: Any) -> str:
 def checked(
     where: str, **handed_on: Any
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorate a constructor whose arguments are settings.
+    """Decorator that checks the arguments of a constructor.
 
     Args:
-        where (str): Where they stand in the config.
-        **handed_on: Types of those that are in its ``**kwargs``.
+        where (str): Their place in the config.
+        **handed_on: Types of arguments in its ``**kwargs``.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -166,7 +166,7 @@ def checked(
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            # More arguments than names are refused by the function itself.
+            # Too many arguments raise in the function itself.
             for name, value in [*zip(names, args), *kwargs.items()]:  # noqa: B905
                 if name in kinds:
                     read_setting(kinds[name], value, f'{where}.{name}')
@@ -180,16 +180,16 @@ def checked(
 def check_keys(
     where: str, keys: Iterable[str], known: Collection[str], owner: str = ''
 ) -> None:
-    """Refuse a key that would be ignored, such as a misspelt one.
+    """Raise for unknown keys, such as misspelt ones.
 
     Args:
-        where (str): Where the settings stand in the config.
-        keys (Iterable[str]): Their keys, ``_scope_`` among them.
-        known (Collection[str]): The keys that have an effect.
-        owner (str): What takes them. By default the settings themselves.
+        where (str): Place of the settings in the config.
+        keys (Iterable[str]): Their keys; ``_scope_`` is ignored.
+        known (Collection[str]): Known keys.
+        owner (str): Class that takes them. Defaults to the settings.
 
     Raises:
-        UserError: If there is another; names those most alike.
+        UserError: If there is one, with similar names.
     """
     owner = owner or where.rpartition('.')[2]
     for key in keys:
@@ -198,11 +198,11 @@ def check_keys(
 
 
 def refusal(owner: str, key: str, known: Collection[str]) -> str:
-    """Tell that something does not take a key.
+    """Message about a key that ``owner`` does not take.
 
     Returns:
-        str: With those most alike: ``"AdamW takes no 'weight_dekay': did you
-        mean weight_decay?"``; or else with all.
+        str: With similar keys: ``"AdamW takes no 'weight_dekay': did you mean
+        weight_decay?"``; if there are none, with all keys.
     """
     hint = did_you_mean(key, known, _KEYS_CUTOFF)
     if hint == '.':
@@ -211,12 +211,11 @@ def refusal(owner: str, key: str, known: Collection[str]) -> str:
 
 
 def check_weight(where: str, module: Any) -> None:
-    """Refuse a negative weight of a loss or a cost: it would be sought.
+    """Raise for a negative weight of a loss or a cost.
 
     Args:
-        where (str): Where its config stands.
-        module (Any): The loss, with ``loss_weight``, or the cost, with
-            ``weight``.
+        where (str): Place of its config.
+        module (Any): A loss with ``loss_weight``, or a cost with ``weight``.
     """
     for key in ('loss_weight', 'weight'):
         value = getattr(module, key, None)

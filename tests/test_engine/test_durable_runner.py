@@ -354,6 +354,7 @@ def test_a_config_that_lies_in_the_work_dir_stays_as_it_is(
     text = '# my notes\n' + (trained / 'toy_h-detr.py').read_text()
     own.write_text(text)
     runner = make(tmp_path)
+    # A config that is built from a dict can get a file in no other way.
     object.__setattr__(runner.cfg, '_filename', str(own))
     with runner.training_in_work_dir():
         runner.call_hook('before_train')

@@ -175,7 +175,7 @@ def recorded_layers(decoder: nn.Module, results: dict) -> Iterator[None]:
         for index, layer in enumerate(decoder.layers):
             stack.enter_context(spied(layer.roi_align, 'levels', levels))
             regions = results[f'layer{index}.roi_feats'] = []
-            stack.enter_context(spied(layer, '_regions', regions))
+            stack.enter_context(spied(layer, 'region_features', regions))
         stack.enter_context(spied(decoder, 'embed_position', positions))
         first = decoder.layers[0]
         parts = dict(

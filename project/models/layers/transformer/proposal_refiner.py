@@ -174,7 +174,7 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
             refiner, and in training those of regional cross attention and
             of dynamic convolution, each has shape (bs, num_queries, dim).
         """
-        regions = self._regions(
+        regions = self.region_features(
             value, level_shapes, image_references, image_sizes
         )
         by_deform, by_dyconv, by_ca = (
@@ -202,14 +202,20 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         auxiliary = self.ca_norms[2](by_ca), self.dyconv_norms[2](by_dyconv)
         return query, auxiliary
 
-    def _regions(
+    def region_features(
         self,
         value: Tensor,
         level_shapes: LevelShapes,
         references: Tensor,
         image_sizes: Tensor,
     ) -> Tensor:
-        """RoI features, has shape (bs * num_queries, num_points, dim)."""
+        """RoI features of the queries.
+
+        The arguments are those of :meth:`forward`.
+
+        Returns:
+            Tensor: Has shape (bs * num_queries, num_points, dim).
+        """
         boxes = bbox_cxcywh_to_xyxy(references) * image_sizes[:, None]
         return self.roi_align(value, boxes, level_shapes)
 
