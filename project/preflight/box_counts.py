@@ -117,7 +117,7 @@ def left_out_reasons(
 
 @dataclass
 class BoxCount:
-    """What becomes of the boxes of a file.
+    """Which boxes of a file are kept, and why the others are dropped.
 
     Attributes:
         total (int): Number of boxes of the classes or of unlisted categories.

@@ -112,7 +112,7 @@ def _innermost_part(frames: list) -> tuple[dict | None, Any]:
 
 
 def _place(cfg: Config, part: dict) -> str:
-    """Find where a dict stands in the config; it may have been added to."""
+    """Find a dict in the config; it may have got more keys since."""
     best, most = '', -1
     for name, other in all_dicts(cfg):
         if other.get('type') == part.get('type'):

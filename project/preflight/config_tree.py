@@ -20,8 +20,8 @@ def leaf_datasets(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
         split (str): ``train``, ``val`` or ``test``.
 
     Yields:
-        tuple[str, ConfigDict]: Where the dataset stands in the config, such
-        as ``train_dataloader.dataset.datasets[0]``, and its own config.
+        tuple[str, ConfigDict]: Place of the dataset in the config, such as
+        ``train_dataloader.dataset.datasets[0]``, and its own config.
     """
     for name, dataset, _ in leaf_pipelines(cfg, split):
         yield name, dataset
@@ -30,11 +30,11 @@ def leaf_datasets(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
 def leaf_pipelines(
     cfg: Config, split: str
 ) -> Iterator[tuple[str, ConfigDict, list]]:
-    """Tell what becomes of the images of these datasets.
+    """Walk to the datasets like :func:`leaf_datasets`, with transforms.
 
     Yields:
-        tuple[str, ConfigDict, list]: As :func:`leaf_datasets`, and all
-        transforms in their order, those of the wrappers last.
+        tuple[str, ConfigDict, list]: Place and config of a dataset, and all
+        transforms of its images in order, those of the wrappers last.
     """
     dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
     if dataset:
@@ -64,8 +64,8 @@ def evaluators(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
         split (str): ``val`` or ``test``; ``train`` has none.
 
     Yields:
-        tuple[str, ConfigDict]: Where the metric stands in the config and its
-        own config.
+        tuple[str, ConfigDict]: Place of the metric in the config and its own
+        config.
     """
     name = f'{split}_evaluator'
     evaluator: Any = cfg.get(name) or []
@@ -93,8 +93,7 @@ def holds_metrics(evaluator: Any) -> bool:
 def model_configs(cfg: Config) -> Iterator[ConfigDict]:
     """Yield the parts of the model that may hold a ``num_classes``.
 
-    The backbone is left out: what it counts are the classes of its own
-    pretraining.
+    The backbone is left out: it counts the classes of its pretraining.
 
     Yields:
         ConfigDict: Each dict inside of ``cfg.model`` and the model itself.

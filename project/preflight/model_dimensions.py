@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Whether the parts of a model fit together: channels, levels, widths.
 
-Where they do not, the first batch would say so in the words of a tensor. A
-model of shapes alone is built and asked here, which takes a second.
+The first batch would otherwise fail with a message about tensor shapes. A
+model on the meta device shows the shapes here, which takes a second.
 """
 
 import logging
@@ -175,8 +175,7 @@ def _check_strides(
     """Compare the strides that regions are cut out by with the true ones.
 
     Those of HPR's published Swin-L are all twice the true ones, and its
-    weights were trained with them: one factor for all levels is told and not
-    refused.
+    weights were trained with them, so one factor for all levels is a warning.
     """
     true = [_IMAGE_SIZE // feature.shape[-1] for feature in features]
     for module in model.modules():

@@ -135,7 +135,7 @@ def judge_images_left(
 def judge_training_sets(reports: Iterable[DatasetReport]) -> None:
     """Refuse training sets if none of them has a box.
 
-    A dataset of backgrounds is fine beside one with objects.
+    One without objects is fine next to one with objects.
 
     Args:
         reports (Iterable[DatasetReport]): All training sets; the first one

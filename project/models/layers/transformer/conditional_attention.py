@@ -191,9 +191,9 @@ class LevelwiseCrossAttention(ConditionalCrossAttention):
 
         Args:
             query (Tensor): As in :class:`ConditionalCrossAttention`.
-            key (Tensor): Keys of all levels, as there.
-            value (Tensor): Values of all levels, as there.
-            key_padding_mask (Tensor, optional): As there.
+            key (Tensor): Keys of all levels, see there.
+            value (Tensor): Values of all levels, see there.
+            key_padding_mask (Tensor, optional): See there.
             level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
             level_query (Tensor): Queries that predict the weights of the
                 levels, has shape (bs, num_queries, dim).
