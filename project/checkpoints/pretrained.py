@@ -75,7 +75,8 @@ def correct_file_names(cfg: Config) -> list[str]:
     changes = []
     for name, part, path in pretrained_parts(cfg):
         other = f'{path}h'
-        if path.endswith('.pt') and _exists_only(other, path):
+        is_there = osp.isfile(other) and not osp.isfile(path)
+        if path.endswith('.pt') and is_there:
             part.init_cfg.checkpoint = other
             changes.append(
                 f'{path}, from which {name} is to start, does not exist; '
@@ -120,11 +121,6 @@ def leave_out_replaced(
                 f'checkpoint has all weights of {name}.'
             )
     return left_out
-
-
-def _exists_only(path: str, not_path: str) -> bool:
-    """Whether the first of two files exists and the second does not."""
-    return osp.isfile(path) and not osp.isfile(not_path)
 
 
 def check_pretrained(

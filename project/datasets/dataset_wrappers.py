@@ -61,8 +61,12 @@ class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
                 continue
             results = self._apply(transform, results)
             if isinstance(transform, MultiBranch):
-                branches = _split(results)
-        return results if branches is None else _join(branches)
+                branches = _transposed(results)
+                _check_keys(branches)
+        if branches is None:
+            return results
+        _check_keys(branches)
+        return _transposed(branches)
 
     def _used_transforms(self) -> list[BaseTransform]:
         """The transforms that are not skipped."""
@@ -105,23 +109,10 @@ class MultiBranchMultiImageMixDataset(MultiImageMixDataset):
         )
 
 
-def _split(results: Mapping[str, Branches]) -> Branches:
-    """Convert a dict of branches per key to a dict of keys per branch."""
-    branches = _transposed(results)
-    _check_keys(branches)
-    return branches
-
-
-def _join(branches: Branches) -> dict[str, dict[str, Any]]:
-    """Convert a dict of keys per branch to a dict of branches per key."""
-    _check_keys(branches)
-    return _transposed(branches)
-
-
 def _transposed(
     nested: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Branches]:
-    """Exchange the two levels of keys."""
+    """Exchange the two levels of keys: branches per key, keys per branch."""
     transposed: dict[str, dict[str, Any]] = {}
     for outer, values in nested.items():
         for inner, value in values.items():

@@ -2,7 +2,7 @@
 """Summaries of environment, data, model and schedule before a training."""
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -10,7 +10,6 @@ import mmcv
 import mmdet
 import mmengine
 import torch
-from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -94,19 +93,9 @@ def _num_objects(dataset: Any) -> str:
     """Count the objects, unless the dataset is too large for it."""
     if len(dataset) > _MAX_COUNTED or not hasattr(dataset, 'get_data_info'):
         return '-'
-    return f'{sum(map(_kept_objects, _infos(dataset))):,}'
-
-
-def _infos(dataset: BaseDataset) -> Iterator[dict]:
-    """Yield the annotations of each image."""
-    for index in range(len(dataset)):
-        yield dataset.get_data_info(index)
-
-
-def _kept_objects(info: Mapping[str, Any]) -> int:
-    """Count the objects of an image that are not ignored."""
-    instances = info.get('instances') or ()
-    return sum(not item.get('ignore_flag') for item in instances)
+    infos = map(dataset.get_data_info, range(len(dataset)))
+    objects = (item for info in infos for item in info.get('instances') or ())
+    return f'{sum(not item.get("ignore_flag") for item in objects):,}'
 
 
 def model(runner: Runner) -> list[str]:

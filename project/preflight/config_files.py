@@ -60,14 +60,11 @@ def _reason(error: Exception) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if frame.name == '<module>' and _is_config(frame.filename)
+        if frame.name == '<module>'
+        and Path(frame.filename).is_file()
+        and not frame.filename.startswith(_MMENGINE)  # runs them
     ]
     place = ''
     if frames:
         place = f', in line {frames[-1].lineno} of {frames[-1].filename}'
     return f'{type(error).__name__}: {text}{place}'
-
-
-def _is_config(filename: str) -> bool:
-    """Return whether a file is a config that mmengine evaluates."""
-    return Path(filename).is_file() and not filename.startswith(_MMENGINE)

@@ -184,7 +184,10 @@ class DNQueryGenerator(nn.Module):
         )
         image, place, target, copy = layout.flatten(1)
         noise = self.draw_noise(len(target), labels.device)
-        contents = self._noised_contents(labels[target], noise)
+        is_flipped = noise.label_rand < self.flip_probability
+        contents = self._contents(
+            torch.where(is_flipped, noise.labels, labels[target])
+        )
         references = self._noised_references(bboxes[target], copy, noise)
 
         def laid_out(values: Tensor, filler: int) -> Tensor:
@@ -222,14 +225,6 @@ class DNQueryGenerator(nn.Module):
         return DenoisingNoise(
             *(x.to(device, non_blocking=True) for x in numbers)
         )
-
-    def _noised_contents(
-        self, labels: Tensor, noise: DenoisingNoise
-    ) -> Tensor:
-        """Flip some labels and embed all: (num_noised, dim)."""
-        is_flipped = noise.label_rand < self.flip_probability
-        labels = torch.where(is_flipped, noise.labels, labels)
-        return self._contents(labels)
 
     def _contents(self, labels: Tensor) -> Tensor:
         """Contents of denoising queries, has shape (num_noised, dim)."""
