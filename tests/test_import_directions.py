@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     'project.version': set(),
     'project.utils': {'project.version'},
+    'project.__main__': {'project.utils'},
     'project.accelerate': {'project.ops'},
     'project.env': {'project.ops', 'project.utils'},
     'project.ops': {'project.utils'},

@@ -23,6 +23,7 @@ from .cores import num_cores
 
 DISTRIBUTION = 'mmdetr'
 REPORT_MODULE = 'project.env'
+TOOLS_MODULE = 'project'
 STACKS = {
     'openmmlab': ('mmengine>=0.10.7,<1', 'mmcv>=2.1,<2.2', 'mmdet>=3.3,<3.4'),
     'onedl': (
@@ -108,16 +109,19 @@ def can_register() -> bool:
     """Whether ``import project`` may import mmdet and mmcv.
 
     Returns:
-        bool: False only while ``python -m project.env`` imports the package,
-            since the report has to work in a broken environment.
+        bool: False only while ``python -m project.env`` or ``python -m
+            project`` imports its own package: the report has to come up in a
+            broken environment, and the tools answer at once.
 
     Raises:
         ImportError: If mmdet or mmcv's ops cannot be imported. The message is
             the first fatal problem of :func:`inspect_environment`.
     """
-    # While runpy looks for the module, argv has '-m' instead of its name.
-    if sys.argv[:1] == ['-m'] and REPORT_MODULE in sys.orig_argv:
-        return False
+    # While runpy looks for the module, argv holds '-m' in place of its name.
+    if sys.argv[:1] == ['-m']:
+        started = sys.orig_argv[sys.orig_argv.index('-m') + 1 :][:1]
+        if started in ([REPORT_MODULE], [TOOLS_MODULE]):
+            return False
     try:
         # Only the compiled part, since all of mmcv.ops takes a second.
         for name in ('mmdet', 'torch', 'mmcv._ext'):

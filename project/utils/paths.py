@@ -35,9 +35,49 @@ def tool_path(name: str) -> Path:
     return _find('tools', name)
 
 
-def _find(kind: str, name: str) -> Path:
+def config_names() -> list[str]:
+    """List the configs that train and test something.
+
+    Returns:
+        list[str]: Their paths below ``configs/``, without those of parts.
+    """
+    root = _root('configs')
+    names = (path.relative_to(root) for path in root.rglob('*.py'))
+    return sorted(str(name) for name in names if name.parts[0] != '_base_')
+
+
+def find_config(name: str) -> Path:
+    """Find a config by its name alone.
+
+    Args:
+        name (str): Such as ``h-detr_r50_8xb2-12e_coco``, also with its
+            folder, its ending, or ``mmdetr::`` before it.
+
+    Returns:
+        Path: The file, absolute.
+
+    Raises:
+        UserError: If there is no such config; names those most alike.
+    """
+    wanted = name.removeprefix('mmdetr::').removeprefix('configs/')
+    wanted = wanted.removesuffix('.py')
+    stems = {Path(x).stem: x for x in config_names()}
+    if wanted in stems:
+        return config_path(stems[wanted])
+    if '/' in wanted:
+        return config_path(f'{wanted}.py')
+    hint = did_you_mean(wanted, stems, cutoff=0.4)
+    raise UserError(f'There is no config {name!r}{hint}')
+
+
+def _root(kind: str) -> Path:
+    """The folder of configs or tools, in a wheel or in a checkout."""
     shipped = _PACKAGE / '.mim' / kind
-    root = shipped if shipped.is_dir() else _PACKAGE.parent / kind
+    return shipped if shipped.is_dir() else _PACKAGE.parent / kind
+
+
+def _find(kind: str, name: str) -> Path:
+    root = _root(kind)
     path = root / name
     if path.is_file():
         return path

@@ -1,0 +1,91 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""The tools of this package, wherever it is installed.
+
+``python -m project detect ...`` is ``python tools/detect.py ...`` of the
+checkout.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from project.utils.errors import UserError, did_you_mean
+from project.utils.paths import tool_path
+
+TOOLS = {
+    'detect': 'detect.py',
+    'train': 'train.py',
+    'test': 'test.py',
+    'launch': 'launch.py',
+    'check-data': 'check_data.py',
+    'convert': 'model_converters/official_to_mmdet.py',
+    'yolo-to-coco': 'dataset_converters/yolo_to_coco.py',
+    'config': 'print_config.py',
+    'sheet': 'analysis_tools/detection_sheet.py',
+    'plot': 'analysis_tools/plot_training.py',
+}
+"""What stands behind each name, below ``tools/``."""
+_USES = {
+    'detect': 'detect objects in images, videos, folders',
+    'train': 'train a detector',
+    'test': 'test a detector',
+    'launch': 'train, test or detect in several processes, as dist_train.sh, '
+    'dist_test.sh and dist_detect.sh do',
+    'check-data': 'look through the data of a config',
+    'convert': "convert an authors' checkpoint",
+    'yolo-to-coco': "make COCO annotations of YOLO's",
+    'config': 'print a shipped config, to start your own with',
+    'sheet': 'draw detections beside ground truth',
+    'plot': 'draw the curves of trainings',
+    'env': 'show what is installed, and what is amiss',
+}
+
+
+def usage() -> str:
+    """List the tools."""
+    width = max(map(len, _USES)) + 2
+    lines = [f'  {name:<{width}}{use}' for name, use in _USES.items()]
+    return '\n'.join(
+        ['usage: python -m project TOOL [--help] ...', '', *lines]
+    )
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    """Find the command that a tool is.
+
+    Args:
+        arguments: The name of a tool, and what to give it.
+
+    Returns:
+        list[str]: The same without this package's name.
+
+    Raises:
+        UserError: If there is no such tool; names those most alike.
+    """
+    name, *given = arguments
+    if name == 'env':
+        return [sys.executable, '-m', 'project.env', *given]
+    if name not in TOOLS:
+        hint = did_you_mean(name, _USES)
+        raise UserError(f'There is no tool {name!r}{hint}\n\n{usage()}')
+    return [sys.executable, str(tool_path(TOOLS[name])), *given]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Become the tool that is asked for."""
+    if not arguments or arguments[0] in ('-h', '--help'):
+        print(usage())
+        sys.exit(0 if arguments else 2)
+    try:
+        started = command(arguments)
+    except UserError as error:
+        sys.exit(f'Error: {error}')
+    # A script finds the packages beside itself, not where this one is.
+    paths = (str(Path(__file__).parents[1]), os.environ.get('PYTHONPATH'))
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
+    os.execv(started[0], started)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])
