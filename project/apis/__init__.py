@@ -1,4 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-from .detectors import load_detector
+from .detections import Detections
+from .detectors import Detector, load_detector
 
-__all__ = ['load_detector']
+__all__ = ['Detections', 'Detector', 'load_detector']

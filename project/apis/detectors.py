@@ -1,45 +1,220 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Trained detectors for the analysis tools."""
+"""Trained detectors, from their checkpoint."""
 
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
 from mmdet.registry import DATASETS, MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
-from torch import nn
+from torch import Tensor
 
+from project.apis.detections import Detections
+from project.apis.images import is_path, pixels_of
+from project.apis.preparation import Preparation
 from project.checkpoints.start_checks import check_checkpoint
 from project.preflight import check_data, check_model
+from project.preflight.config_files import read_config_file
+from project.preflight.config_tree import dataset_classes, leaf_datasets
+from project.preflight.trained_config import read_meta, trained_config
 from project.preflight.variables import resolve_config
+from project.utils.errors import UserError
 from project.utils.finite import check_finite
+
+DEFAULT_SCORE_THR = 0.3
+"""As of mmdet's ``DetInferencer``."""
 
 
 def load_detector(
-    config: Config, checkpoint: str, device: str | None = None
-) -> tuple[nn.Module, BaseDataset]:
-    """Build model and test dataset of a config.
+    checkpoint: str | os.PathLike,
+    config: str | os.PathLike | Config | None = None,
+    device: str | None = None,
+) -> 'Detector':
+    """Load a trained detector.
 
     Args:
-        config: A complete config.
-        checkpoint: File with the weights.
+        checkpoint: A file or an address with the weights.
+        config: The config that it was trained with, or its file. By default
+            the one in the checkpoint or beside it in its work dir, which is
+            read as data and never run; for a converted checkpoint the
+            shipped one that it fits.
         device: Such as ``'cpu'`` or ``'cuda'``. By default an accelerator
             if there is one.
 
     Returns:
-        The model in evaluation mode, and the dataset.
+        Detector: Ready to be called with images.
 
     Raises:
-        UserError: If config, checkpoint and data do not fit together.
+        UserError: If config and checkpoint do not go together, or one cannot
+            be read.
     """
-    config = resolve_config(config)
-    check_model(config)
-    check_data(config, ['test'])
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    config.model.backbone.init_cfg = None
-    model = MODELS.build(config.model)
+    checkpoint = os.fspath(checkpoint)
+    if config is None:
+        content = trained_config(checkpoint)
+    elif isinstance(config, Config):
+        content = config
+    else:
+        content = read_config_file(os.fspath(config))
+    content = resolve_config(content)
+    check_model(content)
+    init_default_scope(content.get('default_scope', 'mmdet'))
+    if 'backbone' in content.model:
+        content.model.backbone.init_cfg = None
+    model = MODELS.build(content.model)
     weights = check_checkpoint(checkpoint, model)
     check_finite(weights, checkpoint, 'there is nothing to look at')
-    load_checkpoint(model, checkpoint, map_location='cpu')
-    dataset = DATASETS.build(config.test_dataloader.dataset)
-    return model.to(device or get_device()).eval(), dataset
+    load_checkpoint(model, checkpoint, map_location='cpu', logger='silent')
+    classes = class_names(checkpoint, content)
+    return Detector(
+        model.to(device or get_device()).eval(), content, tuple(classes)
+    )
+
+
+def class_names(checkpoint: str, config: Config) -> Sequence[str]:
+    """Name the classes of a trained detector.
+
+    Args:
+        checkpoint: A file or an address with the weights.
+        config: A complete config.
+
+    Returns:
+        Sequence[str]: As its training has saved them, else as the config
+        names them for testing; their numbers where nobody does.
+
+    Raises:
+        UserError: If there are not as many as the model has.
+    """
+    meta = read_meta(checkpoint)
+    saved = meta.get('dataset_meta') or {}
+    saved = {str(key).lower(): value for key, value in saved.items()}
+    names = saved.get('classes') or meta.get('CLASSES')
+    if not names:
+        datasets = leaf_datasets(config, 'test')
+        names = next((dataset_classes(x) for _, x in datasets), None)
+    head = config.model.get('bbox_head') or {}
+    num_classes = head.get('num_classes') if isinstance(head, dict) else None
+    if not names:
+        return [str(number) for number in range(num_classes or 0)]
+    if num_classes not in (None, len(names)):
+        raise UserError(
+            f'{checkpoint} names {len(names)} classes and the model has '
+            f'{num_classes}.'
+        )
+    return [str(name) for name in names]
+
+
+class Detector:
+    """A trained detector that takes images of any kind.
+
+    Several threads may call it: they prepare their images at the same time
+    and wait for each other at the model.
+
+    Attributes:
+        model (BaseModel): In evaluation mode.
+        config (Config): The config that it was built from.
+        classes (tuple[str]): Names of the classes.
+        prepare (Preparation): What becomes of an image first.
+    """
+
+    def __init__(
+        self, model: BaseModel, config: Config, classes: tuple[str, ...]
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.classes = classes
+        self.prepare = Preparation(config)
+        self._lock = threading.Lock()
+
+    def __call__(
+        self,
+        images: Any,
+        score_thr: float = DEFAULT_SCORE_THR,
+        *,
+        batch_size: int = 1,
+        channel_order: str = 'rgb',
+    ) -> Any:
+        """Detect objects.
+
+        Args:
+            images: A path or an address, an image of PIL, an array, a tensor
+                (see :func:`~project.apis.images.pixels_of`), or a list of
+                such; a tensor of four dimensions is a list.
+            score_thr: The lowest score that is returned, from 0 to 1. With 0
+                all that the model gives, as of mmdet's inferencer.
+            batch_size: Images that the model gets at a time. They are padded
+                to one size, of which results may depend a little.
+            channel_order: Of arrays and tensors: ``'rgb'``, or ``'bgr'`` as
+                OpenCV has them.
+
+        Returns:
+            Detections | list[Detections]: A list where one was given.
+
+        Raises:
+            UserError: If an image cannot be read, or a number is out of its
+                range.
+        """
+        if not 0 <= score_thr <= 1:
+            raise UserError(
+                f'score_thr is {score_thr!r}; expected a number from 0 to 1.'
+            )
+        if batch_size < 1:
+            raise UserError(
+                f'batch_size is {batch_size!r}; expected at least 1.'
+            )
+        if isinstance(images, Tensor) and images.ndim == 4:
+            images = list(images)
+        if not isinstance(images, (list, tuple)):
+            return next(self._detect([images], score_thr, channel_order))
+        found: list[Detections] = []
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            found += self._detect(batch, score_thr, channel_order)
+        return found
+
+    def detect(self, prepared: Sequence[dict]) -> list[DetDataSample]:
+        """Run the model on a batch.
+
+        Args:
+            prepared: What ``prepare`` has made of each image.
+
+        Returns:
+            list[DetDataSample]: Each with ``pred_instances``.
+        """
+        with self._lock, torch.no_grad():
+            return self.model.test_step(pseudo_collate(list(prepared)))
+
+    def test_dataset(self) -> BaseDataset:
+        """Build the test dataset of the config.
+
+        Raises:
+            UserError: If its data cannot be read.
+        """
+        check_data(self.config, ['test'])
+        return DATASETS.build(self.config.test_dataloader.dataset)
+
+    def _detect(
+        self, images: Sequence, score_thr: float, channel_order: str
+    ) -> Iterator[Detections]:
+        """Detect objects in one batch."""
+        sources: list[str | np.ndarray] = [
+            str(image) if is_path(image) else pixels_of(image, channel_order)
+            for image in images
+        ]
+        samples = self.detect([self.prepare(source) for source in sources])
+        for sample, source in zip(samples, sources, strict=True):
+            found = Detections.of(
+                sample.pred_instances,
+                self.classes,
+                size=sample.ori_shape[1::-1],
+                source=source,
+            )
+            yield found.above(score_thr)

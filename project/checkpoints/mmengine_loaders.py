@@ -6,7 +6,6 @@ mmdet's ``DetInferencer`` and ``init_detector``) uses its ``CheckpointLoader``,
 in which loaders are registered by the prefix of an address.
 """
 
-import ast
 import logging
 import os
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from mmengine.runner.checkpoint import (
 
 from project.checkpoints.addresses import local_file
 from project.checkpoints.logged_history import restore_history
+from project.checkpoints.plain_config import is_plain_config
 from project.checkpoints.safe_load import safe_load
 
 # Where mmengine and mmdet 2 keep the text of a config in a checkpoint.
@@ -107,47 +107,3 @@ def _leave_out_code(checkpoint: dict, filename: str) -> None:
                 logger='current',
                 level=logging.WARNING,
             )
-
-
-def is_plain_config(text: Any) -> bool:
-    """Whether the text of a config only assigns plain values.
-
-    Then it is safe to run it, as ``Config.fromstring`` does. Configs that
-    mmengine writes into checkpoints and work dirs are plain.
-    """
-    # Text in double braces is substituted before the config is run.
-    if not isinstance(text, str) or '{{' in text:
-        return False
-    try:
-        return all(map(_is_plain_statement, ast.parse(text).body))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-
-
-def _is_plain_statement(node: ast.stmt) -> bool:
-    """Whether a statement assigns a plain value to a name."""
-    if not isinstance(node, ast.Assign):
-        return False
-    names = [getattr(target, 'id', '_base_') for target in node.targets]
-    return '_base_' not in names and _is_plain_value(node.value)
-
-
-def _is_plain_value(node: ast.expr | None) -> bool:
-    """Whether an expression consists of constants and containers.
-
-    ``**`` in a dict, whose key is None, does not count.
-    """
-    match node:
-        case ast.Constant():
-            return True
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant()):
-            return True
-        case (
-            ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts)
-        ):
-            return all(map(_is_plain_value, parts))
-        case ast.Dict(keys=keys, values=values):
-            return all(map(_is_plain_value, [*keys, *values]))
-        case ast.Call(func=ast.Name(id='dict'), args=[], keywords=keywords):
-            return all(_is_plain_value(part.value) for part in keywords)
-    return False

@@ -92,7 +92,7 @@ class NamingLoader:
         try:
             return self.load(results)
         except Exception as error:
-            path, reason = results.get('img_path'), _reason(error)
+            path, reason = results.get('img_path'), reason_of(error)
             count = self.tally.add(str(path)) if self.tally else 0
             allowed = self.tally.limit if self.tally else 0
             if count > allowed or self.tally is None:
@@ -122,8 +122,8 @@ class NamingLoader:
         return repr(self.load)
 
 
-def _reason(error: Exception) -> str:
-    """Message of an error in one line."""
+def reason_of(error: Exception) -> str:
+    """Message of an error in one line, without a full stop."""
     text = ' '.join(str(error).split()).rstrip('.')
     return text or type(error).__name__
 

@@ -3,7 +3,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import mmcv
@@ -14,24 +13,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 from mmdet.models import BaseDetector
 from mmengine.dataset import BaseDataset, pseudo_collate
 
 from project.evaluation.f1 import Boxes, Detections, best_threshold
-
-COLORS = (
-    '#e6194b', '#0082c8', '#3cb44b', '#f58231', '#911eb4', '#00a5a5',
-    '#f032e6', '#b8860b', '#5a5aff', '#8b4513', '#708090', '#c71585',
-)  # fmt: skip
-"""Colours of the classes, repeated cyclically."""
+from project.visualization.boxes import Extent, color_of, place_label
 
 _HEADER, _PAIR_WIDTH, _PAIR_HEIGHT = 0.55, 5.0, 2.65  # inches
 _PAIR_MARGINS = dict(left=0.04, right=0.96, bottom=0.02, top=0.9, wspace=0.03)
 _DPI = 110
 _MAX_FOR_F1 = 200  # images
-_LITTLE = 0.02  # share of a label that may be hidden
 
 
 @dataclass
@@ -212,28 +203,23 @@ def draw_boxes(axis: Axes, boxes: Boxes, classes: Sequence[str]) -> None:
                 x2 - x1,
                 y2 - y1,
                 fill=False,
-                edgecolor=_color(boxes.labels[index]),
+                edgecolor=color_of(boxes.labels[index]),
                 linewidth=1.4,
                 path_effects=[withStroke(linewidth=2.4, foreground='white')],
                 zorder=2 + rank / len(order),
             )
         )
-    placed: list[Bbox] = []
-    for index in order[::-1]:  # the best scores are placed first
+    placed: list[Extent] = []
+    for index in order[::-1]:  # the best score has the first choice
         label = classes[boxes.labels[index]]
         if isinstance(boxes, Detections):
             label += f' {boxes.scores[index]:.2f}'
-        color = _color(boxes.labels[index])
+        color = color_of(boxes.labels[index])
         _draw_label(axis, boxes.bboxes[index], label, color, placed)
 
 
-def _color(label: int) -> str:
-    """The colour of a class."""
-    return COLORS[label % len(COLORS)]
-
-
 def _draw_label(
-    axis: Axes, box: np.ndarray, label: str, color: str, placed: list[Bbox]
+    axis: Axes, box: np.ndarray, label: str, color: str, placed: list[Extent]
 ) -> None:
     """Draw a label at the edge of its box, where it overlaps no other.
 
@@ -247,40 +233,15 @@ def _draw_label(
         fontsize=6.5,
         color='white',
         bbox=dict(facecolor=color, alpha=0.9, pad=1, linewidth=0),
+        va='bottom',
         zorder=4,
     )
-    x1, y1, x2, y2 = box
-    # Outside of the box above and below, then inside, then along its sides.
-    places = [
-        *product((x1, x2), ((y1, 'bottom'), (y2, 'top'))),
-        *product((x1, x2), ((y1, 'top'), (y2, 'bottom'))),
-        *product((x1, x2), (((y1 + y2) / 2, 'center'),)),
-    ]
-    costs = []
-    for x, (y, side) in places:
-        extent = _placed(text, x, y, 'left' if x == x1 else 'right', side)
-        panel = axis.get_window_extent()
-        outside = _area(extent) - _overlap(extent, panel)
-        hidden = sum(_overlap(extent, other) for other in placed)
-        costs.append(outside + hidden)
-        if costs[-1] <= _LITTLE * _area(extent):
-            break
-    x, (y, side) = places[int(np.argmin(costs))]
-    placed.append(_placed(text, x, y, 'left' if x == x1 else 'right', side))
-
-
-def _placed(text: Text, x: float, y: float, ha: str, va: str) -> Bbox:
-    """Move a label and return its extent in pixels of the figure."""
-    text.set(x=x, y=y, ha=ha, va=va)
-    return text.get_window_extent()
-
-
-def _area(box: Bbox) -> float:
-    """Area in pixels."""
-    return box.width * box.height
-
-
-def _overlap(box: Bbox, other: Bbox) -> float:
-    """Intersection area in pixels."""
-    shared = Bbox.intersection(box, other)
-    return _area(shared) if shared else 0.0
+    size = text.get_window_extent().size
+    # In the figure y grows upwards.
+    (x1, y1), (x2, y2) = axis.transData.transform(box.reshape(2, 2))
+    panel = axis.get_window_extent()
+    frame = (panel.x0, -panel.y1, panel.x1, -panel.y0)
+    extent = place_label((x1, -y1, x2, -y2), size, frame, placed)
+    placed.append(extent)
+    x, y = axis.transData.inverted().transform((extent[0], -extent[3]))
+    text.set_position((x, y))

@@ -15,7 +15,7 @@ from mmengine.runner import CheckpointLoader, Runner
 
 from project.apis import load_detector
 from project.checkpoints.converter import convert_file
-from project.checkpoints.mmengine_loaders import is_plain_config
+from project.checkpoints.plain_config import is_plain_config
 from project.checkpoints.reading import read_weights
 from project.utils.errors import UserError
 from tests.helpers.hostile import Trap, send, serving
@@ -90,7 +90,8 @@ DOORS: dict[str, Callable[[Config, str], object]] = {
             'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=path)
         },
     ),
-    'analysis tools': lambda config, path: load_detector(config, path, 'cpu'),
+    'analysis tools': lambda config, path: load_detector(path, config, 'cpu'),
+    'load_detector': lambda config, path: load_detector(path, device='cpu'),
     'converter': lambda config, path: convert_file(path, 'converted.pth'),
     'read_weights': lambda config, path: read_weights(path),
     "mmengine's loader": lambda config, path: CheckpointLoader.load_checkpoint(

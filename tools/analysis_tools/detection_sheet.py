@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors(args.traceback):
         check_format(Path(args.out))
         config = read_config_file(args.config, args.cfg_options)
-        model, dataset = load_detector(config, args.checkpoint, args.device)
+        detector = load_detector(args.checkpoint, config, args.device)
         draw_detections(
-            model,
-            dataset,
+            detector.model,
+            detector.test_dataset(),
             args.out,
             num_images=args.num_images,
             score_thr=args.score_thr,

@@ -64,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors(args.traceback):
         check_format(path)
         config = read_config_file(args.config, args.cfg_options)
-        model, dataset = load_detector(config, args.checkpoint, args.device)
+        detector = load_detector(args.checkpoint, config, args.device)
         layers = measure(
-            model,
-            dataset,
+            detector.model,
+            detector.test_dataset(),
             args.num_images,
             max_rank=args.max_rank,
             iou_thr=args.iou_thr,
