@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Start train.py or test.py, in one process or in several.
+"""Start train.py, test.py or detect.py, in one process or in several.
 
-dist_train.sh and dist_test.sh are the commands for it.
+dist_train.sh, dist_test.sh and dist_detect.sh are the commands for it.
 """
 
 import argparse
@@ -30,10 +30,13 @@ SIGTERM and SIGUSR1 are passed on: a training saves a checkpoint and ends.
 POSITIONALS = {
     'train': ('config', 'gpus', 'work_dir'),
     'test': ('config', 'checkpoint', 'gpus'),
+    'detect': ('checkpoint', 'source', 'gpus'),
 }
 HELP = {
     'config': 'config file',
     'checkpoint': 'checkpoint file',
+    'source': 'images: a folder, a file of paths, or another that '
+    'tools/detect.py takes',
     'gpus': 'GPUs of this machine to use, or processes where there is no GPU',
     'work_dir': 'folder for checkpoints and logs',
 }
@@ -89,10 +92,11 @@ def job(args: argparse.Namespace) -> list[str]:
         list[str]: The script and its arguments.
     """
     script = osp.join(TOOLS, f'{args.task}.py')
-    if args.task == 'train':
-        given = [args.config, '--work-dir', args.work_dir]
-    else:
-        given = [args.config, args.checkpoint]
+    given = {
+        'train': lambda: [args.config, '--work-dir', args.work_dir],
+        'test': lambda: [args.config, args.checkpoint],
+        'detect': lambda: [args.checkpoint, args.source],
+    }[args.task]()
     return [script, *given, *args.options]
 
 

@@ -42,8 +42,13 @@ def is_local(
 
 
 @contextmanager
-def written_beside(path: str) -> Iterator[str]:
+def written_beside(path: str, mark: str = '') -> Iterator[str]:
     """Write a file atomically, replacing an existing one.
+
+    Args:
+        path (str): The file.
+        mark (str): Part of the temporary name, if other processes may write
+            the same file. Defaults to none.
 
     Yields:
         str: Temporary path to write to, in the same folder.
@@ -52,7 +57,7 @@ def written_beside(path: str) -> Iterator[str]:
         UserError: If it cannot be written.
     """
     folder, name = osp.split(path)
-    unfinished = osp.join(folder, f'.{name}{UNFINISHED}')
+    unfinished = osp.join(folder, f'.{name}{mark}{UNFINISHED}')
     try:
         yield unfinished
         _sync(unfinished)

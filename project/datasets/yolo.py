@@ -11,7 +11,10 @@ from PIL import Image, ImageOps
 
 from project.utils.errors import UserError
 
-_IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+IMAGE_ENDINGS = (
+    '.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff',
+)  # fmt: skip
+"""How the names of image files end, in small letters."""
 
 
 def convert(root: Path, split: str, out: Path) -> dict[str, int]:
@@ -38,7 +41,7 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
     annotations: list[dict] = []
     folder = image_folder(root, split)
     for path in sorted(folder.rglob('*')):
-        if path.suffix.lower() not in _IMAGES:
+        if path.suffix.lower() not in IMAGE_ENDINGS:
             continue
         with Image.open(path) as image:
             # The size in training.

@@ -22,7 +22,6 @@ from project.utils.errors import UserError, some_of
 if sys.platform != 'win32':
     import fcntl
 
-_LOCK = '.training.lock'
 PATIENCE = 20
 """Seconds in which a training that was asked to end has usually saved."""
 
@@ -164,10 +163,22 @@ class WorkDirLock:
 
     Args:
         work_dir (str): An existing folder.
+        kind (str): What writes there: the file that is locked is
+            ``.<kind>.lock``.
+        remedy (str): What to do about one that others hold.
     """
 
-    def __init__(self, work_dir: str) -> None:
+    def __init__(
+        self,
+        work_dir: str,
+        kind: str = 'training',
+        remedy: str = (
+            'train into another folder, or end that training first'
+        ),
+    ) -> None:
         self._work_dir = work_dir
+        self._kind = kind
+        self._remedy = remedy
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -176,23 +187,23 @@ class WorkDirLock:
         Raises:
             UserError: If another training keeps the lock.
         """
-        path = osp.join(self._work_dir, _LOCK)
+        path = osp.join(self._work_dir, f'.{self._kind}.lock')
         descriptor = _open_lock(path)
         deadline, is_told = time.monotonic() + PATIENCE, False
         while not _try_lock(descriptor):
             if not is_told:
                 is_told = True
                 print(
-                    f'{self._work_dir} is in use by {_holder(path)}; waiting '
-                    f'for up to {PATIENCE:g} s.',
+                    f'{self._work_dir} is in use by {self._holder(path)}; '
+                    f'waiting for up to {PATIENCE:g} s.',
                     file=sys.stderr,
                     flush=True,
                 )
             if time.monotonic() > deadline:
                 os.close(descriptor)
                 raise UserError(
-                    f'{self._work_dir} is in use by {_holder(path)}; train '
-                    'into another folder, or end that training first.'
+                    f'{self._work_dir} is in use by {self._holder(path)}; '
+                    f'{self._remedy}.'
                 )
             time.sleep(0.2)
         _sign(descriptor)
@@ -205,6 +216,18 @@ class WorkDirLock:
         _HELD.discard(self)
         if descriptor is not None:
             os.close(descriptor)
+
+    def _holder(self, path: str) -> str:
+        """Say who has signed a lock file last."""
+        try:
+            with open(path, encoding='utf-8') as file:
+                content = json.load(file)
+            return (
+                f'another {self._kind} (process {content["pid"]} on '
+                f'{content["host"]}, since {content["since"]})'
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return f'another {self._kind}'
 
 
 _HELD: 'weakref.WeakSet[WorkDirLock]' = weakref.WeakSet()
@@ -251,16 +274,3 @@ def _try_lock(descriptor: int) -> bool:
     except OSError:
         return True  # the file system has no locks
     return True
-
-
-def _holder(path: str) -> str:
-    """Say who has signed a lock file last."""
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-        return (
-            f'another training (process {content["pid"]} on '
-            f'{content["host"]}, since {content["since"]})'
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return 'another training'

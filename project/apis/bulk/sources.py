@@ -1,0 +1,171 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""What a source of images may be: a file, a folder, a list, a camera ..."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from project.datasets.yolo import IMAGE_ENDINGS
+from project.utils.errors import UserError, did_you_mean
+
+VIDEO_ENDINGS = (
+    '.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv',
+)  # fmt: skip
+LIST_ENDINGS = ('.txt', '.lst')
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image, a video, a camera or a stream.
+
+    Attributes:
+        source: Number of the source that it is of, from 0.
+        path: Where it is read from, absolute; of a camera, its number.
+        name: What it is called among the results; each has another.
+        is_video: Whether it has frames.
+    """
+
+    source: int
+    path: str
+    name: str
+    is_video: bool = False
+
+
+def find_items(sources: Sequence[str]) -> Iterator[Item]:
+    """List what lies in sources, in a fixed order, without reading it.
+
+    Args:
+        sources: Each an image, a video, a folder of them (with all below
+            it), a pattern such as ``'a/*.jpg'``, a ``.txt`` file with a path
+            on each line, the number of a camera, or the address of an image
+            or a stream.
+
+    Yields:
+        Item: Those of the first source first.
+
+    Raises:
+        UserError: If a source does not exist or holds nothing.
+    """
+    labels = [''] if len(sources) == 1 else _labels(sources)
+    pairs = zip(sources, labels, strict=True)
+    for number, (source, label) in enumerate(pairs):
+        count = 0
+        for path, name in _paths(source):
+            is_video = _is_video(path)
+            if '://' not in path and not is_live(path):
+                path = os.path.abspath(path)
+            yield Item(number, path, f'{label}{name}', is_video)
+            count += 1
+        if not count:
+            raise UserError(
+                f'{source} holds no image and no video; expected files that '
+                f'end in {", ".join(IMAGE_ENDINGS)}, or a video.'
+            )
+
+
+def check_sources(sources: Sequence[str]) -> None:
+    """Raise if a source does not exist, before any work.
+
+    Args:
+        sources: As of :func:`find_items`.
+
+    Raises:
+        UserError: If a source does not exist or holds nothing.
+    """
+    for source in sources:
+        next(find_items([source]))
+
+
+def is_live(path: str) -> bool:
+    """Tell whether it is a camera or a stream, which may never end."""
+    return path.isdecimal() or (
+        '://' in path and not _ends(path, (*IMAGE_ENDINGS, *VIDEO_ENDINGS))
+    )
+
+
+def _paths(source: str) -> Iterator[tuple[str, str]]:
+    """Yield the files of one source, each with a name of its own."""
+    if os.path.isdir(source):
+        for path in _walk(source):
+            yield path, os.path.relpath(path, source)
+    elif os.path.isfile(source):
+        if _ends(source, LIST_ENDINGS):
+            yield from _named(_lines(source))
+        else:
+            yield source, os.path.basename(source)
+    elif source.isdecimal():
+        yield source, f'camera_{source}'
+    elif '://' in source:
+        name = source.partition('://')[2].rstrip('/').rpartition('/')[2]
+        yield source, name.partition('?')[0] or 'stream'
+    elif glob.has_magic(source):
+        found = sorted(glob.iglob(source, recursive=True))
+        if not found:
+            raise UserError(f'{source} matches no file.')
+        yield from _named([x for x in found if _is_known(x)])
+    else:
+        folder = Path(source).parent
+        there = os.listdir(folder) if folder.is_dir() else []
+        hint = did_you_mean(os.path.basename(source), there)
+        raise UserError(f'The source {source} does not exist{hint}')
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Yield the images and videos below a folder, sorted."""
+    with os.scandir(folder) as entries:
+        found = sorted((x.name, x.is_dir()) for x in entries)
+    for name, is_folder in found:
+        path = os.path.join(folder, name)
+        if is_folder:
+            yield from _walk(path)
+        elif _is_known(path):
+            yield path
+
+
+def _lines(path: str) -> list[str]:
+    """Read a file with a path on each line; each counts once."""
+    with open(path, encoding='utf-8', errors='surrogateescape') as file:
+        lines = (line.strip() for line in file)
+        return list(dict.fromkeys(line for line in lines if line))
+
+
+def _named(paths: list[str]) -> Iterator[tuple[str, str]]:
+    """Name files by what their folders do not have in common."""
+    full = [x if '://' in x else os.path.abspath(x) for x in paths]
+    local = [os.path.dirname(x) for x in full if '://' not in x]
+    common = os.path.commonpath(local) if local else ''
+    for path, whole in zip(paths, full, strict=True):
+        if '://' in whole:
+            yield path, whole.partition('://')[2].replace('..', '_')
+        else:
+            yield path, os.path.relpath(whole, common)
+
+
+def _labels(sources: Sequence[str]) -> list[str]:
+    """Name the sources by the last part of their paths, each differently."""
+    labels: list[str] = []
+    for source in sources:
+        base = os.path.basename(source.rstrip('/')) or 'source'
+        if '://' in source:
+            base = 'address'
+        elif glob.has_magic(base):
+            base = 'files'
+        label, number = base, 2
+        while f'{label}/' in labels:
+            label, number = f'{base}_{number}', number + 1
+        labels.append(f'{label}/')
+    return labels
+
+
+def _ends(path: str, endings: tuple[str, ...]) -> bool:
+    return path.lower().partition('?')[0].endswith(endings)
+
+
+def _is_known(path: str) -> bool:
+    return _ends(path, (*IMAGE_ENDINGS, *VIDEO_ENDINGS))
+
+
+def _is_video(path: str) -> bool:
+    return is_live(path) or _ends(path, VIDEO_ENDINGS)

@@ -1,0 +1,263 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Detect objects in images, videos, folders of them, cameras or streams.
+
+The config comes out of the checkpoint, or lies beside it in its work dir.
+Results go to a folder: pictures and annotated videos, COCO's json, CSV or
+Parquet, and JSON lines in shards. The same command goes on where it was
+interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from _cli import join_job, require_file, user_errors
+from _types import count, device, number_between, out_folder, positive_int
+
+if TYPE_CHECKING:
+    from project.apis import Detector
+    from project.apis.bulk.run import Options
+    from project.apis.bulk.whole import Summary
+
+FORMATS = ('pictures', 'csv', 'coco', 'parquet')
+SOME_BROKEN = 3
+"""Exit status where something could not be read, and all else was done."""
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='Exit status: 0; 1 for a mistake; 2 for wrong usage; '
+        f'{SOME_BROKEN} if images\ncould not be read, which are named and '
+        'counted, and all else was done.',
+    )
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'sources',
+        nargs='+',
+        metavar='SOURCE',
+        help="image, video, folder with all below it, pattern ('a/*.jpg'), "
+        '.txt file with a path on each line, number of a camera, address of '
+        'a stream; or - alone: paths from standard input, and for each a '
+        'line of JSON with its numbers to standard output',
+    )
+    parser.add_argument(
+        '--config', help='config file, where the checkpoint has none'
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=number_between(0, 1),
+        default=0.3,
+        help='lowest score that is kept (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        metavar='NAME',
+        help='keep these classes alone (default: all)',
+    )
+    parser.add_argument(
+        '--out',
+        type=out_folder,
+        default='detections',
+        metavar='FOLDER',
+        help='where results go (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='remove the results of another command from --out first',
+    )
+    add_how(parser)
+    args = parser.parse_args(argv)
+    if '-' in args.sources and (len(args.sources) > 1 or args.launcher):
+        parser.error('- stands alone, and for one process')
+    join_job(args)
+    require_file(args.checkpoint, 'checkpoint')
+    if args.config:
+        require_file(args.config, 'config')
+    return args
+
+
+def add_how(parser: argparse.ArgumentParser) -> None:
+    """Add the options that leave what is found as it is."""
+    parser.add_argument(
+        '--write',
+        nargs='+',
+        choices=FORMATS,
+        default=FORMATS[:3],
+        metavar='FORMAT',
+        help=f'what to write: {", ".join(FORMATS)} (default: all but the '
+        'last)',
+    )
+    parser.add_argument(
+        '--device',
+        type=device,
+        help='where the model runs (default: an accelerator if there is one)',
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=positive_int,
+        default=1,
+        help='images that the model gets at a time (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--workers',
+        type=count,
+        help='processes that read images (default: up to 4, none for a few '
+        'images)',
+    )
+    parser.add_argument(
+        '--shard-size',
+        type=positive_int,
+        default=100,
+        help='images whose results are one file; what a process loses at '
+        'most when it is killed (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='show where a mistake was found, not only what it is',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['pytorch'],
+        help=argparse.SUPPRESS,
+    )
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS,
+    )
+
+
+def load(args: argparse.Namespace) -> tuple['Detector', 'Options']:
+    """Load the detector and check what the command line says of it."""
+    from project.apis import load_detector
+    from project.apis.bulk.run import Options
+    from project.apis.bulk.whole import labels_of
+
+    detector = load_detector(
+        args.checkpoint, args.config, args.device or own_device(args)
+    )
+    return detector, Options(
+        score_thr=args.score_thr,
+        labels=args.classes and labels_of(args.classes, detector.classes),
+        batch_size=args.batch_size,
+        num_workers=args.workers,
+        draw='pictures' in args.write,
+    )
+
+
+def own_device(args: argparse.Namespace) -> str | None:
+    """Name the accelerator of this process of several."""
+    import torch
+
+    if not args.launcher or not torch.accelerator.is_available():
+        return None
+    kind = torch.accelerator.current_accelerator()
+    return f'{kind}:{os.environ["LOCAL_RANK"]}'
+
+
+def detect_from_input(args: argparse.Namespace) -> int:
+    """Read paths from standard input, write numbers to standard output.
+
+    Returns:
+        int: The exit status.
+    """
+    from project.apis.bulk.run import numbers_of_paths
+
+    detector, options = load(args)
+    is_broken = False
+    paths = (line.rstrip('\r\n') for line in sys.stdin)
+    for line, is_whole in numbers_of_paths(detector, paths, options):
+        print(line, flush=True)
+        is_broken |= not is_whole
+    return SOME_BROKEN if is_broken else 0
+
+
+def detect_into_folder(args: argparse.Namespace) -> int:
+    """Detect in all sources, as one process of a job.
+
+    Returns:
+        int: The exit status.
+    """
+    from project.apis.bulk.distributed import Processes
+    from project.apis.bulk.exports import check_formats
+    from project.apis.bulk.sources import check_sources
+    from project.apis.bulk.whole import Request, detect_job
+
+    check_formats(args.write)
+    check_sources(args.sources)
+    processes = Processes.join(args.launcher is not None)
+    detector, options = load(args)
+    request = Request(
+        sources=args.sources,
+        out=args.out,
+        formats=args.write,
+        description=describe(args),
+        portion_size=args.shard_size,
+        overwrite=args.overwrite,
+    )
+    summary = detect_job(detector, request, options, processes)
+    return 0 if summary is None else report(summary, args)
+
+
+def describe(args: argparse.Namespace) -> dict[str, Any]:
+    """Say in what the results of another command would differ."""
+    path = os.path.abspath(args.checkpoint)
+    is_file = os.path.isfile(path)
+    return dict(
+        checkpoint=path if is_file else args.checkpoint,
+        changed=int(os.path.getmtime(path)) if is_file else None,
+        config=args.config and os.path.abspath(args.config),
+        sources=[
+            os.path.abspath(x) if os.path.exists(x) else x
+            for x in args.sources
+        ],
+        score_thr=args.score_thr,
+        classes=args.classes,
+        pictures='pictures' in args.write,
+    )
+
+
+def report(summary: 'Summary', args: argparse.Namespace) -> int:
+    """Tell what came of each source and where it is.
+
+    Returns:
+        int: The exit status.
+    """
+    from project.utils.errors import some_of
+
+    rows = (args.sources, summary.images, summary.detections, summary.broken)
+    for source, images, detections, broken in zip(*rows, strict=True):
+        told = f'; could not be read: {len(broken)}' if broken else ''
+        print(f'{source}: images {images}, detections {detections}{told}')
+        if broken:
+            print(f'  {some_of(broken, 5)}')
+    written = [*map(str, summary.files), f'{args.out}/shards']
+    if 'pictures' in args.write:
+        written.insert(0, f'{args.out}/pictures')
+    print(f'Written: {", ".join(written)}')
+    return SOME_BROKEN if any(summary.broken) else 0
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Detect."""
+    args = parse_args(argv)
+    with user_errors(args.traceback):
+        if args.sources == ['-']:
+            status = detect_from_input(args)
+        else:
+            status = detect_into_folder(args)
+    sys.exit(status)
+
+
+if __name__ == '__main__':
+    main()
