@@ -354,7 +354,8 @@ def test_inferencer(own_data: Path, image: str, tmp_path: Path) -> None:
         device='cpu',
         show_progress=False,
     )
-    for inputs in (image, cv2.imread(image)):
+    grey = cv2.imread(image, cv2.IMREAD_GRAYSCALE)
+    for inputs in (image, cv2.imread(image), grey):
         found = inferencer(inputs, out_dir=str(tmp_path), no_save_vis=False)
         (prediction,) = found['predictions']
         assert prediction['labels']

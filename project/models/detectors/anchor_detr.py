@@ -20,10 +20,13 @@ from ..layers.transformer.anchor_detr_layers import (
 from ..layers.transformer.row_column_attention import AxisPair, Padding
 from ..utils.own_weights import OwnWeightsMixin
 from .finite_step import FiniteStepMixin
+from .grey_images import GreyImagesMixin
 
 
 @MODELS.register_module()
-class AnchorDETR(FiniteStepMixin, OwnWeightsMixin, DetectionTransformer):
+class AnchorDETR(
+    FiniteStepMixin, GreyImagesMixin, OwnWeightsMixin, DetectionTransformer
+):
     """Anchor DETR: a DETR whose queries are anchor points.
 
     Source: `Anchor DETR: Query Design for Transformer-Based Detector

@@ -37,12 +37,14 @@ from ..utils.weight_init import (
 from .auxiliary_heads import AuxiliaryHeadsMixin
 from .finite_step import FiniteStepMixin
 from .first_stage import FirstStageMixin
+from .grey_images import GreyImagesMixin
 from .reaugmentation import ReaugmentationMixin
 from .tensor_mode import TensorModeMixin
 
 
 class BaseDeformableDETR(
     FiniteStepMixin,
+    GreyImagesMixin,
     OwnWeightsMixin,
     TensorModeMixin,
     ReaugmentationMixin,
@@ -332,9 +334,7 @@ class BaseDeformableDETR(
         table = self.query_embedding.weight
         if not self.training:
             table = table[: self.num_queries]
-        query_pos, query = (
-            half.expand(batch_size, -1, -1) for half in table.chunk(2, dim=1)
-        )
+        query_pos, query = table.expand(batch_size, -1, -1).chunk(2, dim=2)
         return query, query_pos
 
     def query_groups(self, num_queries: int) -> QueryGroups | None:

@@ -15,12 +15,14 @@ from ..utils.precision import like_weights
 from ..utils.weight_init import share_vectors
 from .denoising import DABDenoisingMixin
 from .finite_step import FiniteStepMixin
+from .grey_images import GreyImagesMixin
 from .tensor_mode import TensorModeMixin
 
 
 @MODELS.register_module()
 class DNDETR(
     FiniteStepMixin,
+    GreyImagesMixin,
     OwnWeightsMixin,
     TensorModeMixin,
     DABDenoisingMixin,

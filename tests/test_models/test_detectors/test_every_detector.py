@@ -195,6 +195,23 @@ def test_loss_by_feat_of_a_users_head(detector: nn.Module) -> None:
     assert losses['loss_cls'] > 0
 
 
+@torch.no_grad()
+def test_grey_images(detector: nn.Module) -> None:
+    """One channel is seen as three equal ones."""
+    _, samples = toy_batch(((64, 96), (64, 96)))
+    grey = torch.arange(2 * 64 * 96.0).reshape(2, 1, 64, 96) % 251
+    found = [
+        detector.eval().test_step(
+            dict(inputs=list(images), data_samples=copy.deepcopy(samples))
+        )
+        for images in (grey, grey.repeat(1, 3, 1, 1))
+    ]
+    for ours, expected in zip(*found, strict=True):
+        boxes = ours.pred_instances.bboxes
+        assert boxes.numel()
+        assert boxes.equal(expected.pred_instances.bboxes)
+
+
 class TensorMode(nn.Module):
     """A detector as export takes it: one tensor in, tensors out."""
 
