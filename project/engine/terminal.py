@@ -12,6 +12,8 @@ from mmengine.logging import MMLogger
 from mmengine.logging.logger import MMFormatter
 
 _PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
+# Metrics of ours say what mmdet's say, each time.
+_METRICS = osp.join(_PACKAGE, 'evaluation')
 # Notices about the libraries themselves, on which no user can act.
 _NOTICES = (
     '"FileClient" will be deprecated',
@@ -24,7 +26,7 @@ _RESULTS = ('Average Precision', 'Average Recall')
 class TerminalFilter(logging.Filter):
     """Keeps details that belong into the log file off the terminal.
 
-    Warnings and the messages of this package always pass.
+    Warnings and the messages of this package but its metrics always pass.
 
     Attributes:
         phase (str): ``'setup'``: nothing else passes. ``'evaluating'``,
@@ -44,10 +46,11 @@ class TerminalFilter(logging.Filter):
             return is_result and self.phase == 'running'
         if record.levelno >= logging.WARNING:
             return not message.startswith(_NOTICES)
-        if record.pathname.startswith(_PACKAGE):
+        place = record.pathname
+        if place.startswith(_PACKAGE) and not place.startswith(_METRICS):
             return True
         if self.phase == 'evaluating':
-            return osp.basename(osp.dirname(record.pathname)) == 'hooks'
+            return osp.basename(osp.dirname(place)) == 'hooks'
         return self.phase == 'running' and not message.startswith('Exp name')
 
 

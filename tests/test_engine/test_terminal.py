@@ -101,6 +101,8 @@ def test_details_are_in_the_log_file(outputs: tuple) -> None:
         'paramwise_options',
         'index created!',
         'Average Precision',
+        'Evaluating bbox',
+        'bbox_mAP_copypaste',
     ):
         assert detail in log
         assert detail not in terminal
