@@ -80,6 +80,18 @@ def test_a_run_from_the_start_replaces_all(tmp_path: Path) -> None:
     assert curves.metrics['coco/bbox_mAP'] == []
 
 
+@pytest.mark.parametrize('end', ['{"loss": 3.0, "st', '\0\0\0', '[7]'])
+def test_a_line_that_a_kill_has_cut_off_is_left_out(
+    tmp_path: Path, end: str
+) -> None:
+    write_log(tmp_path, '20260101_000000', [loss(10, 5.0), mean_ap(1, 0.1)])
+    with (tmp_path / '20260101_000000/vis_data/scalars.json').open('a') as log:
+        log.write(f'\n{end}')
+    curves = read_curves(tmp_path)
+    assert curves.losses == [(10, 5.0)]
+    assert curves.metrics['coco/bbox_mAP'] == [(10, 0.1)]
+
+
 @pytest.mark.parametrize('with_metrics', [False, True])
 def test_curves_are_drawn(tmp_path: Path, with_metrics: bool) -> None:
     entries = [loss(step, 1 / step) for step in range(1, 40)]
