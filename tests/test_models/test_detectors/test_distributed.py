@@ -33,6 +33,7 @@ HPR = [
 ]
 KINDS = [
     'align-detr_r50_8xb2-12e_coco',
+    'anchor-detr_r50_8xb1-50e_coco',
     'anchor-detr_r50_8xb2-50e_coco',
     'deta_r50_5scale_8xb2-12e_coco',
     'deta_r50_5scale_8xb2-12e_coco-detrex',
@@ -40,9 +41,12 @@ KINDS = [
     *DN,
     'dn-deformable-detr_r50_8xb2-50e_coco',
     'dn-detr_r50_8xb2-50e_coco-detrex',
+    'dn-detr_r50-dc5_3pat_16xb1-12e_coco',
     'h-detr_r50_8xb2-12e_coco',
     'h-detr_r50_8xb2-12e_coco-detrex',
     'h-detr_r50_baseline_8xb2-12e_coco',
+    'h-detr_r50_baseline-tricks_8xb2-12e_coco',
+    'h-detr_r50_no-tricks_8xb2-12e_coco',
     'h-detr_r50_one-stage_8xb2-50e_coco',
     'h-detr_r50_one-stage-refine_8xb2-50e_coco',
     'h-detr_r50_one-stage-single-scale_8xb2-50e_coco',
@@ -51,6 +55,10 @@ KINDS = [
     'hpr-rank-detr_r50_8xb2-12e_coco',
     'rank-detr_r50_8xb2-12e_coco',
     'rank-detr_r50_baseline_8xb2-12e_coco',
+    'rank-detr_r50_no-gcl_8xb2-12e_coco',
+    'rank-detr_r50_no-hmc_8xb2-12e_coco',
+    'rank-detr_r50_no-qrl_8xb2-12e_coco',
+    'rank-detr_r50_no-rch_8xb2-12e_coco',
 ]
 """Every family, and every kind of shipped config that computes otherwise."""
 OBJECTS = (((0, 0), (3, 2)), ((4, 1), (0, 0)), ((0, 0), (0, 0)))
