@@ -1,6 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Checks of a config before anything is built from it."""
 
+from numbers import Real
+
 from mmdet.registry import RUNNERS
 from mmengine.config import Config
 
@@ -60,6 +62,9 @@ def _check_complete(cfg: Config) -> None:
     if 'backbone' in model and not model.backbone:
         raise UserError('model.backbone is None; expected a dict with a type.')
     for group in _GROUPS:
+        for key in group:
+            if isinstance(cfg.get(key), (str, Real)):
+                raise UserError(f'{key} is {cfg[key]!r}; expected a dict.')
         missing = [key for key in group if cfg.get(key) is None]
         if 0 < len(missing) < len(group):
             there = [key for key in group if key not in missing]

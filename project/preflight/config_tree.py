@@ -36,7 +36,8 @@ def leaf_pipelines(
         tuple[str, ConfigDict, list]: Place and config of a dataset, and all
         transforms of its images in order, those of the wrappers last.
     """
-    dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+    loader = cfg.get(f'{split}_dataloader')
+    dataset = loader.get('dataset') if isinstance(loader, dict) else None
     if dataset:
         yield from _leaves(f'{split}_dataloader.dataset', dataset)
 
@@ -74,8 +75,15 @@ def evaluators(cfg: Config, split: str) -> Iterator[tuple[str, ConfigDict]]:
     if isinstance(evaluator, dict):
         yield name, evaluator
         return
-    for index, metric in enumerate(evaluator):
+    is_list = isinstance(evaluator, (list, tuple))
+    for index, metric in enumerate(evaluator if is_list else ()):
         yield f'{name}[{index}]', metric
+
+
+def metric_kinds(metric: ConfigDict) -> Sequence:
+    """Tell what a ``CocoMetric`` evaluates, such as ``['bbox']``."""
+    kinds = metric.get('metric') or 'bbox'
+    return kinds if isinstance(kinds, (list, tuple)) else [kinds]
 
 
 def holds_metrics(evaluator: Any) -> bool:

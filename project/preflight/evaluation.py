@@ -16,7 +16,11 @@ from project.preflight.box_counts import (
     UNLISTED_IMAGE,
     count_boxes,
 )
-from project.preflight.config_tree import is_a, registered_class
+from project.preflight.config_tree import (
+    is_a,
+    metric_kinds,
+    registered_class,
+)
 from project.preflight.dataset_report import DatasetReport
 from project.preflight.masks import mask_problem
 
@@ -48,8 +52,7 @@ def judge_evaluation(
     _judge_boxes(report, file, whose)
     _judge_image_ids(report, file, whose)
     _judge_ids(report, file, chosen, whose)
-    kinds = metric.get('metric') or 'bbox'
-    kinds = [kinds] if isinstance(kinds, str) else kinds
+    kinds = metric_kinds(metric)
     if 'proposal_fast' in kinds:
         _judge_fast_proposals(report, file, name)
     if 'segm' in kinds:

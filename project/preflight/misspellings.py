@@ -1,12 +1,16 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Misspelt types and keys outside of the model, before anything is built.
+"""Misspelt types and keys, and texts in place of numbers, in a config.
 
-The parts of the model find out for themselves when they are built, which is
-early; the others are built when the training starts, after the data was read.
+The parts of the model find misspelt ones out for themselves when they are
+built, which is early; the others are built when the training starts, after
+the data was read. What a text is taken for shows later still, as ``'no'`` is
+true.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
+from types import NoneType
 from typing import Any
 
 from mmdet.datasets.transforms import Albu
@@ -18,9 +22,11 @@ from mmdet.registry import (
     LOG_PROCESSORS,
     LOOPS,
     METRICS,
+    MODELS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
+    TASK_UTILS,
     TRANSFORMS,
     VISBACKENDS,
     VISUALIZERS,
@@ -42,9 +48,9 @@ from project.preflight.config_tree import (
     registered,
     registered_class,
 )
-from project.preflight.signatures import accepted_keys
+from project.preflight.signatures import accepted_keys, plain_types
 from project.utils.errors import UserError, did_you_mean
-from project.utils.settings import check_keys
+from project.utils.settings import check_keys, read_setting
 
 _LOADER_KEYS = {
     'dataset',
@@ -68,6 +74,13 @@ _PLAIN_DICTS = {
         'dcn_offset_lr_mult',
         'bypass_duplicate',
     },
+}
+# What a runner and our tools read at the top of a config.
+_FLAGS = {
+    'resume': bool,
+    'overwrite': bool,
+    'load_partially': bool,
+    'find_unused_parameters': bool,
 }
 # Packages whose names are not those that pip knows them by.
 _PACKAGES = {'mmcls': 'mmcls', 'mmseg': 'mmsegmentation'}
@@ -93,15 +106,21 @@ class Part:
 
 
 def check_parts(cfg: Config) -> None:
-    """Look up every type outside of the model, and every key.
+    """Look up every type outside of the model, and every key and flag.
 
     Raises:
         UserError: If a type is not registered, or a class does not take a
-            key; names those most alike.
+            key, naming those most alike; or if a number or a flag is none.
     """
+    _check_values('', cfg, _FLAGS)
     if cfg.get('default_scope', 'mmdet') == 'mmdet':
         for part in walk(cfg):
             check_part(part)
+        for name, content in named_dicts(cfg.get('model'), 'model'):
+            for registry in (MODELS, TASK_UTILS):
+                found = registered_class(content, registry)
+                if is_known(found):
+                    _check_values(name, content, plain_types(found))
     for split in SPLITS:
         loader = cfg.get(f'{split}_dataloader')
         if isinstance(loader, dict):
@@ -131,6 +150,19 @@ def check_part(part: Part) -> None:
         title = target.__name__ if hasattr(target, '__name__') else kind
         known = known | part.extra_keys | {'type'}
         check_keys(part.name, part.content, known, title)
+    if is_known(target):
+        _check_values(part.name, part.content, plain_types(target))
+
+
+def _check_values(
+    name: str, content: Mapping[str, Any], kinds: Mapping[str, type]
+) -> None:
+    """Refuse texts and the like where numbers or flags belong."""
+    for key, value in content.items():
+        kind = kinds.get(key)
+        if kind is not None and not isinstance(value, Real | NoneType):
+            expected = bool if kind is bool else float
+            read_setting(expected, value, f'{name}.{key}'.lstrip('.'))
 
 
 def unknown_type(name: str, kind: str, registry: Registry) -> str:

@@ -19,6 +19,7 @@ from project.preflight.config_tree import (
     evaluators,
     is_a,
     is_known,
+    metric_kinds,
     registered_class,
 )
 from project.preflight.signatures import listed_keys
@@ -26,7 +27,9 @@ from project.utils.coco_metrics import AP_ITEMS, RECALL_ITEMS
 from project.utils.errors import UserError, did_you_mean, most_alike
 from project.utils.settings import (
     Count,
+    IoU,
     NonNegative,
+    Positive,
     PositiveCount,
     Range,
     check_keys,
@@ -77,9 +80,15 @@ _NUMBERS = {
     'train_cfg.max_epochs': PositiveCount,
     'train_cfg.max_iters': PositiveCount,
     'train_cfg.val_interval': PositiveCount,
+    'auto_scale_lr.base_batch_size': PositiveCount,
+    'auto_scale_lr.enable': bool,
     'optim_wrapper.accumulative_counts': PositiveCount,
+    'optim_wrapper.clip_grad.clip_value': Positive,
+    'optim_wrapper.clip_grad.max_norm': Positive,
     'optim_wrapper.optimizer.lr': NonNegative,
     'param_scheduler.milestones': list[int],
+    'randomness.seed': Count,
+    'model.data_preprocessor.pad_size_divisor': PositiveCount,
     'model.num_queries': PositiveCount,
     'model.num_feature_levels': PositiveCount,
 }
@@ -155,20 +164,33 @@ def bare_model(cfg: Config) -> ConfigDict:
 
 
 def _check_metrics(cfg: Config) -> None:
-    """Refuse to evaluate masks of models that have none."""
+    """Refuse masks of models that have none, and what no metric computes."""
     detector = registered_class(bare_model(cfg), MODELS)
     # One of the user's own may have them.
     boxes_only = is_a(detector, DetectionTransformer) and is_known(detector)
     for split in ('val', 'test'):
         for name, metric in evaluators(cfg, split):
-            wanted = metric.get('metric', 'bbox')
-            wanted = [wanted] if isinstance(wanted, str) else wanted
+            wanted = metric_kinds(metric)
             found = registered_class(metric, METRICS)
+            if found in (CocoMetric, FastCocoMetric):
+                _check_items(name, metric)
             if boxes_only and is_a(found, CocoMetric) and 'segm' in wanted:
                 raise UserError(
                     f"{name}.metric={wanted!r} evaluates masks ('segm'), but "
                     f"the model gives boxes alone: set it to 'bbox'."
                 )
+
+
+def _check_items(name: str, metric: ConfigDict) -> None:
+    """Refuse what COCO's metric would find wrong after all images."""
+    known = (*AP_ITEMS, *RECALL_ITEMS)
+    read_setting(list[IoU] | None, metric.get('iou_thrs'), f'{name}.iou_thrs')
+    for item in metric.get('metric_items') or ():
+        if item not in known:
+            raise UserError(
+                f'{name}.metric_items: {item!r} is no metric of COCO'
+                f'{did_you_mean(str(item), known)}'
+            )
 
 
 def _check_monitored(cfg: Config) -> None:
@@ -217,11 +239,9 @@ def _metric_names(cfg: Config) -> set[str] | None:
         # What depends on settings that are rarely set.
         if metric.get('metric_items') or metric.get('proposal_nums'):
             return None
-        kinds = metric.get('metric', 'bbox')
-        kinds = [kinds] if isinstance(kinds, str) else kinds
         prefix = metric.get('prefix') or CocoMetric.default_prefix
         items: list[str] = []
-        for kind in kinds:
+        for kind in metric_kinds(metric):
             if kind in ('bbox', 'segm'):
                 items += [f'{kind}_{item}' for item in AP_ITEMS]
             else:

@@ -55,6 +55,27 @@ def listed_keys(target: Any) -> set[str]:
     return set().union(*names)
 
 
+def plain_types(target: Any) -> dict[str, type]:
+    """Tell which keyword arguments of a class or function are plain values.
+
+    Args:
+        target (Callable): A class or function.
+
+    Returns:
+        dict[str, type]: Name to ``int``, ``float`` or ``bool``, as annotated.
+    """
+    inits = [target]
+    if inspect.isclass(target):
+        inits = [vars(p).get('__init__') for p in reversed(target.__mro__)]
+    kinds = {
+        parameter.name: parameter.annotation
+        for init in inits
+        if inspect.isfunction(init)
+        for parameter in inspect.signature(init).parameters.values()
+    }
+    return {k: v for k, v in kinds.items() if v in (int, float, bool)}
+
+
 def _parameters(function: Callable) -> tuple[set[str], str | None]:
     """The names of a function's parameters, and that of its ``**kwargs``."""
     try:
