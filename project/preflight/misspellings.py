@@ -9,8 +9,6 @@ true.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
-from types import NoneType
 from typing import Any
 
 from mmdet.datasets.transforms import Albu
@@ -157,11 +155,13 @@ def check_part(part: Part) -> None:
 def _check_values(
     name: str, content: Mapping[str, Any], kinds: Mapping[str, type]
 ) -> None:
-    """Refuse texts and the like where numbers or flags belong."""
+    """Refuse texts where numbers or flags belong.
+
+    Nothing else, as classes take more than they are annotated with.
+    """
     for key, value in content.items():
-        kind = kinds.get(key)
-        if kind is not None and not isinstance(value, Real | NoneType):
-            expected = bool if kind is bool else float
+        if key in kinds and isinstance(value, str):
+            expected = bool if kinds[key] is bool else float
             read_setting(expected, value, f'{name}.{key}'.lstrip('.'))
 
 
