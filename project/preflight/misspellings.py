@@ -1,10 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Misspelt types and keys, and texts in place of numbers, in a config.
+"""Misspelt types and keys, and strings in place of numbers or flags.
 
-The parts of the model find misspelt ones out for themselves when they are
-built, which is early; the others are built when the training starts, after
-the data was read. What a text is taken for shows later still, as ``'no'`` is
-true.
+The parts of the model report misspelt ones when they are built, which is
+early; everything else is built when the training starts, after the data was
+read. A string is reported later or never: ``'no'`` counts as true.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -155,9 +154,9 @@ def check_part(part: Part) -> None:
 def _check_values(
     name: str, content: Mapping[str, Any], kinds: Mapping[str, type]
 ) -> None:
-    """Refuse texts where numbers or flags belong.
+    """Refuse strings where numbers or flags belong.
 
-    Nothing else, as classes take more than they are annotated with.
+    Nothing else: classes accept more than their annotations say.
     """
     for key, value in content.items():
         if key in kinds and isinstance(value, str):

@@ -5,10 +5,10 @@ from mmdet.models.detectors import BaseDetector
 
 
 class GreyImagesMixin(BaseDetector):
-    """Detector of colour images that sees grey ones in three channels.
+    """Detector of colour images that also takes grey ones.
 
-    mmdet's loader makes three of a file. Only an array of shape (h, w) that
-    is given to ``DetInferencer`` comes here with one.
+    mmdet loads grey files with three channels. An array of shape (h, w) that
+    is given to ``DetInferencer`` arrives here with one.
     """
 
     def test_step(self, data: dict | tuple | list) -> list:
