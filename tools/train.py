@@ -3,6 +3,7 @@
 
 import argparse
 import os.path as osp
+import sys
 
 from _cli import (
     add_shared_arguments,
@@ -14,6 +15,8 @@ from _cli import (
 )
 from mmengine.config import Config
 
+_DTYPES = {'fp16': 'float16', 'bf16': 'bfloat16'}
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -21,8 +24,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--amp',
-        action='store_true',
-        help='train with automatic mixed precision, on a GPU',
+        nargs='?',
+        choices=[*_DTYPES, ''],
+        const='',
+        metavar='fp16|bf16',
+        help='train with automatic mixed precision, by default in fp16, which '
+        'needs a GPU; bf16 works on a CPU, too',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -44,12 +51,20 @@ def parse_args() -> argparse.Namespace:
         'training, over them',
     )
     add_shared_arguments(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(_with_amp_apart(sys.argv[1:]))
     join_job(args)
     require_file(args.config, 'config')
     if args.resume not in (None, 'auto'):
         require_file(args.resume, 'checkpoint')
     return args
+
+
+def _with_amp_apart(words: list[str]) -> list[str]:
+    """Keep ``--amp CONFIG`` from being read as a precision."""
+    return [
+        f'{word}=' if word == '--amp' and after not in _DTYPES else word
+        for word, after in zip(words, [*words[1:], ''], strict=True)
+    ]
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
@@ -64,9 +79,11 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """
     from project.utils.errors import UserError
 
-    if args.amp:
+    if args.amp is not None:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
+        if args.amp:
+            cfg.optim_wrapper.dtype = _DTYPES[args.amp]
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UserError(

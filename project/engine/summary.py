@@ -172,13 +172,15 @@ def plan(runner: Runner) -> list[str]:
 
 
 def _optimizer(runner: Runner) -> str:
-    """Name of the optimizer and its learning rate."""
+    """Name of the optimizer, its learning rate and mixed precision."""
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     if optimizer is None:
         return type(runner.optim_wrapper).__name__
     # After scaling to the batch size, before warm-up and decay.
     rate = max(g.get('initial_lr', g['lr']) for g in optimizer.param_groups)
-    return f'{type(optimizer).__name__}, lr {rate:g}'
+    text = f'{type(optimizer).__name__}, lr {rate:g}'
+    precision = getattr(runner.optim_wrapper, 'precision', 'fp32')
+    return text if precision == 'fp32' else f'{text}, in {precision}'
 
 
 def _drops(schedulers: Any) -> str:

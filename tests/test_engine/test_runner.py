@@ -109,12 +109,6 @@ def test_testing_needs_no_training_data(
     assert 'coco/bbox_mAP' in runner.test()
 
 
-def test_mixed_precision_needs_a_gpu(make_runner: Any) -> None:
-    runner = make_runner(optim_wrapper__type='AmpOptimWrapper')
-    with pytest.raises(UserError, match='--amp, AmpOptimWrapper'):
-        runner.train()
-
-
 def test_mixed_precision_in_training_does_not_keep_from_testing(
     make_runner: Any, checkpoint: Path
 ) -> None:

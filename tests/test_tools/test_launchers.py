@@ -202,7 +202,7 @@ def test_mixed_precision_without_gpu(toy_data: Path, tmp_path: Path) -> None:
         data,
         env=dict(CUDA_VISIBLE_DEVICES='-1'),
     )
-    assert_one_sentence(result, '--amp', 'needs a GPU')
+    assert_one_sentence(result, '--amp bf16', 'float16', 'needs a GPU')
 
 
 def test_traceback_when_asked_for(tmp_path: Path) -> None:

@@ -56,6 +56,29 @@ def test_amp(config: Any) -> None:
     wrapper = config('--amp').optim_wrapper
     assert wrapper.type == 'AmpOptimWrapper'
     assert wrapper.loss_scale == 'dynamic'
+    assert 'dtype' not in wrapper
+    wrapper = config('--amp', 'bf16', '--auto-scale-lr').optim_wrapper
+    assert wrapper.type == 'AmpOptimWrapper'
+    assert wrapper.dtype == 'bfloat16'
+    assert config('--amp=fp16').optim_wrapper.dtype == 'float16'
+
+
+def test_amp_before_the_config(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words, amp in ((['--amp'], ''), (['--amp', 'bf16'], 'bf16')):
+        command = ['train.py', *words, str(TOY_CONFIG)]
+        monkeypatch.setattr('sys.argv', command)
+        args = tool.parse_args()
+        assert (args.config, args.amp) == (str(TOY_CONFIG), amp)
+
+
+def test_an_unknown_precision(
+    config: Any, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        config('--amp', 'int8')
+    assert 'int8' in capsys.readouterr().err
 
 
 def test_auto_scale_lr(config: Any) -> None:

@@ -11,7 +11,7 @@ from mmengine.model import (
     is_model_wrapper,
     revert_sync_batchnorm,
 )
-from mmengine.optim import AmpOptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop
 from torch import nn
@@ -36,6 +36,7 @@ from project.engine.hooks import (
     TerminalHook,
 )
 from project.engine.hooks.finite_hook import refuse_to_save
+from project.engine.optim_wrappers import without_mmengines
 from project.engine.runner.building import ToldBuilding
 from project.engine.runner.distributed import (
     check_local_device,
@@ -211,6 +212,14 @@ class DETRRunner(ToldBuilding, DurableRunner):
         loop = resumable(loop) if isinstance(loop, dict) else loop
         return super().build_train_loop(loop)
 
+    def build_optim_wrapper(
+        self, optim_wrapper: OptimWrapper | dict
+    ) -> OptimWrapper | OptimWrapperDict:
+        """Build the optimizer wrapper; see :func:`without_mmengines`."""
+        if isinstance(optim_wrapper, dict):
+            optim_wrapper = without_mmengines(optim_wrapper)
+        return super().build_optim_wrapper(optim_wrapper)
+
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save a checkpoint unless the model has diverged.
 
@@ -226,7 +235,8 @@ class DETRRunner(ToldBuilding, DurableRunner):
         Raises:
             UserError: If data, checkpoint or device cannot work.
         """
-        self._check_precision()
+        if isinstance(self.optim_wrapper, dict):
+            without_mmengines(self.optim_wrapper)  # before it looks at data
         with self.training_in_work_dir():
             self.find_resumed()
             self._check_data('train', 'val')
@@ -264,16 +274,6 @@ class DETRRunner(ToldBuilding, DurableRunner):
         """Warn if the schedule is meant for another batch size."""
         for sentence in other_batch(self.cfg, self.world_size):
             self.logger.warning(sentence)
-
-    def _check_precision(self) -> None:
-        """Raise if mixed precision was asked for on a CPU."""
-        wrapper = self.cfg.get('optim_wrapper') or {}
-        uses_amp = wrapper.get('type') in ('AmpOptimWrapper', AmpOptimWrapper)
-        if uses_amp and not has_accelerator():
-            raise UserError(
-                'Mixed precision (--amp, AmpOptimWrapper) needs a GPU and '
-                'there is none; train without it.'
-            )
 
     def _check_data(self, *splits: str) -> None:
         """Check the data, once per machine because it takes a while."""

@@ -1,0 +1,159 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""mmengine's optimizer wrappers, for mixed precision on the CPU as well."""
+
+import logging
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import print_log
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+
+from project.engine.runner.distributed import has_accelerator
+from project.utils.errors import UserError
+
+_PRECISION = 'precision'
+"""Key in the state of a wrapper, which every checkpoint holds."""
+_NAMES = {torch.float16: 'fp16', torch.bfloat16: 'bf16'}
+
+
+@OPTIM_WRAPPERS.register_module()
+class DETROptimWrapper(OptimWrapper):
+    """``OptimWrapper`` that says when a training changes its precision.
+
+    ``DETRRunner`` takes it for ``OptimWrapper``. The arguments are the same.
+    """
+
+    precision = 'fp32'
+    """What the network is computed in: ``'fp32'``, ``'fp16'``, ``'bf16'``."""
+
+    def state_dict(self) -> dict:
+        """Get the state of the optimizer, and the precision."""
+        return {**super().state_dict(), _PRECISION: self.precision}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Resume; a warning tells if the precision was another one.
+
+        Args:
+            state_dict (dict): Of this wrapper, or of one of mmengine's.
+        """
+        state = dict(state_dict)
+        # mmengine's wrappers do not say; the default of its --amp is fp16.
+        was_mixed = 'loss_scaler' in state
+        before = state.pop(_PRECISION, 'fp16' if was_mixed else 'fp32')
+        if before != self.precision:
+            print_log(
+                f'The training was in {before} and resumes in '
+                f'{self.precision}.',
+                'current',
+                logging.WARNING,
+            )
+            state.pop('loss_scaler', None)  # its scale is that of fp16
+        super().load_state_dict(state)
+
+
+@OPTIM_WRAPPERS.register_module()
+class DETRAmpOptimWrapper(DETROptimWrapper, AmpOptimWrapper):
+    """``AmpOptimWrapper`` that works on the CPU, in bf16.
+
+    In bf16 losses are not scaled: its numbers reach as far as those of
+    float32, and a scaler would wait for the device in each step.
+    ``DETRRunner`` takes it for ``AmpOptimWrapper``.
+
+    Args:
+        loss_scale (float | str | dict): As in mmengine's. Defaults to
+            ``'dynamic'``.
+        dtype (str | torch.dtype, optional): ``'float16'`` or ``'bfloat16'``.
+            Defaults to what autocast has, which is float16 on a GPU.
+        **kwargs: Arguments of ``OptimWrapper``, and ``use_fsdp``.
+
+    Raises:
+        UserError: If the device does not compute in ``dtype``.
+    """
+
+    def __init__(
+        self,
+        loss_scale: float | str | dict = 'dynamic',
+        dtype: str | torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> None:
+        dtype = amp_dtype(dtype)
+        if dtype is torch.bfloat16:
+            loss_scale = dict(enabled=False)
+        if has_accelerator():
+            super().__init__(loss_scale, dtype, **kwargs)
+        else:  # which mmengine's refuses
+            kwargs.pop('use_fsdp', None)
+            OptimWrapper.__init__(self, **kwargs)
+            self.cast_dtype = dtype
+            self.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)
+            self._scale_update_param = None
+        self.precision = _NAMES.get(dtype, 'fp32')
+
+
+def amp_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """Tell what autocast computes in, and that the device can.
+
+    Args:
+        dtype (str | torch.dtype, optional): ``optim_wrapper.dtype``. None is
+            float16, as in mmengine on a GPU.
+
+    Returns:
+        torch.dtype: The same.
+
+    Raises:
+        UserError: If the device computes in no such numbers.
+    """
+    name = 'float16' if dtype is None else str(dtype).rpartition('.')[2]
+    known = AmpOptimWrapper.valid_dtypes
+    if name not in known:
+        raise UserError(
+            f'optim_wrapper.dtype is {dtype!r}; expected one of '
+            f'{", ".join(known)}.'
+        )
+    if not has_accelerator():
+        if name != 'bfloat16':
+            raise UserError(
+                f'Mixed precision with {name} (--amp, AmpOptimWrapper) needs a '
+                'GPU and there is none; train in bf16 (--amp bf16) or without '
+                'it.'
+            )
+    elif name == 'bfloat16' and not _has_bf16():
+        raise UserError(
+            f'{torch.cuda.get_device_name()} does not compute in bf16; train '
+            'in fp16 (--amp fp16) or without mixed precision.'
+        )
+    return getattr(torch, name)
+
+
+def _has_bf16() -> bool:
+    """Whether the GPU computes in bf16; CUDA would emulate it, slowly."""
+    if not torch.cuda.is_available():
+        return True
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def without_mmengines(wrapper: dict) -> dict:
+    """Replace mmengine's optimizer wrappers by those of this module.
+
+    Args:
+        wrapper (dict): ``optim_wrapper`` of a config.
+
+    Returns:
+        dict: A copy; its type is replaced if it was one of mmengine's.
+
+    Raises:
+        UserError: If the device does not compute in its precision.
+    """
+    kind = wrapper.get('type', 'OptimWrapper')
+    kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+    replaced = {
+        OptimWrapper: DETROptimWrapper,
+        AmpOptimWrapper: DETRAmpOptimWrapper,
+    }.get(kind)
+    if replaced is None:
+        return wrapper
+    if replaced is DETRAmpOptimWrapper:
+        amp_dtype(wrapper.get('dtype'))
+    return ConfigDict(wrapper, type=replaced)
