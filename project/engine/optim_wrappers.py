@@ -115,9 +115,9 @@ def amp_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if not has_accelerator():
         if name != 'bfloat16':
             raise UserError(
-                f'Mixed precision with {name} (--amp, AmpOptimWrapper) needs a '
-                'GPU and there is none; train in bf16 (--amp bf16) or without '
-                'it.'
+                f'Mixed precision with {name} (--amp, AmpOptimWrapper) needs '
+                'a GPU and there is none; train in bf16 (--amp bf16) or '
+                'without it.'
             )
     elif name == 'bfloat16' and not _has_bf16():
         raise UserError(

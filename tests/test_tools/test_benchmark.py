@@ -61,6 +61,25 @@ def test_training_is_written_down(
     assert (tmp_path / 'benchmark.png').stat().st_size > 1000
 
 
+def test_variants_of_a_config(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    """Recomputed layers need less memory; mixed precision is the config's."""
+    option = 'optim_wrapper.type=AmpOptimWrapper@optim_wrapper.dtype=bfloat16'
+    recomputing = 'model.backbone.with_cp=True@model.decoder.num_cp=2@pytorch'
+    run(
+        capsys,
+        TOY_CONFIG,
+        f'{TOY_CONFIG}@{recomputing}',
+        f'{TOY_CONFIG}@{option}',
+        *('--mode', 'training', '--memory', '--out', tmp_path),
+    )
+    content = json.loads((tmp_path / 'benchmark.json').read_text())
+    plain, recomputed, mixed = (row['peak_mib'] for row in content['rows'])
+    assert recomputed < plain
+    assert mixed != plain
+
+
 def test_unknown_backend_is_told_with_those_there_are() -> None:
     with pytest.raises(SystemExit, match=r"'cudnn' .*, cpp, .*pytorch"):
         benchmark.main([f'{TOY_CONFIG}@cudnn', *OPTIONS])

@@ -18,6 +18,7 @@ from _types import (
     number_between,
     out_file,
     out_folder,
+    override,
     positive_int,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     'number_between',
     'out_file',
     'out_folder',
+    'override',
     'positive_int',
     'user_errors',
 ]

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from project.preflight.variables import resolve_config
 
@@ -111,6 +112,20 @@ def time_in_turn(
             run()
             seconds[name].append(clock() - start)
     return {name: times[1:] for name, times in seconds.items()}
+
+
+def peak_memory(step: Callable[[], object]) -> float:
+    """Most that a CPU allocates at once while a step runs, in MiB."""
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True
+    ) as profiler:
+        step()
+    allocated = peak = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == '[memory]':
+            allocated += event.nbytes()
+            peak = max(peak, allocated)
+    return peak / 2**20
 
 
 def total(losses: Iterable[Tensor]) -> Tensor:

@@ -2,25 +2,30 @@
 """Detectors that benchmark.py runs in turn, phase by phase."""
 
 import argparse
+import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import torch
+from _arguments import override
 from _benchmarking import (
     Clock,
     build_detector,
     median_ratio,
+    peak_memory,
     random_batch,
     random_image,
     total,
 )
 from mmdet.models import BaseDetector
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.hub import get_config
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
+from project.engine.optim_wrappers import without_mmengines
 from project.ops import attention_backend
 from project.ops.in_mmcv import installed
 from project.preflight.config_files import read_config_file
@@ -36,7 +41,7 @@ def build_variant(
     """Build what is run again and again.
 
     Args:
-        name: Config, with or without ``@BACKEND``.
+        name: Config, with or without ``@KEY=VALUE`` and ``@BACKEND``.
         args: The command line.
         device: Where it runs.
         clock: Reads the time of its phases.
@@ -44,17 +49,40 @@ def build_variant(
     Returns:
         Runs once; returns the seconds of each phase.
     """
-    path, _, backend = name.partition('@')
-    config = _read(path, args.cfg_options)
+    path, *settings = name.split('@')
+    options, backend = _settings(settings)
+    config = _read(path, {**(args.cfg_options or {}), **options})
     model = build_detector(config, device)
-    kind = Training if args.mode == 'training' else Inference
-    run = kind(model, args, device, clock)
+    if args.mode == 'training':
+        wrapper = _optim_wrapper(model, config)
+        run = Training(model, wrapper, args, device, clock)
+    else:
+        run = Inference(model, args, device, clock)
 
     def run_on_backend() -> Phases:
         with installed(), attention_backend(backend):
             return run()
 
     return run_on_backend if backend else run
+
+
+def _settings(words: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Tell the settings of a variant from the name of its backend."""
+    options, backend = {}, ''
+    for word in words:
+        if '=' in word:
+            key, _, value = override(word).partition('=')
+            options[key] = DictAction._parse_iterable(value)
+        else:
+            backend = word
+    return options, backend
+
+
+def _optim_wrapper(model: nn.Module, config: Config) -> OptimWrapper:
+    """Build what a training of the config takes steps with, small ones."""
+    wrapper = copy.deepcopy(config.optim_wrapper)
+    wrapper.optimizer.lr = 1e-6
+    return build_optim_wrapper(model, without_mmengines(wrapper))
 
 
 def _read(path: str, options: dict | None) -> Config:
@@ -98,11 +126,12 @@ class Inference:
 
 
 class Training:
-    """A step with AdamW and clipping, on random boxes."""
+    """A step of an optimizer wrapper, on random boxes."""
 
     def __init__(
         self,
         model: BaseDetector,
+        wrapper: OptimWrapper,
         args: argparse.Namespace,
         device: str,
         clock: Clock,
@@ -115,43 +144,41 @@ class Training:
             device,
         )
         self.model = model.train()
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-6)
+        self.wrapper = wrapper
         self.clock = clock
         self.losses = Timed(model.bbox_head, 'loss_by_feat', clock)
+        self.clipping = Timed(wrapper, '_clip_grad', clock)
 
     def __call__(self) -> Phases:
         """Train one step."""
-        self.losses.seconds = 0.0
-        self.optimizer.zero_grad()
+        self.losses.seconds = self.clipping.seconds = 0.0
         times = [self.clock()]
-        loss = total(_terms(self.model.loss(*self.batch)))
+        with self.wrapper.optim_context(self.model):
+            loss = total(_terms(self.model.loss(*self.batch)))
         times.append(self.clock())
-        loss.backward()
+        self.wrapper.backward(loss)
         times.append(self.clock())
-        nn.utils.clip_grad_norm_(self.parameters, 0.1)
+        self.wrapper.step()
+        self.wrapper.zero_grad()
         times.append(self.clock())
-        self.optimizer.step()
-        times.append(self.clock())
-        spans = [b - a for a, b in itertools.pairwise(times)]
-        names = ('network', 'backward', 'clipping', 'optimiser')
-        phases = dict(zip(names, spans, strict=True))
-        phases['network'] -= self.losses.seconds
+        network, backward, step = (b - a for a, b in itertools.pairwise(times))
         return {
-            'network': phases.pop('network'),
+            'network': network - self.losses.seconds,
             _LOSSES: self.losses.seconds,
-            **phases,
+            'backward': backward,
+            'clipping': self.clipping.seconds,
+            'optimiser': step - self.clipping.seconds,
         }
 
 
 class Timed:
-    """A method of a module, and how long its calls took.
+    """A method of an object, and how long its calls took.
 
     Attributes:
         seconds: Of all calls since it was last set to 0.
     """
 
-    def __init__(self, module: nn.Module, name: str, clock: Clock) -> None:
+    def __init__(self, module: object, name: str, clock: Clock) -> None:
         self.seconds = 0.0
         method = getattr(module, name)
 
@@ -175,14 +202,18 @@ def _terms(losses: Mapping[str, Any]) -> list[torch.Tensor]:
 
 
 def measure(
-    variants: Mapping[str, Callable[[], Phases]], repeats: int, device: str
+    variants: Mapping[str, Callable[[], Phases]],
+    repeats: int,
+    device: str,
+    of_memory: bool = False,
 ) -> dict[str, list[dict]]:
     """Run all in turn, once to warm up and then ``repeats`` times.
 
     Args:
         variants: What to run, by name.
         repeats: How often.
-        device: Whose peak of memory is read, if it is a CUDA device.
+        device: Where they run.
+        of_memory: Whether to look for the peak of memory on a CPU, too.
 
     Returns:
         Phases of each run, and the peak of its memory in MiB or None.
@@ -198,6 +229,9 @@ def measure(
             if is_cuda:
                 peak = torch.cuda.max_memory_allocated(device) / 2**20
             runs[name].append(dict(phases=phases, peak=peak))
+    if of_memory and not is_cuda:
+        for name, run in variants.items():
+            runs[name][1]['peak'] = peak_memory(run)
     return {name: found[1:] for name, found in runs.items()}
 
 

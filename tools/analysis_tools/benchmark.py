@@ -5,10 +5,11 @@ They run in turn, A B C A B C, on the same random images and boxes, so that
 ratios hold on a busy machine; the seconds do not. Weights are random: they do
 not matter to the time.
 
-A config may be followed by @BACKEND, which names what computes its deformable
-attention (docs/performance.md): CONFIG@pytorch. mmdet's own configs
-(mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py) run as mmdet runs them unless a
-backend is named.
+A config may be followed by settings of its own, and by what computes its
+deformable attention (docs/performance.md): CONFIG@model.encoder.num_cp=6@cpp.
+Training takes the optimizer, the clipping and the precision of the config.
+mmdet's own configs (mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py) run as mmdet
+runs them unless a backend is named.
 """
 
 import argparse
@@ -55,6 +56,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'for one thread on a busy machine',
     )
     parser.add_argument(
+        '--memory',
+        action='store_true',
+        help='the most that is allocated in a run, also on a CPU, where it '
+        'takes one run more',
+    )
+    parser.add_argument(
         '--out',
         type=out_folder,
         help='folder for benchmark.json and benchmark.png',
@@ -80,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f'{label}: {name}': build_variant(name, args, device, clock)
             for label, name in enumerate(args.configs, 1)
         }
-        phases = measure(variants, args.repeats, device)
+        phases = measure(variants, args.repeats, device, args.memory)
     rows = summarise(phases, args.batch_size)
     settings = dict(
         mode=args.mode,

@@ -9,7 +9,6 @@ which there is only one of each, with what is allocated before subtracted.
 
 import argparse
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -34,27 +33,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def peak_memory(step: Callable[[], object]) -> float:
-    """Most that is allocated at once while a step runs, in MiB."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(
-        activities=[ProfilerActivity.CPU], profile_memory=True
-    ) as profiler:
-        step()
-    allocated = peak = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            allocated += event.nbytes()
-            peak = max(peak, allocated)
-    return peak / 2**20
-
-
 def main() -> None:
     """Run the benchmark and print a table."""
     args = parse_args()
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     import torch
+    from _benchmarking import peak_memory
     from mmengine.registry import DefaultScope
     from reference.refiner_batch import RefinerBatch, decoders
 
