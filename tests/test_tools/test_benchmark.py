@@ -17,7 +17,7 @@ OPTIONS = ('--shape', '64', '96', '--repeats', '2', '--device', 'cpu')
 
 def run(capsys: pytest.CaptureFixture, *arguments: object) -> str:
     options = ['--cfg-options', 'model.num_queries=5']
-    benchmark.main([*map(str, arguments), *OPTIONS, *options])
+    benchmark.main([*OPTIONS, *map(str, arguments), *options])
     return capsys.readouterr().out
 
 
@@ -73,6 +73,7 @@ def test_variants_of_a_config(
         f'{TOY_CONFIG}@{recomputing}',
         f'{TOY_CONFIG}@{option}',
         *('--mode', 'training', '--memory', '--out', tmp_path),
+        *('--shape', '256', '384', '--repeats', '1'),
     )
     content = json.loads((tmp_path / 'benchmark.json').read_text())
     plain, recomputed, mixed = (row['peak_mib'] for row in content['rows'])
