@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""mmengine's optimizer wrappers, for mixed precision on the CPU as well."""
+"""mmengine's optimizer wrappers, without waits and with bf16 on the CPU."""
 
 import logging
 from typing import Any
@@ -12,6 +12,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 
 from project.engine.runner.distributed import has_accelerator
 from project.utils.errors import UserError
+from project.utils.host_copy import HostCopy
 
 _PRECISION = 'precision'
 """Key in the state of a wrapper, which every checkpoint holds."""
@@ -20,13 +21,42 @@ _NAMES = {torch.float16: 'fp16', torch.bfloat16: 'bf16'}
 
 @OPTIM_WRAPPERS.register_module()
 class DETROptimWrapper(OptimWrapper):
-    """``OptimWrapper`` that says when a training changes its precision.
+    """``OptimWrapper`` that does not wait for the norm of the gradients.
 
-    ``DETRRunner`` takes it for ``OptimWrapper``. The arguments are the same.
+    mmengine's waits for the device between clipping and the step. Here the
+    norm travels while the host goes on, and is logged before that of the next
+    step is, or where :meth:`log_norm` is called: ``FiniteHook`` does so for
+    each line of the log. A resumed training says if its precision was another
+    one. ``DETRRunner`` takes this class for ``OptimWrapper``; the arguments
+    are the same.
     """
 
     precision = 'fp32'
     """What the network is computed in: ``'fp32'``, ``'fp16'``, ``'bf16'``."""
+
+    _norm: HostCopy | None = None
+
+    def log_norm(self) -> None:
+        """Log the norm of the last gradients, once it is there."""
+        norm, self._norm = self._norm, None
+        if norm is not None:
+            name = f'train/{self.grad_name}'
+            self.message_hub.update_scalar(name, norm.wait().item())
+
+    def _clip_grad(self) -> None:
+        """Clip the gradients."""
+        self.log_norm()
+        parameters = [
+            parameter
+            for group in self.optimizer.param_groups
+            for parameter in group['params']
+            if parameter.requires_grad and parameter.grad is not None
+        ]
+        if parameters:
+            norm = self.clip_func(parameters, **self.clip_grad_kwargs)
+            if norm is not None:
+                dtype = torch.promote_types(norm.dtype, torch.float32)
+                self._norm = HostCopy(norm.to(dtype))
 
     def state_dict(self) -> dict:
         """Get the state of the optimizer, and the precision."""

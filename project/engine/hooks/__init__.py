@@ -1,7 +1,14 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 from .checkpoint_form import CheckpointForm
 from .finite_hook import FiniteHook
+from .one_transfer import OneTransfer
 from .step_seed_hook import StepSeedHook
 from .terminal_hook import TerminalHook
 
-__all__ = ['CheckpointForm', 'FiniteHook', 'StepSeedHook', 'TerminalHook']
+__all__ = [
+    'CheckpointForm',
+    'FiniteHook',
+    'OneTransfer',
+    'StepSeedHook',
+    'TerminalHook',
+]

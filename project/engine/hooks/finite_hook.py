@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 import math
 
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -16,9 +16,9 @@ class FiniteHook(Hook):
     This package's detectors check their losses themselves. This hook catches
     the losses of other models, and gradients that are not finite although the
     losses are. After each step it looks at what mmengine has logged (the total
-    loss and, with ``clip_grad``, the gradient norm), which needs no further
-    device synchronisation; before a checkpoint is saved it looks at all
-    weights.
+    loss and, with ``clip_grad``, the gradient norm, of which the last one may
+    still be on its way from the device), which needs no further device
+    synchronisation; before a checkpoint is saved it looks at all weights.
 
     With mixed precision, infinite gradients are expected: the loss scaler
     skips such steps. ``DETRRunner`` adds this hook to every training.
@@ -39,6 +39,8 @@ class FiniteHook(Hook):
         Raises:
             UserError: If the loss, or a weight after the step, is not finite.
         """
+        if _is_reported(runner, batch_idx):
+            log_norm(runner)
         loss, norm = (
             _last(runner, name) for name in ('train/loss', 'train/grad_norm')
         )
@@ -79,6 +81,25 @@ def refuse_to_save(weights: dict) -> None:
         'The model',
         'the training has diverged, and no checkpoint is written; lower the '
         'learning rate and resume from the last one',
+    )
+
+
+def log_norm(runner: Runner) -> None:
+    """Have the norm of the last gradients in the log."""
+    log = getattr(runner.optim_wrapper, 'log_norm', None)
+    if log is not None:
+        log()
+
+
+def _is_reported(runner: Runner, batch_idx: int) -> bool:
+    """Whether a line about this iteration may follow."""
+    return any(
+        isinstance(hook, LoggerHook)
+        and (
+            hook.every_n_inner_iters(batch_idx, hook.interval)
+            or hook.end_of_epoch(runner.train_dataloader, batch_idx)
+        )
+        for hook in runner.hooks
     )
 
 

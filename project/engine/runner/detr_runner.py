@@ -32,10 +32,11 @@ from project.engine import summary
 from project.engine.hooks import (
     CheckpointForm,
     FiniteHook,
+    OneTransfer,
     StepSeedHook,
     TerminalHook,
 )
-from project.engine.hooks.finite_hook import refuse_to_save
+from project.engine.hooks.finite_hook import log_norm, refuse_to_save
 from project.engine.optim_wrappers import without_mmengines
 from project.engine.runner.building import ToldBuilding
 from project.engine.runner.distributed import (
@@ -68,7 +69,7 @@ from project.preflight.variables import (
 from project.utils.errors import UserError
 from project.utils.finite import check_finite
 
-_HOOKS = (CheckpointForm, FiniteHook, StepSeedHook, TerminalHook)
+_HOOKS = (CheckpointForm, FiniteHook, OneTransfer, StepSeedHook, TerminalHook)
 """Added to every training, unless its config has one of the same type."""
 
 
@@ -227,6 +228,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
             UserError: If a weight is not finite.
         """
         refuse_to_save(self._bare_model().state_dict())
+        log_norm(self)
         super().save_checkpoint(*args, **kwargs)
 
     def train(self) -> nn.Module:

@@ -1,7 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Detectors that stop at the first NaN or infinity."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from project.utils.accelerators import device_generator
 from project.utils.errors import UserError, raise_everywhere, some_of
 from project.utils.finite import not_finite
+from project.utils.host_copy import on_host
 
 from ..utils.broken_matches import broken_come_first
 from ..utils.compiling import not_compiled
@@ -159,16 +159,12 @@ def _on_host(values: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
         tuple[dict[str, Tensor], bool]: The same, and whether those that are
         summed are finite in all processes.
     """
-    like = values['loss'].detach()
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    stacked = torch.stack(
-        [value.detach().to(like.device, dtype) for value in values.values()]
-    )
-    is_summed = [index for index, name in enumerate(values) if 'loss' in name]
-    broken = (~stacked[is_summed].isfinite()).any().to(dtype)
+    total = values['loss'].detach()
+    summed = [v.detach().to(total) for n, v in values.items() if 'loss' in n]
+    broken = (~torch.stack(summed).isfinite()).any().to(total)
     all_reduce(broken, 'max')
-    *numbers, broken = torch.cat([stacked, broken[None]]).cpu().unbind()
-    return OrderedDict(zip(values, numbers, strict=True)), not broken.item()
+    numbers = on_host({**values, '': broken})
+    return numbers, not numbers.pop('').item()
 
 
 @dataclass

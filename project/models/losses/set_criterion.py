@@ -10,6 +10,7 @@ from mmdet.utils import reduce_mean
 from torch import Tensor, nn
 
 from project.utils.errors import UserError
+from project.utils.host_copy import send
 from project.utils.settings import checked
 
 from ..task_modules.set_prediction import (
@@ -22,7 +23,6 @@ from ..task_modules.set_prediction import (
 )
 from ..utils.box_ops import generalized_box_iou
 from ..utils.compiling import not_compiled
-from ..utils.host_copy import send
 from ..utils.precision import full_precision
 from .sparse_focal_loss import SparseFocalLoss
 

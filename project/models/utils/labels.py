@@ -9,9 +9,9 @@ from mmdet.utils import InstanceList
 from torch import Tensor
 
 from project.utils.errors import UserError
+from project.utils.host_copy import HostCopy
 
 from .compiling import not_compiled
-from .host_copy import HostCopy
 
 
 @not_compiled

@@ -36,8 +36,8 @@ from project.models.task_modules.set_prediction.pairwise_cost import (
 )
 from project.models.task_modules.set_prediction.structures import CostInputs
 from project.models.utils.broken_matches import broken_come_first
-from project.models.utils.host_copy import HostCopy
 from project.utils.errors import UserError
+from project.utils.host_copy import HostCopy
 from tests.helpers.waiting_ops import WaitingOps
 from tools.analysis_tools.reference.set_prediction import PlainSetPrediction
 from tools.analysis_tools.reference.set_prediction_batch import (

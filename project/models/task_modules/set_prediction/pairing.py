@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...utils.host_copy import HostCopy, send
+from project.utils.host_copy import HostCopy, send
+
 from .batch_hungarian_assigner import BatchHungarianAssigner
 from .hungarian_assignment import PendingAssignment
 from .prediction_set import PredictionSet

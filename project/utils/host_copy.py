@@ -1,6 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Asynchronous transfers between host and device."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ class HostCopy:
     """
 
     def __init__(self, tensor: Tensor) -> None:
-        self._event = None
+        self._tensor, self._event = tensor, None
         if _pins(tensor.device):
             host = torch.empty(
                 tensor.shape, dtype=tensor.dtype, pin_memory=True
@@ -26,14 +28,35 @@ class HostCopy:
             # The copy runs on the stream of its device.
             stream = torch.accelerator.current_stream(tensor.device)
             self._event.record(stream)
-        else:
-            self._tensor = tensor.cpu()
 
     def wait(self) -> np.ndarray:
         """Wait for the copy and return it."""
         if self._event is not None:
             self._event.synchronize()
-        return self._tensor.numpy()
+        return self._tensor.detach().cpu().numpy()
+
+
+def on_host(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring single numbers to the host, all in one transfer.
+
+    Args:
+        values (Mapping[str, Tensor]): By their names; one floating-point
+            number each, on one device or several.
+
+    Returns:
+        dict[str, Tensor]: The same on the host, of the widest type among
+        them and float32.
+    """
+    dtype = torch.float32
+    for value in values.values():
+        dtype = torch.promote_types(dtype, value.dtype)
+    device = next(iter(values.values())).device
+    numbers = [
+        value.detach().reshape(()).to(device, dtype)
+        for value in values.values()
+    ]
+    stacked = torch.stack(numbers).cpu()
+    return dict(zip(values, stacked.unbind(), strict=True))
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
