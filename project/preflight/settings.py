@@ -49,6 +49,7 @@ _READ_KEYS = listed_keys(Runner) - {'cfg'} | {
     'activation_checkpointing',
     'efficient_conv_bn_eval',
     'compile',
+    'fast_runtime',
     'data_root',
     'classes',
     'max_epochs',

@@ -158,3 +158,31 @@ def count_loss_by_feat(model: nn.Module) -> dict[str, Tensor]:
         return flat(model.train().loss(*toy_batch()))
     finally:
         model.bbox_head.__class__ = head_class
+
+
+def check_training_in_bf16(model: nn.Module) -> None:
+    """Two steps under autocast go as in float32, but for rounding."""
+    expected, found = (
+        _totals(copy.deepcopy(model).train(), is_mixed, 2)
+        for is_mixed in (False, True)
+    )
+    assert found == pytest.approx(expected, rel=5e-3)
+    assert found != expected
+
+
+def _totals(model: nn.Module, is_mixed: bool, num_steps: int) -> list[float]:
+    """Losses of a training on one batch."""
+    batch, samples = toy_batch()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    totals = []
+    for step in range(num_steps):
+        torch.manual_seed(step)  # of the noise, where there is one
+        with torch.autocast('cpu', torch.bfloat16, enabled=is_mixed):
+            losses = flat(model.loss(batch, samples))
+        total = sum(losses.values())
+        optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+        totals.append(total.item())
+    return totals

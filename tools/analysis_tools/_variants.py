@@ -25,10 +25,15 @@ from mmengine.hub import get_config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
+from project.engine.fast_model import speed_up
 from project.engine.optim_wrappers import without_mmengines
 from project.ops import attention_backend
 from project.ops.in_mmcv import installed
 from project.preflight.config_files import read_config_file
+from project.preflight.fast_runtime import (
+    apply_fast_runtime,
+    read_fast_runtime,
+)
 from project.utils.errors import UserError
 
 Phases = dict[str, float]
@@ -52,7 +57,9 @@ def build_variant(
     path, *settings = name.split('@')
     options, backend = _settings(settings)
     config = _read(path, {**(args.cfg_options or {}), **options})
+    apply_fast_runtime(config)
     model = build_detector(config, device)
+    speed_up(model, read_fast_runtime(config))
     if args.mode == 'training':
         wrapper = _optim_wrapper(model, config)
         run = Training(model, wrapper, args, device, clock)

@@ -29,6 +29,7 @@ from project.checkpoints.start_checks import (
 )
 from project.datasets.broken_images import name_broken_images
 from project.engine import summary
+from project.engine.fast_model import speed_up
 from project.engine.hooks import (
     CheckpointForm,
     FiniteHook,
@@ -61,6 +62,10 @@ from project.preflight import check_data
 from project.preflight.batch import other_batch
 from project.preflight.build_errors import told_by_config
 from project.preflight.config import check_config
+from project.preflight.fast_runtime import (
+    apply_fast_runtime,
+    read_fast_runtime,
+)
 from project.preflight.settings import stop_idle_workers
 from project.preflight.variables import (
     drop_missing_backends,
@@ -111,6 +116,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
             *drop_missing_backends(cfg),
         ]
         stop_idle_workers(cfg)
+        apply_fast_runtime(cfg)
         with told_by_config(cfg):
             runner = super().from_cfg(cfg)
         for change in changes:
@@ -173,6 +179,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
                 # The parent would pass the number of a GPU.
                 device_ids=None,
             )
+        speed_up(model, read_fast_runtime(self.cfg))
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_dataloader(

@@ -16,6 +16,7 @@ from tests.helpers.numerics import (
     HALF,
     check_half_precision,
     check_losses_under_autocast,
+    check_training_in_bf16,
     count_loss_by_feat,
     waits_in_detection,
     waits_in_training,
@@ -147,6 +148,10 @@ def test_autocast(detector: nn.Module) -> None:
     """Losses are finite and every parameter is trained."""
     with torch.autocast('cpu', dtype=torch.bfloat16):
         check_training_step(detector, *toy_batch())
+
+
+def test_training_in_bf16(detector: nn.Module) -> None:
+    check_training_in_bf16(detector)
 
 
 @pytest.mark.parametrize('dtype', HALF)

@@ -20,6 +20,7 @@ from tests.helpers.numerics import (
     HALF,
     check_half_precision,
     check_losses_under_autocast,
+    check_training_in_bf16,
     count_loss_by_feat,
     waits_in_detection,
     waits_in_training,
@@ -64,6 +65,10 @@ def flat(losses: dict) -> dict[str, Tensor]:
         name: torch.stack(value) if isinstance(value, list) else value
         for name, value in losses.items()
     }
+
+
+def test_training_in_bf16(detector: nn.Module) -> None:
+    check_training_in_bf16(detector)
 
 
 @pytest.mark.parametrize('dtype', HALF)

@@ -1,0 +1,83 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""What makes a training faster than its published config asks for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mmengine.config import Config, ConfigDict
+
+from project.preflight.config_tree import named_dicts
+from project.utils.settings import read_settings
+
+_FUSED = ('Adagrad', 'Adam', 'AdamW', 'SGD')
+_RESIZES = {'AnyDepthResize', 'DETRResize'}
+_DTYPES = {'fp16': 'float16', 'bf16': 'bfloat16'}
+
+
+@dataclass(frozen=True)
+class FastRuntime:
+    """``fast_runtime`` of a config.
+
+    Args:
+        fused_optimizer (bool): Whether Adam, AdamW, SGD and Adagrad update
+            all parameters in one kernel.
+        torch_resize (bool): Whether ``DETRResize`` and ``AnyDepthResize``
+            take ``backend='torch'`` for ``'pillow'``.
+        channels_last (bool): Whether the backbone keeps channels together.
+        fold_norms (bool): Whether batch norms of the backbone that nothing
+            trains are computed with the convolutions before them.
+        tf32 (bool): Whether GPUs multiply matrices in TF32.
+        precision (str): ``'fp32'``, or ``'fp16'`` or ``'bf16'`` for mixed
+            precision, as ``--amp``.
+    """
+
+    fused_optimizer: bool = False
+    torch_resize: bool = False
+    channels_last: bool = False
+    fold_norms: bool = False
+    tf32: bool = False
+    precision: Literal['fp32', 'fp16', 'bf16'] = 'fp32'
+
+
+def read_fast_runtime(cfg: Config) -> FastRuntime:
+    """Read ``fast_runtime`` of a config; all is off where there is none.
+
+    Args:
+        cfg (Config): A complete config.
+
+    Returns:
+        FastRuntime: What it asks for.
+
+    Raises:
+        UserError: If there is no such setting or value.
+    """
+    return read_settings(
+        FastRuntime(), cfg.get('fast_runtime'), 'fast_runtime'
+    )
+
+
+def apply_fast_runtime(cfg: Config) -> None:
+    """Write ``fast_runtime`` into the optimizer and the pipelines.
+
+    Args:
+        cfg (Config): A complete config; changed in place. What its other
+            parts say themselves stays.
+    """
+    settings = read_fast_runtime(cfg)
+    wrapper = cfg.get('optim_wrapper') or ConfigDict()
+    optimizer = wrapper.get('optimizer') or {}
+    if settings.fused_optimizer and optimizer.get('type') in _FUSED:
+        optimizer.setdefault('fused', not optimizer.get('foreach', False))
+    if settings.precision != 'fp32' and wrapper.get('type') in (
+        None,
+        'OptimWrapper',
+    ):
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.dtype = _DTYPES[settings.precision]
+    if settings.torch_resize:
+        for split in ('train', 'val', 'test'):
+            loader = cfg.get(f'{split}_dataloader')
+            for _, part in named_dicts(loader, split):
+                kinds = {part.get('type'), part.get('resize_type')}
+                if kinds & _RESIZES and part.get('backend') == 'pillow':
+                    part['backend'] = 'torch'
