@@ -67,6 +67,7 @@ def flat(losses: dict) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow  # on a CPU that has no such numbers
 def test_training_in_bf16(detector: nn.Module) -> None:
     check_training_in_bf16(detector)
 
