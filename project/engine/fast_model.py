@@ -26,7 +26,8 @@ def speed_up(model: nn.Module, settings: FastRuntime) -> None:
     if not isinstance(backbone, nn.Module):
         return
     if settings.channels_last:
-        backbone.to(memory_format=torch.channels_last)
+        # torch's annotations leave this argument out.
+        backbone.to(memory_format=torch.channels_last)  # type: ignore
     if settings.fold_norms and _norms_are_frozen(backbone):
         turn_on_efficient_conv_bn_eval(model, 'backbone')
 

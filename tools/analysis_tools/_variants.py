@@ -60,6 +60,7 @@ def build_variant(
     apply_fast_runtime(config)
     model = build_detector(config, device)
     speed_up(model, read_fast_runtime(config))
+    run: Callable[[], Phases]
     if args.mode == 'training':
         wrapper = _optim_wrapper(model, config)
         run = Training(model, wrapper, args, device, clock)
