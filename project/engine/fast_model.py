@@ -27,7 +27,7 @@ def speed_up(model: nn.Module, settings: FastRuntime) -> None:
         return
     if settings.channels_last:
         # torch's annotations leave this argument out.
-        backbone.to(memory_format=torch.channels_last)  # type: ignore
+        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.fold_norms and _norms_are_frozen(backbone):
         turn_on_efficient_conv_bn_eval(model, 'backbone')
 
