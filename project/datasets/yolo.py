@@ -1,14 +1,12 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Converts datasets in YOLO's format to COCO annotations."""
 
-import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
-from PIL import Image, ImageOps
 
+from project.datasets.coco_writing import shown_size, write_annotations
 from project.utils.errors import UserError
 
 IMAGE_ENDINGS = (
@@ -43,9 +41,7 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
     for path in sorted(folder.rglob('*')):
         if path.suffix.lower() not in IMAGE_ENDINGS:
             continue
-        with Image.open(path) as image:
-            # The size in training.
-            size = ImageOps.exif_transpose(image).size
+        size = shown_size(path)
         images.append(
             dict(
                 id=len(images) + 1,
@@ -71,10 +67,7 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
     content = dict(
         images=images, annotations=annotations, categories=categories
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f'{out.name}.partial')
-    partial.write_text(json.dumps(content), encoding='utf-8')
-    os.replace(partial, out)
+    write_annotations(content, out)
     return {key: len(value) for key, value in content.items()}
 
 

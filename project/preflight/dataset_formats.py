@@ -20,13 +20,13 @@ def recognised(root: str) -> str:
     folder = Path(root or '.')
     if not folder.is_dir():
         return ''
-    if _is_yolo(folder):
+    if is_yolo(folder):
         return (
             f'; {root} looks like a YOLO dataset (data.yaml, labels/*.txt): '
             'make COCO annotations of it with python '
             'tools/dataset_converters/yolo_to_coco.py'
         )
-    if _is_voc(folder):
+    if is_voc(folder):
         return (
             f'; {root} looks like a Pascal VOC dataset (Annotations/*.xml): '
             'set the type of the dataset to XMLDataset as docs/data.md shows'
@@ -39,7 +39,7 @@ def recognised(root: str) -> str:
     return ''
 
 
-def _is_yolo(folder: Path) -> bool:
+def is_yolo(folder: Path) -> bool:
     """Return whether there are YOLO's ``labels/*.txt``."""
     labels = [folder / 'labels', *folder.glob('*/labels')]
     return any(path.is_dir() for path in labels) and (
@@ -48,7 +48,7 @@ def _is_yolo(folder: Path) -> bool:
     )
 
 
-def _is_voc(folder: Path) -> bool:
+def is_voc(folder: Path) -> bool:
     """Return whether there are Pascal VOC's ``Annotations/*.xml``."""
     places = ('Annotations', 'VOC*/Annotations', 'VOCdevkit/*/Annotations')
     found = itertools.chain(*(folder.glob(place) for place in places))

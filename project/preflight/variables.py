@@ -3,8 +3,8 @@
 
 The places that use a variable of a config are evaluated when its own file is
 read: a child config or ``--cfg-options`` that sets the variable later changes
-nothing else. This module applies ``data_root``, ``classes`` and
-``max_epochs`` to the datasets, metrics, model and schedule;
+nothing else. This module applies ``data_root``, ``classes``, ``max_epochs``
+and ``image_size`` to the datasets, metrics, model and schedule;
 ``resolved_reading.py`` calls it wherever a config is read.
 """
 
@@ -27,6 +27,7 @@ from project.preflight.config_tree import (
     leaf_datasets,
     model_configs,
 )
+from project.preflight.image_size import set_image_size
 from project.utils.errors import UserError
 
 
@@ -40,6 +41,8 @@ def resolve_config(cfg: Config | dict) -> Config:
       every ``num_classes`` of the model outside of the backbone.
     - ``max_epochs``: set as ``train_cfg.max_epochs``, and as the end of
       schedulers that ended with the training.
+    - ``image_size``: the short side of images in testing; all sizes of the
+      pipelines are scaled with it.
 
     Args:
         cfg (Config | dict): A complete config; not changed.
@@ -59,6 +62,8 @@ def resolve_config(cfg: Config | dict) -> Config:
         set_classes(content, content.classes)
     if content.get('max_epochs') is not None:
         _hold_max_epochs(content, cfg.filename)
+    if content.get('image_size') is not None:
+        set_image_size(content, content.image_size)
     return cfg
 
 
@@ -179,6 +184,7 @@ SETTERS: dict[str, Callable[[ConfigDict, Any], None]] = {
     'data_root': set_data_root,
     'classes': set_classes,
     'max_epochs': set_max_epochs,
+    'image_size': set_image_size,
 }
 """The function that sets each variable."""
 

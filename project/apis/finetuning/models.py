@@ -1,0 +1,73 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Finds the shipped config that a method and a backbone name."""
+
+import re
+from pathlib import Path
+
+from project.utils.errors import UserError, did_you_mean
+from project.utils.paths import config_path
+
+_SCHEDULE = re.compile(r'_(\d+)xb(\d+)-(\d+)([ek])_')
+
+
+def find_config(name: str) -> Path:
+    """Find a config by its name, or by method and backbone.
+
+    Args:
+        name: Such as ``rank-detr_r50``, which stands for the config of 12
+            epochs without further changes, or the nearest to that; the whole
+            name of a config; or the path of one.
+
+    Raises:
+        UserError: If there is none, with similar names, or it needs masks.
+    """
+    if name.endswith('.py') and Path(name).is_file():
+        return Path(name).resolve()
+    stems = {path.stem: path for path in _configs()}
+    stem = name.removesuffix('.py')
+    fitting = [s for s in stems if s == stem or s.startswith(f'{stem}_')]
+    if not fitting:
+        short = [_SCHEDULE.split(s)[0] for s in stems]
+        hint = did_you_mean(stem, [*dict.fromkeys(short), *stems], 0.5)
+        if hint == '.':
+            hint = f'; there are {", ".join(sorted(_methods(stems)))}.'
+        raise UserError(f'There is no model {name!r}{hint}')
+    found = min(fitting, key=lambda s: (s != stem, *_distance(s)))
+    if '_lsj_' in found:
+        raise UserError(
+            f'{found} trains with masks, which a fine-tuning from a folder '
+            'does not read; take a config without lsj.'
+        )
+    return stems[found]
+
+
+def _configs() -> list[Path]:
+    """All configs of a method trained on photographs."""
+    folder = config_path('_base_/default_runtime.py').parents[1]
+    return [
+        path
+        for path in sorted(folder.glob('*/*.py'))
+        if _SCHEDULE.search(path.stem + '_')
+        and path.parent.name not in ('custom', 'demo')
+    ]
+
+
+def _methods(stems: dict[str, Path]) -> set[str]:
+    """Method and backbone of each config."""
+    return {'_'.join(stem.split('_')[:2]) for stem in stems}
+
+
+def _distance(stem: str) -> tuple:
+    """What makes a config differ from the plain one of 12 epochs."""
+    before, _, per_gpu, length, unit, after = _SCHEDULE.split(stem + '_')
+    return (
+        '_lsj' in before,
+        len(before.split('_')),
+        '_r50' not in before,
+        after != 'coco_',
+        (length, unit) != ('12', 'e'),
+        unit,
+        int(length),
+        -int(per_gpu),
+        stem,
+    )

@@ -1,0 +1,157 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Prepares a work dir from which a fine-tuning starts, or goes on."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from project.apis.finetuning.folder import read_folder
+from project.apis.finetuning.models import find_config
+from project.apis.finetuning.recipe import (
+    Options,
+    choose,
+    config_text,
+    reasons,
+)
+from project.checkpoints.conversion import with_our_names
+from project.checkpoints.converter import convert_file
+from project.checkpoints.layouts.own_names import has_our_names
+from project.checkpoints.reading import read_weights
+from project.checkpoints.writing import write_checkpoint
+from project.preflight.config_files import read_config_file
+from project.utils.errors import UserError
+
+CONFIG = 'finetune.py'
+STATE = 'finetune.json'
+START = 'start.pth'
+
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for; the same request goes on with its training.
+
+    Attributes:
+        data: Folder of the dataset.
+        model: Name of a config, or method and backbone.
+        checkpoint: File or address to start from; None starts from the
+            backbone alone.
+        gpus, batch_size, epochs, image_size: As in ``Options``.
+    """
+
+    data: str
+    model: str
+    checkpoint: str | None = None
+    gpus: int = 1
+    batch_size: int | None = None
+    epochs: int | None = None
+    image_size: int | None = None
+
+
+def prepare(request: Request, work_dir: Path) -> list[str]:
+    """Write annotations, weights and config of a training.
+
+    Where the training has begun nothing is written. Before that a config that
+    was changed by hand is kept.
+
+    Args:
+        request: What to train.
+        work_dir: Folder of the training; gets ``finetune.py``.
+
+    Returns:
+        What to tell: what the config changes, or what was kept.
+
+    Raises:
+        UserError: If data, model or checkpoint do not fit, or ``work_dir`` is
+            that of another request.
+    """
+    state, config = read_state(work_dir), work_dir / CONFIG
+    _check_request(state, request, work_dir)
+    if config.is_file() and (work_dir / 'last_checkpoint').is_file():
+        return [f'Goes on with the training in {work_dir}.']
+    base = find_config(request.model)
+    root, annotations = Path(request.data), work_dir / 'annotations'
+    data = read_folder(root, annotations, _SEED)
+    options = Options(
+        request.gpus,
+        request.batch_size,
+        request.epochs,
+        request.image_size,
+        None if request.checkpoint is None else work_dir.resolve() / START,
+    )
+    recipe = choose(base, read_config_file(base), root, data, options)
+    lines = reasons(recipe)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    if config.is_file() and _digest(config) != state.get('config'):
+        lines = [f'{config} was changed by hand and is kept as it is.']
+    else:
+        config.write_text(config_text(recipe), encoding='utf-8')
+        write_state(work_dir, config=_digest(config))
+    write_state(work_dir, request=asdict(request))
+    if request.checkpoint is not None:
+        _convert(request.checkpoint, config, len(data.classes))
+    return lines
+
+
+def read_state(work_dir: Path) -> dict:
+    """Read what is known of a fine-tuning, empty if there is none."""
+    path = work_dir / STATE
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise UserError(f'{path} is damaged ({error}); remove it.') from error
+
+
+def write_state(work_dir: Path, **values: object) -> None:
+    """Add to what is known of a fine-tuning."""
+    path = work_dir / STATE
+    text = json.dumps({**read_state(work_dir), **values}, indent=1)
+    path.write_text(text + '\n', encoding='utf-8')
+
+
+def _check_request(state: dict, request: Request, work_dir: Path) -> None:
+    """Raise if a work dir belongs to another request."""
+    asked, begun = asdict(request), state.get('request')
+    if begun is None:
+        if (work_dir / 'last_checkpoint').is_file():
+            raise UserError(
+                f'{work_dir} holds a training of another kind; choose '
+                'another --work-dir.'
+            )
+        return
+    if not (work_dir / 'last_checkpoint').is_file():
+        return  # nothing is lost
+    other = [key for key in asked if asked[key] != begun.get(key)]
+    if other:
+        key = other[0]
+        raise UserError(
+            f'{work_dir} holds a fine-tuning with {key} {begun.get(key)!r}, '
+            f'not {asked[key]!r}; repeat its command to go on with it, or '
+            'choose another --work-dir.'
+        )
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _convert(checkpoint: str, config: Path, num_classes: int) -> None:
+    """Make ``start.pth`` of a checkpoint, whatever its origin and classes."""
+    target = config.with_name(START)
+    weights = read_weights(checkpoint)
+    if has_our_names(weights):
+        ours = with_our_names(weights)
+        if ours.num_classes == num_classes:
+            write_checkpoint(dict(state_dict=ours.state_dict), target)
+            return
+    convert_file(
+        checkpoint,
+        target,
+        config=config,
+        num_classes=num_classes,
+        overwrite=True,
+    )

@@ -1,0 +1,278 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Chooses the settings of a fine-tuning and writes its config."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+from project.apis.finetuning.folder import DataFolder, Split
+from project.utils.errors import UserError
+from project.utils.paths import config_path
+
+MONITOR = 'coco/bbox_mAP'
+"""The metric of the best checkpoint and of early stopping."""
+
+_PASSES = 50_000  # images seen in training
+_EPOCHS = (12, 100)
+_FROM_BACKBONE = 3  # times as long without a detector's weights
+_MAX_WARM_UP = 1000
+_MIN_PATIENCE = 10
+_MIN_DELTA = 0.001
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose.
+
+    Attributes:
+        gpus: Number of processes.
+        batch_size: Images of each in a forward pass; None takes the config's.
+        epochs: None chooses them by the number of images.
+        image_size: Short side of an image in testing; None keeps the config's.
+        start: Checkpoint to start from, of the right classes.
+    """
+
+    gpus: int = 1
+    batch_size: int | None = None
+    epochs: int | None = None
+    image_size: int | None = None
+    start: Path | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a fine-tuning.
+
+    Attributes:
+        config: The config to inherit from.
+        root: Folder of the dataset.
+        data: What is in it.
+        options: What the user chose.
+        published: (learning rate, images per step) of ``config``.
+        batch_size: Images of a process in a forward pass.
+        accumulated: Forward passes of a step.
+        epochs: Length of the training.
+        has_hooks: Whether ``config`` has hooks of its own.
+        is_for_own_data: Whether ``config`` has ``datasets/custom.py`` in it.
+    """
+
+    config: Path
+    root: Path
+    data: DataFolder
+    options: Options
+    published: tuple[float, int]
+    batch_size: int
+    accumulated: int
+    epochs: int
+    has_hooks: bool
+    is_for_own_data: bool
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch, in each process."""
+        return math.ceil(
+            self.data.num_images / (self.batch_size * self.options.gpus)
+        )
+
+    @property
+    def step(self) -> int:
+        """Images of a step of the optimizer."""
+        return self.batch_size * self.options.gpus * self.accumulated
+
+    @property
+    def lr(self) -> float:
+        """The published learning rate in proportion to the step."""
+        lr, images = self.published
+        return float(f'{lr * self.step / images:.3g}')
+
+    @property
+    def warm_up(self) -> int:
+        """Number of batches."""
+        tenth = self.batches * self.epochs // 10
+        return min(_MAX_WARM_UP, max(2, tenth))  # of one, none would warm up
+
+    @property
+    def milestone(self) -> int:
+        """Epoch after which the learning rate drops, as 11 of 12."""
+        return max(1, min(self.epochs - 1, round(self.epochs * 11 / 12)))
+
+    @property
+    def patience(self) -> int:
+        """Validations without a better mAP, after which it ends."""
+        return max(_MIN_PATIENCE, self.epochs // 4)
+
+
+def choose(
+    config: Path, cfg: Config, root: Path, data: DataFolder, options: Options
+) -> Recipe:
+    """Choose the settings.
+
+    Args:
+        config: The config to inherit from.
+        cfg: The same, read.
+        root: Folder of the dataset.
+        data: What is in it.
+        options: What the user chose.
+
+    Raises:
+        UserError: If the config has no learning rate or batch size.
+    """
+    lr = cfg.get('optim_wrapper', {}).get('optimizer', {}).get('lr')
+    loader = cfg.get('train_dataloader') or {}
+    batch_size = options.batch_size or loader.get('batch_size')
+    if lr is None or batch_size is None:
+        raise UserError(
+            f'{config} sets no optim_wrapper.optimizer.lr or no '
+            'train_dataloader.batch_size, from which a fine-tuning could '
+            'start.'
+        )
+    images = (cfg.get('auto_scale_lr') or {}).get('base_batch_size', 16)
+    per_pass = batch_size * options.gpus
+    batches = math.ceil(data.num_images / per_pass)
+    return Recipe(
+        config,
+        root.resolve(),
+        data,
+        options,
+        (lr, images),
+        batch_size,
+        min(max(1, round(images / per_pass)), batches),
+        options.epochs or _num_epochs(data.num_images, options.start is None),
+        bool(cfg.get('custom_hooks')),
+        'custom' in cfg,
+    )
+
+
+def _num_epochs(num_images: int, is_from_backbone: bool) -> int:
+    """As many epochs as show 50,000 images, from 12 to 100."""
+    low, high = _EPOCHS
+    epochs = min(max(low, round(_PASSES / num_images)), high)
+    return epochs * (_FROM_BACKBONE if is_from_backbone else 1)
+
+
+def reasons(recipe: Recipe) -> list[str]:
+    """Say in one line each what is changed and why."""
+    r, data, options = recipe, recipe.data, recipe.options
+    lr, images = r.published
+    split = ', a fifth taken for validation' if data.is_split else ''
+    lines = [
+        f'{len(data.classes)} classes, {data.num_images:,} training images '
+        f'({data.kind}{split}).',
+        f'lr {r.lr:g} ({lr:g} for {images} images a step, here '
+        f'{r.batch_size} x {options.gpus} GPUs x {r.accumulated} accumulated '
+        f'= {r.step}).',
+        f'{r.epochs} epochs '
+        + ('(chosen)' if options.epochs else _why_epochs(options))
+        + f', a tenth of the lr after {r.milestone}, warm-up over the first '
+        f'{r.warm_up} batches since the classifiers are new.',
+        f'Best checkpoint by {MONITOR}; stops after {r.patience} epochs '
+        f'without +{_MIN_DELTA:g} (mmengine asks for +0.1).',
+        f'Starts from {options.start.name}.'
+        if options.start
+        else 'Starts from the backbone of the config: a trained detector '
+        '(--checkpoint) needs a third of the epochs.',
+    ]
+    if options.image_size:
+        lines.append(
+            f'Images of {options.image_size} pixels on the short side; the '
+            'sizes in training follow.'
+        )
+    return lines
+
+
+def _why_epochs(options: Options) -> str:
+    """Where the number of epochs comes from."""
+    times = '' if options.start else f'{_FROM_BACKBONE} x '
+    return f'({times}{_PASSES:,} images, {_EPOCHS[0]} to {_EPOCHS[1]} epochs)'
+
+
+def config_text(recipe: Recipe) -> str:
+    """Write the config."""
+    r, options = recipe, recipe.options
+    train, val = r.data.splits['train'], r.data.splits['val']
+    test = r.data.splits.get('test', val)
+    comments = ''.join(f'# - {line}\n' for line in reasons(r))
+    size = f'image_size = {options.image_size}\n' * bool(options.image_size)
+    start = f'load_from = {str(options.start)!r}\n' * bool(options.start)
+    paths = [r.config]
+    if not r.is_for_own_data:
+        paths.append(config_path('_base_/datasets/custom.py'))
+    bases = ''.join(f'    {str(path)!r},\n' for path in paths)
+    own_hooks = '    *_base_.custom_hooks,\n' * r.has_hooks
+    logged = max(1, min(50, r.batches // 2))
+    return f"""\
+# Written by tools/finetune.py; yours to change. Other than in the first base:
+{comments}_base_ = [
+{bases}]
+
+data_root = {f'{r.root}/'!r}
+classes = {r.data.classes!r}
+max_epochs = {r.epochs}
+{size}{start}
+train_dataloader = _base_.custom.train_dataloader
+train_dataloader.batch_size = {r.batch_size}
+train_dataloader.dataset.update({_dataset(train, r.root)})
+val_dataloader = dict(dataset=dict({_dataset(val, r.root)}))
+test_dataloader = dict(dataset=dict({_dataset(test, r.root)}))
+val_evaluator = dict(ann_file={str(val.annotations)!r}, classwise=True)
+test_evaluator = dict(ann_file={str(test.annotations)!r}, classwise=True)
+
+train_cfg = dict(
+    _delete_=True,
+    type='EpochBasedTrainLoop',
+    max_epochs=max_epochs,
+    val_interval=1,
+)
+optim_wrapper = dict(
+    optimizer=dict(lr={r.lr!r}), accumulative_counts={r.accumulated}
+)
+auto_scale_lr = dict(base_batch_size={r.step})
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=0.001,
+        by_epoch=False,
+        begin=0,
+        end={r.warm_up},
+    ),
+    dict(
+        type='MultiStepLR',
+        by_epoch=True,
+        begin=0,
+        end=max_epochs,
+        milestones=[{r.milestone}],
+        gamma=0.1,
+    ),
+]
+log_processor = dict(by_epoch=True)
+default_hooks = dict(
+    logger=dict(interval={logged}),
+    checkpoint=dict(
+        by_epoch=True,
+        interval=1,
+        max_keep_ckpts=1,
+        save_best={MONITOR!r},
+        rule='greater',
+    ),
+)
+custom_hooks = [
+{own_hooks}    dict(
+        type='EarlyStoppingHook',
+        monitor={MONITOR!r},
+        rule='greater',
+        min_delta={_MIN_DELTA},
+        patience={r.patience},
+    ),
+]
+"""
+
+
+def _dataset(split: Split, root: Path) -> str:
+    """Arguments of a dataset, relative to its root where that is possible."""
+    file, images = (
+        str(path.relative_to(root) if path.is_relative_to(root) else path)
+        for path in (split.annotations, split.images)
+    )
+    return f'ann_file={file!r}, data_prefix=dict(img={images!r})'

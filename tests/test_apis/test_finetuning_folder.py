@@ -1,0 +1,154 @@
+"""A folder in any format gives the same training data, and stays as it is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmdet.datasets import CocoDataset
+
+from project.apis.finetuning.folder import DataFolder, read_folder
+from project.utils.errors import UserError
+from tests.helpers.data_formats import FORMATS, as_voc, as_yolo
+from tests.helpers.training import toy_data
+
+__all__ = ['toy_data']
+
+
+def files(root: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in root.rglob('*') if p.is_file()}
+
+
+def contents(data: DataFolder, split: str) -> list:
+    """Pixels of the images by their digest, with boxes by class name."""
+    part = data.splits[split]
+    dataset = CocoDataset(
+        ann_file=str(part.annotations),
+        data_prefix=dict(img=str(part.images)),
+        metainfo=dict(classes=data.classes),
+        pipeline=[],
+    )
+    found = []
+    for info in dataset:
+        boxes = [
+            (data.classes[i['bbox_label']], *np.round(i['bbox'], 3))
+            for i in info['instances']
+        ]
+        pixels = Path(info['img_path']).read_bytes()
+        found.append((hash(pixels), sorted(boxes)))
+    return sorted(found)
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_every_format_gives_the_same(toy_data, tmp_path, name) -> None:
+    root = tmp_path / 'mine'
+    FORMATS[name](toy_data, root)
+    before = files(root)
+    expected = read_folder(toy_data, tmp_path / 'a')
+    data = read_folder(root, tmp_path / 'b')
+    assert data.kind == ('COCO' if name == 'Roboflow' else name)
+    assert (data.num_images, data.is_split) == (8, False)
+    assert set(data.classes) == set(expected.classes)
+    for split in ('train', 'val'):
+        assert contents(data, split) == contents(expected, split)
+    assert sum(len(boxes) for _, boxes in contents(data, 'train')) > 8
+    assert files(root) == before
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_without_a_split_one_is_made(toy_data, tmp_path, name) -> None:
+    root = tmp_path / 'mine'
+    FORMATS[name](toy_data, root)
+    for part in (
+        'annotations/val.json', 'valid/_annotations.coco.json',
+        'ImageSets/Main/val.txt',
+    ):  # fmt: skip
+        (root / part).unlink(missing_ok=True)
+    if name == 'YOLO':
+        (root / 'images' / 'val').rename(root / 'unlabelled')
+    data = read_folder(root, tmp_path / 'a', seed=1)
+    assert data.is_split
+    parts = {split: contents(data, split) for split in ('train', 'val')}
+    assert [len(part) for part in parts.values()] == [6, 2]
+    whole = contents(read_folder(toy_data, tmp_path / 'b'), 'train')
+    assert sorted(parts['train'] + parts['val']) == whole
+    again = read_folder(root, tmp_path / 'c', seed=1)
+    assert contents(again, 'val') == parts['val']
+
+
+def test_coco_by_its_own_names(toy_data, tmp_path) -> None:
+    (tmp_path / 'annotations').mkdir()
+    for split in ('train', 'val'):
+        (tmp_path / f'{split}2017').symlink_to(toy_data / split)
+        name = f'annotations/instances_{split}2017.json'
+        (tmp_path / name).symlink_to(toy_data / f'annotations/{split}.json')
+    data = read_folder(tmp_path, tmp_path / 'out')
+    assert data.splits['val'].images == tmp_path / 'val2017'
+    assert not (tmp_path / 'out').exists()
+
+
+def test_one_annotation_file_of_any_name(toy_data, tmp_path) -> None:
+    (tmp_path / 'images').symlink_to(toy_data / 'train')
+    (tmp_path / 'labels.json').symlink_to(toy_data / 'annotations/train.json')
+    (tmp_path / 'other.json').write_text('[]')
+    data = read_folder(tmp_path, tmp_path / 'out')
+    assert data.is_split
+    assert data.num_images == 6
+
+
+def test_voc_of_one_year_without_lists(toy_data, tmp_path) -> None:
+    as_voc(toy_data, tmp_path / 'VOCdevkit' / 'VOC2012')
+    for file in tmp_path.rglob('*.txt'):
+        file.unlink()
+    data = read_folder(tmp_path, tmp_path / 'out')
+    assert data.num_images == 10  # of 13
+    as_voc(toy_data, tmp_path / 'VOCdevkit' / 'VOC2007')
+    with pytest.raises(UserError, match='several Pascal VOC'):
+        read_folder(tmp_path, tmp_path / 'out')
+
+
+def test_difficult_objects_are_marked(toy_data, tmp_path) -> None:
+    as_voc(toy_data, tmp_path / 'mine')
+    file = tmp_path / 'mine/Annotations/train_000001.xml'
+    text = file.read_text()
+    marked = '<difficult>1</difficult></object>'
+    file.write_text(text.replace('</object>', marked, 1))
+    data = read_folder(tmp_path / 'mine', tmp_path / 'out')
+    content = json.loads(data.splits['train'].annotations.read_text())
+    (image,) = [
+        i['id']
+        for i in content['images']
+        if i['file_name'] == 'train_000001.png'
+    ]
+    boxes = [b for b in content['annotations'] if b['image_id'] == image]
+    count = text.count('</object>')
+    assert [box['ignore'] for box in boxes] == [1] + [0] * (count - 1)
+    assert count > 1
+
+
+def test_what_is_no_dataset(tmp_path) -> None:
+    with pytest.raises(UserError, match='does not exist'):
+        read_folder(tmp_path / 'nothing', tmp_path / 'out')
+    with pytest.raises(UserError, match='no dataset that is recognised'):
+        read_folder(tmp_path, tmp_path / 'out')
+
+
+def test_faults_are_told(toy_data, tmp_path) -> None:
+    root = tmp_path / 'voc'
+    as_voc(toy_data, root)
+    file = root / 'Annotations/train_000001.xml'
+    text = file.read_text()
+    file.write_text(text.replace('xmin', 'left'))
+    with pytest.raises(UserError, match='not in the format of Pascal VOC'):
+        read_folder(root, tmp_path / 'out')
+    file.write_text(text)
+    (root / 'JPEGImages/train_000001.png').unlink()
+    with pytest.raises(UserError, match='has no image for'):
+        read_folder(root, tmp_path / 'out')
+    file.unlink()
+    with pytest.raises(UserError, match=r'train\.txt lists, does not exist'):
+        read_folder(root, tmp_path / 'out')
+    as_yolo(toy_data, tmp_path / 'yolo')
+    (tmp_path / 'yolo/data.yaml').write_text('nc: 3')
+    with pytest.raises(UserError, match=r'no data\.yaml'):
+        read_folder(tmp_path / 'yolo', tmp_path / 'out')

@@ -1,0 +1,222 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Fine-tune a detector on a folder of images; see docs/finetune.md.
+
+The folder holds COCO annotations (its own or Roboflow's layout), Pascal VOC or
+YOLO. A config is written and trained with ./dist_train.sh; the best checkpoint
+is tested. The same command goes on with an interrupted training.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from _cli import user_errors
+from _types import out_folder, positive_int
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from rich.console import Console
+
+TOOLS = Path(__file__).resolve().parent
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('data', metavar='DATA', help='folder of the dataset')
+    parser.add_argument(
+        '--model',
+        required=True,
+        metavar='NAME',
+        help='method and backbone, such as rank-detr_r50; the name of a '
+        'config; or the path of one',
+    )
+    parser.add_argument(
+        '--checkpoint',
+        default='none',
+        metavar='FILE',
+        help='trained detector to start from, also an official one (default: '
+        'none, the backbone alone is pretrained)',
+    )
+    for name, text in (
+        ('epochs', 'length of the training (default: by the data)'),
+        ('batch-size', 'images per GPU (default: those of the config)'),
+        ('gpus', 'GPUs, or processes where there is none (default: 1)'),
+        ('image-size', 'short side of images in pixels'),
+    ):
+        parser.add_argument(
+            f'--{name}',
+            type=positive_int,
+            metavar='N',
+            default=1 if name == 'gpus' else None,
+            help=text,
+        )
+    parser.add_argument(
+        '--work-dir',
+        type=out_folder,
+        help='where all goes (default: work_dirs/<model>_<name of DATA>)',
+    )
+    parser.add_argument(
+        '--check-only',
+        action='store_true',
+        help='write the config, look through the data and stop',
+    )
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='show where a mistake was found, not only what it is',
+    )
+    args = parser.parse_args(argv)
+    if args.work_dir is None:
+        name = f'{Path(args.model).stem}_{Path(args.data).resolve().name}'
+        args.work_dir = out_folder(str(Path('work_dirs') / name))
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check, train, test and tell."""
+    args = parse_args(argv)
+    from project.apis.finetuning.preparation import (
+        CONFIG,
+        read_state,
+        write_state,
+    )
+    from project.apis.finetuning.report import best_checkpoint
+
+    work_dir = Path(args.work_dir)
+    config = work_dir / CONFIG
+    with user_errors(args.traceback):
+        classes = check(args, config)
+        if args.check_only:
+            return
+        if not read_state(work_dir).get('trained'):
+            begun = (work_dir / 'last_checkpoint').is_file()
+            resume = ['--resume'] if begun else []
+            launch('train', config, args.gpus, work_dir, *resume)
+            write_state(work_dir, trained=True)
+        best, tested = best_checkpoint(work_dir), work_dir / 'test'
+        launch('test', config, best, args.gpus, '--work-dir', tested)
+        curves = TOOLS / 'analysis_tools' / 'plot_training.py'
+        run(sys.executable, curves, work_dir)
+        tell(work_dir, best, classes)
+
+
+def check(args: argparse.Namespace, config: Path) -> tuple[str, ...]:
+    """Write the config and look through its data.
+
+    Ends the program with status 1 if training would refuse the data.
+
+    Returns:
+        The names of the classes.
+    """
+    from mmengine.registry import init_default_scope
+
+    import project.engine  # noqa: F401  registers everything of the package
+    from project.apis.finetuning.preparation import Request, prepare
+    from project.preflight.config_files import read_config_file
+    from project.preflight.doctor import examine
+
+    checkpoint = None if args.checkpoint == 'none' else args.checkpoint
+    if checkpoint and Path(checkpoint).exists():
+        checkpoint = str(Path(checkpoint).resolve())
+    request = Request(
+        str(Path(args.data).resolve()),
+        args.model,
+        checkpoint,
+        args.gpus,
+        args.batch_size,
+        args.epochs,
+        args.image_size,
+    )
+    lines = prepare(request, config.parent)
+    cfg: Config = read_config_file(config)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    if not examine(cfg, wide_console()):
+        sys.exit(1)
+    print(f'\n{config}:')
+    print('\n'.join(f'- {line}' for line in lines), flush=True)
+    return tuple(cfg.classes)
+
+
+def wide_console() -> 'Console':
+    """A console whose tables fit into a file, too."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+def launch(task: str, *words: str | int | Path) -> None:
+    """Run ``./dist_train.sh`` or ``./dist_test.sh``, or what is in them."""
+    script = TOOLS.parent / f'dist_{task}.sh'
+    if script.is_file():
+        run(script, *words)
+    else:  # an installed wheel
+        run(sys.executable, TOOLS / 'launch.py', task, *words)
+
+
+def run(*command: str | int | Path) -> None:
+    """Show a command, run it, and end with it if it fails.
+
+    The signals at which a training saves and ends are passed on to it.
+    """
+    words = [str(word) for word in command]
+    print(f'\n$ {shlex.join(words)}', flush=True)
+    process = subprocess.Popen(words)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.signal(number, pass_on) for number in numbers]
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        status = process.wait()  # Ctrl-C has reached it as well
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    if status:
+        print(
+            f'Error: {os.path.basename(words[0])} ended with status {status}; '
+            'the same command goes on from the last checkpoint.',
+            file=sys.stderr,
+        )
+        sys.exit(status if status > 0 else 128 - status)
+
+
+def tell(work_dir: Path, best: Path, classes: tuple[str, ...]) -> None:
+    """Print how good the detector is, and where everything is."""
+    from project.apis.finetuning.recipe import MONITOR
+    from project.apis.finetuning.report import read_metrics, write_class_aps
+
+    aps = work_dir / 'class_ap.csv'
+    metrics = read_metrics(work_dir / 'test')
+    wide_console().print(write_class_aps(metrics, classes, aps))
+    print(f'mAP {metrics.get(MONITOR, float("nan")):.3f}')
+    for name, path in (
+        ('Best checkpoint', best),
+        ('Config', work_dir / 'finetune.py'),
+        ('Loss and AP', work_dir / 'training.png'),
+        ('AP of each class', aps),
+        ('Metrics and logs', work_dir / 'test'),
+    ):
+        print(f'{name}: {path}')
+    detect = TOOLS / 'detect.py'
+    if detect.is_file():
+        words = [sys.executable, str(detect), str(best), 'IMAGE']
+        print(f'Detect with it: {shlex.join(words)}')
+
+
+if __name__ == '__main__':
+    main()
