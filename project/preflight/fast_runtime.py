@@ -1,12 +1,14 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What makes a training faster than its published config asks for."""
+"""What trades speed, memory and rounding against a published config."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 
-from project.preflight.config_tree import named_dicts
+from project.preflight.config_tree import named_dicts, registered_class
+from project.utils.errors import UserError
 from project.utils.settings import read_settings
 
 _FUSED = ('Adagrad', 'Adam', 'AdamW', 'SGD')
@@ -81,3 +83,31 @@ def apply_fast_runtime(cfg: Config) -> None:
                 kinds = {part.get('type'), part.get('resize_type')}
                 if kinds & _RESIZES and part.get('backend') == 'pillow':
                     part['backend'] = 'torch'
+
+
+def apply_checkpointing(cfg: Config) -> None:
+    """Write ``activation_checkpointing=True`` into the model.
+
+    It becomes ``with_cp`` of the backbone and ``num_cp`` of encoder and
+    decoder. mmengine's own values, names of modules, stay: it passes no
+    keyword arguments to what it checkpoints.
+
+    Args:
+        cfg (Config): A complete config; changed in place.
+
+    Raises:
+        UserError: If the detector is not one of this package.
+    """
+    if cfg.get('activation_checkpointing') is not True:
+        return
+    model = cfg.model
+    owner = registered_class(model, MODELS)
+    if not str(getattr(owner, '__module__', '')).startswith('project.'):
+        raise UserError(
+            'activation_checkpointing=True is for the detectors of this '
+            f'package; name the modules of {model.get("type")} in a list.'
+        )
+    model.backbone.with_cp = True
+    for coder in (model.encoder, model.decoder):
+        coder.num_cp = coder.num_layers
+    cfg.activation_checkpointing = None

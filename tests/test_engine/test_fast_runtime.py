@@ -13,7 +13,11 @@ from torch import nn
 from project.engine import DETRRunner
 from project.engine.fast_model import speed_up
 from project.engine.optim_wrappers import DETRAmpOptimWrapper
-from project.preflight.fast_runtime import FastRuntime, apply_fast_runtime
+from project.preflight.fast_runtime import (
+    FastRuntime,
+    apply_checkpointing,
+    apply_fast_runtime,
+)
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS, read_config
 from tests.helpers.toy import (
@@ -161,6 +165,22 @@ def test_pipelines_of_a_published_config() -> None:
     apply_fast_runtime(fast)
     assert str(fast) == text
     assert 'fused' not in published.optim_wrapper.optimizer
+
+
+def test_checkpointing_of_other_detectors() -> None:
+    """mmengine's own setting stays, and its modules are to be named."""
+    cfg = Config(dict(model=dict(type='DINO'), activation_checkpointing=True))
+    with pytest.raises(UserError, match='name the modules of DINO'):
+        apply_checkpointing(cfg)
+    cfg.activation_checkpointing = ['backbone']
+    apply_checkpointing(cfg)
+    assert cfg.activation_checkpointing == ['backbone']
+
+
+def test_checkpointing_of_a_training(train: Any) -> None:
+    plain, recomputed = train(), train(activation_checkpointing=True)
+    assert losses(recomputed) == pytest.approx(losses(plain), rel=1e-5)
+    assert recomputed.model.decoder.num_cp == 2
 
 
 def test_the_config_itself_has_the_last_word() -> None:

@@ -16,6 +16,7 @@ from project.models.layers.transformer.proposal_refiner import (
     ProposalRefinerLayer,
 )
 from project.models.layers.transformer.regional_layers import (
+    RegionalCrossAttention,
     RegionalDynamicConv,
 )
 from project.utils.errors import UserError
@@ -114,6 +115,39 @@ def test_less_than_no_recomputed_layer_is_none() -> None:
     dino = build(config('dino', decoder__num_cp=-1, encoder__num_cp=-1))
     layers = [*dino.decoder.layers, *dino.encoder.layers]
     assert not any(is_recomputed(layer) for layer in layers)
+
+
+@pytest.mark.parametrize('kind', ['attention', 'convolution'])
+def test_checkpointing_of_the_refiners(kind: str) -> None:
+    """The same results and gradients, from fewer tensors that are kept."""
+    modules, saved = [], []
+    for with_cp in (True, False):
+        torch.manual_seed(0)
+        modules.append(
+            RegionalCrossAttention(8, 2, 2, roi_size=2, with_cp=with_cp)
+            if kind == 'attention'
+            else RegionalDynamicConv(
+                in_channels=8,
+                feat_channels=4,
+                input_feat_shape=2,
+                with_cp=with_cp,
+            )
+        )
+    inputs = torch.randn(5, 8), torch.randn(5, 4, 8)
+    results = []
+    for module in modules:
+        sizes: list[int] = []
+        query, regions = (x.clone().requires_grad_() for x in inputs)
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor,
+            lambda tensor: tensor,
+        ):
+            found = module(query, regions)
+        saved.append(sum(sizes))
+        found.square().sum().backward()
+        results.append([found.detach(), query.grad, regions.grad])
+    torch.testing.assert_close(*results)
+    assert saved[0] < saved[1]
 
 
 def test_dropout_of_dynamic_convolution() -> None:

@@ -31,6 +31,7 @@ from project.ops import attention_backend
 from project.ops.in_mmcv import installed
 from project.preflight.config_files import read_config_file
 from project.preflight.fast_runtime import (
+    apply_checkpointing,
     apply_fast_runtime,
     read_fast_runtime,
 )
@@ -58,6 +59,7 @@ def build_variant(
     options, backend = _settings(settings)
     config = _read(path, {**(args.cfg_options or {}), **options})
     apply_fast_runtime(config)
+    apply_checkpointing(config)
     model = build_detector(config, device)
     speed_up(model, read_fast_runtime(config))
     run: Callable[[], Phases]

@@ -63,6 +63,7 @@ from project.preflight.batch import other_batch
 from project.preflight.build_errors import told_by_config
 from project.preflight.config import check_config
 from project.preflight.fast_runtime import (
+    apply_checkpointing,
     apply_fast_runtime,
     read_fast_runtime,
 )
@@ -117,6 +118,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
         ]
         stop_idle_workers(cfg)
         apply_fast_runtime(cfg)
+        apply_checkpointing(cfg)
         with told_by_config(cfg):
             runner = super().from_cfg(cfg)
         for change in changes:

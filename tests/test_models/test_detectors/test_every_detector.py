@@ -7,10 +7,11 @@ import copy
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from torch import nn
 
 import project  # noqa: F401
+from project.preflight.fast_runtime import apply_checkpointing
 from project.utils.errors import UserError
 from tests.helpers.numerics import (
     HALF,
@@ -123,10 +124,13 @@ def test_a_copy_is_independent(detector: nn.Module) -> None:
 
 def test_recomputed_layers_keep_names_and_losses(name: str) -> None:
     plain = build_model(toy_config(name))
-    config = toy_config(name)
-    config.encoder.num_cp = 2
-    config.decoder.num_cp = 1
-    recomputed = build_model(config)
+    config = Config(
+        dict(model=toy_config(name), activation_checkpointing=True)
+    )
+    apply_checkpointing(config)
+    assert config.model.encoder.num_cp == config.model.decoder.num_cp == 2
+    assert config.model.backbone.with_cp
+    recomputed = build_model(config.model)
     assert list(plain.state_dict()) == list(recomputed.state_dict())
     results = []
     for model in (plain, recomputed):

@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Literal
 
 import torch
@@ -34,7 +34,7 @@ class RegionalCrossAttention(BaseModule):
     Keys and values of the points are never computed: the projection of the
     keys is applied to the queries instead, and that of the values to the
     weighted sum of the features. The positions of the points are the same in
-    all regions. Activations are recomputed in the backward pass.
+    all regions.
 
     Args:
         embed_dims (int): Dimension of queries and features. Defaults to 256.
@@ -54,6 +54,8 @@ class RegionalCrossAttention(BaseModule):
         init_cfg (dict, optional): Initialization config.
         batch_first (bool): Ignored, since no axis is that of the batch; the
             authors' configs set it. Defaults to True.
+        with_cp (bool): Whether to use activation checkpointing. Defaults to
+            True.
 
     Raises:
         UserError: If ``attn_drop`` is not 0.
@@ -74,8 +76,10 @@ class RegionalCrossAttention(BaseModule):
         act_cfg: dict | None = None,
         init_cfg: dict | None = None,
         batch_first: bool = True,
+        with_cp: bool = True,
     ) -> None:
         super().__init__(init_cfg)
+        self.with_cp = with_cp
         if attn_drop:
             raise UserError(
                 'model.decoder.layer_cfg.regional_ca_cfg.attn_drop='
@@ -114,7 +118,8 @@ class RegionalCrossAttention(BaseModule):
         Returns:
             Tensor: Refined queries, has the shape of ``query``.
         """
-        attended = recomputed(self._attend, query, regions)
+        attend = partial(recomputed, self._attend)
+        attended = (attend if self.with_cp else self._attend)(query, regions)
         change = self.fc_layer(self.proj_drop(attended))
         change = self.activation(self.fc_norm(change))
         return query + self.dropout(change)
@@ -165,19 +170,25 @@ class RegionalDynamicConv(DynamicConv):
     """mmdet's ``DynamicConv`` with activation checkpointing.
 
     Source: Sparse R-CNN, section 3 (dynamic instance interactive head). The
-    kernels of a query, which are 128 times its size, are recomputed in the
-    backward pass.
+    kernels of a query are 128 times its size.
 
     Args:
         *args: As in mmdet's class.
         dropout (float): Dropout of the result. Defaults to 0.
+        with_cp (bool): Whether to recompute the kernels in the backward
+            pass. Defaults to True.
         **kwargs: As in mmdet's class.
     """
 
     def __init__(
-        self, *args: Any, dropout: float = 0.0, **kwargs: Any
+        self,
+        *args: Any,
+        dropout: float = 0.0,
+        with_cp: bool = True,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.with_cp = with_cp
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, regions: Tensor) -> Tensor:
@@ -191,7 +202,8 @@ class RegionalDynamicConv(DynamicConv):
         Returns:
             Tensor: Has shape (num_queries, out_channels).
         """
-        filtered = recomputed(self._filter, query, regions)
+        apply = partial(recomputed, self._filter)
+        filtered = (apply if self.with_cp else self._filter)(query, regions)
         change = self.activation(self.fc_norm(self.fc_layer(filtered)))
         return self.dropout(change)
 
