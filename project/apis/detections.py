@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What was detected in one image."""
+"""Detections of one image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,16 @@ from project.utils.errors import UserError, some_of
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """Detections of one image, the best first.
+    """Detections of one image, sorted by score.
 
     Attributes:
-        boxes: (n, 4), float32: x1, y1, x2, y2 in pixels of the image.
-        scores: (n, ), float32, from 0 to 1.
-        labels: (n, ), int64: numbers of the classes, from 0.
-        names: (n, ) names of the classes.
+        boxes: (x1, y1, x2, y2) in pixels of the image, has shape (n, 4),
+            float32.
+        scores: Scores in [0, 1], has shape (n, ), float32.
+        labels: Class indices from 0, has shape (n, ), int64.
+        names: Class name of each detection.
         size: Width and height of the image in pixels.
-        source: Where the image lies, or its pixels: (h, w, 3), uint8, RGB.
+        source: Path of the image, or its pixels: (h, w, 3), uint8, RGB.
     """
 
     boxes: np.ndarray
@@ -41,13 +42,13 @@ class Detections:
         size: tuple[int, int],
         source: str | np.ndarray,
     ) -> 'Detections':
-        """Take over what a detector of mmdet has found.
+        """Convert the results of a detector of mmdet.
 
         Args:
             instances: ``pred_instances`` of a sample.
             classes: Names of all classes.
             size: Width and height of the image in pixels.
-            source: As the attribute.
+            source: See the attribute.
         """
         found = instances.cpu().numpy()
         # Most heads sort by themselves.
@@ -73,11 +74,11 @@ class Detections:
     def above(
         self, score_thr: float, labels: Sequence[int] | None = None
     ) -> 'Detections':
-        """Keep those with a score, and of some classes.
+        """Filter the detections by score and class.
 
         Args:
             score_thr: The lowest score that is kept.
-            labels: Numbers of the classes that are kept. By default all.
+            labels: Indices of the classes that are kept. By default all.
         """
         kept = self.scores >= score_thr
         if labels is not None:
@@ -92,11 +93,11 @@ class Detections:
         )
 
     def plot(self) -> Image.Image:
-        """Draw them on their image.
+        """Draw the detections on their image.
 
         Returns:
-            PIL.Image: As large as the image; ``.save('found.png')`` writes
-            it, a notebook shows it.
+            PIL.Image: Has the size of the image; ``.save('found.png')``
+            writes it, a notebook shows it.
 
         Raises:
             UserError: If the image can no longer be read.
@@ -109,7 +110,7 @@ class Detections:
         return draw_on_image(self._pixels(), self.boxes, labels, titles)
 
     def to_supervision(self) -> Any:
-        """Hand over to the package supervision.
+        """Convert to the package supervision.
 
         Returns:
             supervision.Detections: With ``class_name`` among its data.
@@ -132,7 +133,7 @@ class Detections:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain lists, for JSON.
+        """Convert to plain lists, for JSON.
 
         Returns:
             dict: ``width``, ``height``, ``boxes``, ``scores``, ``labels`` and

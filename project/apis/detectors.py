@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Trained detectors, from their checkpoint."""
+"""Trained detectors, loaded from a checkpoint."""
 
 import os
 import threading
@@ -31,7 +31,7 @@ from project.utils.errors import UserError
 from project.utils.finite import check_finite
 
 DEFAULT_SCORE_THR = 0.3
-"""As of mmdet's ``DetInferencer``."""
+"""Same as ``pred_score_thr`` of mmdet's ``DetInferencer``."""
 
 
 def load_detector(
@@ -42,19 +42,19 @@ def load_detector(
     """Load a trained detector.
 
     Args:
-        checkpoint: A file or an address with the weights.
-        config: The config that it was trained with, or its file. By default
-            the one in the checkpoint or beside it in its work dir, which is
-            read as data and never run; for a converted checkpoint the
-            shipped one that it fits.
+        checkpoint: Path or URL of the weights.
+        config: The config that it was trained with, or its path. By default
+            the one in the checkpoint or next to it in its work dir, which is
+            parsed as data and never executed; for a converted checkpoint the
+            shipped config that it fits.
         device: Such as ``'cpu'`` or ``'cuda'``. By default an accelerator
             if there is one.
 
     Returns:
-        Detector: Ready to be called with images.
+        Detector: The detector, to be called with images.
 
     Raises:
-        UserError: If config and checkpoint do not go together, or one cannot
+        UserError: If the checkpoint does not fit the config, or either cannot
             be read.
     """
     checkpoint = os.fspath(checkpoint)
@@ -80,18 +80,18 @@ def load_detector(
 
 
 def class_names(checkpoint: str, config: Config) -> Sequence[str]:
-    """Name the classes of a trained detector.
+    """Find the class names of a trained detector.
 
     Args:
-        checkpoint: A file or an address with the weights.
+        checkpoint: Path or URL of the weights.
         config: A complete config.
 
     Returns:
-        Sequence[str]: As its training has saved them, else as the config
-        names them for testing; their numbers where nobody does.
+        Sequence[str]: The names in the checkpoint, else those of the
+        config's test dataset, else the class indices.
 
     Raises:
-        UserError: If there are not as many as the model has.
+        UserError: If their number is not that of the model's classes.
     """
     meta = read_meta(checkpoint)
     saved = meta.get('dataset_meta') or {}
@@ -115,14 +115,14 @@ def class_names(checkpoint: str, config: Config) -> Sequence[str]:
 class Detector:
     """A trained detector that takes images of any kind.
 
-    Several threads may call it: they prepare their images at the same time
-    and wait for each other at the model.
+    Several threads may call it: they prepare their images in parallel and
+    take turns at the model.
 
     Attributes:
-        model (BaseModel): In evaluation mode.
+        model (BaseModel): The model, in evaluation mode.
         config (Config): The config that it was built from.
         classes (tuple[str]): Names of the classes.
-        prepare (Preparation): What becomes of an image first.
+        prepare (Preparation): The test pipeline.
     """
 
     def __init__(
@@ -145,21 +145,21 @@ class Detector:
         """Detect objects.
 
         Args:
-            images: A path or an address, an image of PIL, an array, a tensor
-                (see :func:`~project.apis.images.pixels_of`), or a list of
-                such; a tensor of four dimensions is a list.
+            images: A path or URL, a PIL image, an array or a tensor (see
+                :func:`~project.apis.images.pixels_of`), or a list of these;
+                a tensor with four dimensions counts as a list.
             score_thr: The lowest score that is returned, from 0 to 1. With 0
-                all that the model gives, as of mmdet's inferencer.
-            batch_size: Images that the model gets at a time. They are padded
-                to one size, of which results may depend a little.
-            channel_order: Of arrays and tensors: ``'rgb'``, or ``'bgr'`` as
-                OpenCV has them.
+                all predictions are returned, as by mmdet's inferencer.
+            batch_size: Images per forward pass. They are padded to one size,
+                which changes the results slightly.
+            channel_order: Channel order of arrays and tensors: ``'rgb'``, or
+                ``'bgr'`` as in OpenCV.
 
         Returns:
-            Detections | list[Detections]: A list where one was given.
+            Detections | list[Detections]: A list if ``images`` is a list.
 
         Raises:
-            UserError: If an image cannot be read, or a number is out of its
+            UserError: If an image cannot be read, or an argument is out of
                 range.
         """
         if not 0 <= score_thr <= 1:
@@ -184,7 +184,7 @@ class Detector:
         """Run the model on a batch.
 
         Args:
-            prepared: What ``prepare`` has made of each image.
+            prepared: Result of ``prepare`` for each image.
 
         Returns:
             list[DetDataSample]: Each with ``pred_instances``.

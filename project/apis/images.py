@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Brings images of any kind into the one form that pipelines take."""
+"""Converts images of any kind to the form that pipelines take."""
 
 import os
 from typing import Any
@@ -17,28 +17,28 @@ _EXPECTED = (
 
 
 def is_path(image: Any) -> bool:
-    """Tell whether an image is given by where it lies."""
+    """Return whether an image is given by its path."""
     return isinstance(image, (str, os.PathLike))
 
 
 def pixels_of(image: Any, channel_order: str = 'rgb') -> np.ndarray:
-    """Read the pixels of an image that is in memory.
+    """Convert an image in memory to RGB pixels.
 
     Args:
-        image (PIL.Image | np.ndarray | Tensor): PIL's are turned upright as
-            their EXIF data say. Arrays are (h, w), (h, w, 1), (h, w, 3) or
-            (h, w, 4), whose last channel is left out; tensors have their
-            channels first. Numbers are uint8, uint16 (of which the upper 8
-            bits count, as where OpenCV reads a file), bool, other integers
-            from 0 to 255, or floats from 0 to 1.
-        channel_order (str): Of arrays and tensors, ``'rgb'`` or ``'bgr'``.
-            Defaults to ``'rgb'``.
+        image (PIL.Image | np.ndarray | Tensor): PIL images are rotated as
+            their EXIF data say. Arrays have shape (h, w), (h, w, 1),
+            (h, w, 3) or (h, w, 4), whose alpha channel is dropped; tensors
+            are channels-first. Values are uint8, uint16 (of which the upper
+            8 bits are used, as when OpenCV reads a file), bool, other
+            integers from 0 to 255, or floats from 0 to 1.
+        channel_order (str): Channel order of arrays and tensors, ``'rgb'``
+            or ``'bgr'``. Defaults to ``'rgb'``.
 
     Returns:
         np.ndarray: (h, w, 3), uint8, RGB.
 
     Raises:
-        UserError: If it is something else.
+        UserError: If it is anything else.
     """
     if channel_order not in CHANNEL_ORDERS:
         raise UserError(
@@ -59,7 +59,7 @@ def pixels_of(image: Any, channel_order: str = 'rgb') -> np.ndarray:
 
 
 def _of_pil(image: Image.Image) -> np.ndarray:
-    """Read an image of PIL, of whatever mode."""
+    """Convert a PIL image of any mode."""
     image = ImageOps.exif_transpose(image)
     if image.mode == 'I' or image.mode.startswith('I;16'):
         pixels = np.asarray(image)
@@ -85,7 +85,7 @@ def _of_tensor(tensor: Tensor) -> np.ndarray:
 
 
 def _three_channels(pixels: np.ndarray) -> np.ndarray:
-    """Repeat a grey channel; leave out one of transparency."""
+    """Repeat a grey channel; drop an alpha channel."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
@@ -98,7 +98,7 @@ def _three_channels(pixels: np.ndarray) -> np.ndarray:
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """Bring numbers to the range from 0 to 255."""
+    """Scale values to the range from 0 to 255."""
     kind = pixels.dtype.kind
     if pixels.dtype == np.uint8 or not pixels.size:
         return pixels

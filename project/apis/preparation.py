@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What becomes of an image before a model sees it."""
+"""Prepares images for a model by its test pipeline."""
 
 import threading
 from typing import Any
@@ -23,8 +23,8 @@ _LOCK = threading.Lock()
 class Preparation:
     """The test pipeline of a config, for images without annotations.
 
-    It can be sent to other processes, and several threads may use it: each
-    has transforms of its own.
+    It can be pickled for other processes and used by several threads, which
+    have separate transforms.
 
     Args:
         config (Config): A complete config.
@@ -54,13 +54,13 @@ class Preparation:
         """Prepare an image.
 
         Args:
-            image (Any): A path or an address, or what
-                :func:`~project.apis.images.pixels_of` takes.
-            channel_order (str): Of arrays and tensors. Defaults to
-                ``'rgb'``.
+            image (Any): A path or URL, or an image for
+                :func:`~project.apis.images.pixels_of`.
+            channel_order (str): Channel order of arrays and tensors.
+                Defaults to ``'rgb'``.
 
         Returns:
-            dict: ``inputs`` and ``data_samples``, as of mmdet's datasets.
+            dict: ``inputs`` and ``data_samples``, as in mmdet's datasets.
 
         Raises:
             UserError: If it cannot be read.
@@ -75,7 +75,7 @@ class Preparation:
         return rest(dict(loaded, img_id=0))
 
     def _transforms(self) -> tuple[LoadImageFromFile, Compose]:
-        """Those of this thread."""
+        """The transforms of this thread."""
         if not hasattr(self._of_thread, 'transforms'):
             with _LOCK:
                 init_default_scope(self._scope)
@@ -92,7 +92,7 @@ class Preparation:
 
 
 def _loaded(load: LoadImageFromFile, path: str) -> dict:
-    """Load an image file; say which one if it cannot be read."""
+    """Load an image file; the error names it."""
     try:
         return load(dict(img_path=path))
     except Exception as error:

@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Reads the text of a config as data, without running it.
+"""Parses the text of a config as data, without executing it.
 
-What mmengine writes into checkpoints and work dirs assigns plain values, and
-no more.
+The configs that mmengine writes to checkpoints and work dirs only assign plain
+values.
 """
 
 import ast
@@ -10,16 +10,16 @@ from typing import Any
 
 
 def read_plain_config(text: Any) -> dict[str, Any]:
-    """Read the text of a config that gives names plain values.
+    """Parse the text of a config that only assigns plain values.
 
     Args:
-        text (Any): What is taken for a config.
+        text (Any): Text of a config.
 
     Returns:
-        dict[str, Any]: What it assigns, by name.
+        dict[str, Any]: The assigned values by name.
 
     Raises:
-        ValueError: If it is no text, or does more than that.
+        ValueError: If it is no text, or does anything else.
     """
     # What stands in double braces is replaced before mmengine runs the text.
     if not isinstance(text, str) or '{{' in text:
@@ -34,14 +34,13 @@ def read_plain_config(text: Any) -> dict[str, Any]:
 
 
 def is_plain_config(text: Any) -> bool:
-    """Tell whether the text of a config assigns plain values, and no more.
+    """Return whether the text of a config only assigns plain values.
 
     Args:
-        text (Any): What is taken for a config.
+        text (Any): Text of a config.
 
     Returns:
-        bool: Whether running it, as ``Config.fromstring`` does, can do no
-        harm.
+        bool: Whether it is safe to execute, as ``Config.fromstring`` does.
     """
     try:
         read_plain_config(text)
@@ -51,7 +50,7 @@ def is_plain_config(text: Any) -> bool:
 
 
 def _assigned(node: ast.stmt) -> dict[str, Any]:
-    """Read a line that gives names a plain value."""
+    """Parse a line that assigns a plain value."""
     if not isinstance(node, ast.Assign):
         raise ValueError(f'line {node.lineno} assigns nothing')
     names = [getattr(target, 'id', '_base_') for target in node.targets]
@@ -62,9 +61,9 @@ def _assigned(node: ast.stmt) -> dict[str, Any]:
 
 
 def _value(node: ast.expr | None) -> Any:
-    """Read an expression that is made of constants and containers.
+    """Evaluate an expression of constants and containers.
 
-    ``**`` among the keys of a dict, which is None, is not.
+    ``**`` in a dict, whose key is None, is refused.
     """
     match node:
         case ast.Constant(value=value):

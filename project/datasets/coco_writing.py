@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Writes COCO annotations made of other formats, and parts of them."""
+"""Writes COCO annotations of converted or split datasets."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from project.utils.errors import UserError
 
 
 def shown_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image in training, turned as EXIF tells.
+    """(width, height) of an image after the rotation in EXIF data.
 
     Raises:
         UserError: If it cannot be read.
@@ -29,7 +29,7 @@ def shown_size(path: Path) -> tuple[int, int]:
 
 
 def write_annotations(content: dict, out: Path) -> None:
-    """Write COCO annotations, whole or not at all.
+    """Write COCO annotations atomically.
 
     Args:
         content: With ``images``, ``annotations`` and ``categories``.
@@ -44,14 +44,14 @@ def write_annotations(content: dict, out: Path) -> None:
 def split_annotations(
     content: dict, outs: Sequence[Path], share: float, seed: int
 ) -> None:
-    """Share the images out among two files, by chance.
+    """Split the images randomly into two files.
 
     Args:
         content: COCO annotations.
-        outs: Files to write, of which the second gets ``share``, and one
-            image at least. The order of the images stays.
-        share: From 0 to 1.
-        seed: The same one gives the same parts.
+        outs: Files to write. The second gets ``share`` of the images, at
+            least one. The order of the images is kept.
+        share: A fraction from 0 to 1.
+        seed: Random seed.
 
     Raises:
         UserError: If there are fewer than two images.

@@ -18,8 +18,8 @@ def convert(
 ) -> None:
     """Write the COCO annotations of some images.
 
-    Boxes are taken as they are written, like mmdet's ``XMLDataset``; those of
-    difficult objects get ``ignore=1``.
+    Boxes are read as in mmdet's ``XMLDataset``; those of difficult objects get
+    ``ignore=1``.
 
     Args:
         files: XML files, one per image.
@@ -120,7 +120,7 @@ def _other_format(file: Path, reason: object) -> UserError:
 
 
 def _size(root: ET.Element, path: Path) -> tuple[int, int]:
-    """(width, height) as annotated, else of the image."""
+    """(width, height) as annotated, else that of the image."""
     size = [root.findtext(f'size/{key}') or '' for key in ('width', 'height')]
     if all(text.isdecimal() and int(text) for text in size):
         return int(size[0]), int(size[1])

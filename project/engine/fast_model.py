@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The part of ``fast_runtime`` that concerns the model."""
+"""Applies ``fast_runtime`` to a model."""
 
 import torch
 from mmengine.model.efficient_conv_bn_eval import (
@@ -12,13 +12,13 @@ from project.preflight.fast_runtime import FastRuntime
 
 
 def speed_up(model: nn.Module, settings: FastRuntime) -> None:
-    """Arrange a model for speed; its results stay but for rounding.
+    """Speed up a model, with the same results except for rounding.
 
-    Names and shapes of its weights stay as well.
+    Names and shapes of its weights stay the same as well.
 
     Args:
         model (nn.Module): A detector, before it is wrapped; changed in place.
-        settings (FastRuntime): What is wanted.
+        settings (FastRuntime): The settings.
     """
     backbone = getattr(model, 'backbone', None)
     if settings.tf32 and torch.cuda.is_available():
@@ -33,9 +33,9 @@ def speed_up(model: nn.Module, settings: FastRuntime) -> None:
 
 
 def _norms_are_frozen(backbone: nn.Module) -> bool:
-    """Whether it has batch norms that compute the same in each step.
+    """Whether its batch norms are frozen and can be folded.
 
-    Where blocks are recomputed they cannot be folded.
+    With recomputed blocks they cannot.
     """
     was_training = backbone.training
     backbone.train()  # of mmdet's it gives nothing back

@@ -24,11 +24,10 @@ class DETROptimWrapper(OptimWrapper):
     """``OptimWrapper`` that does not wait for the norm of the gradients.
 
     mmengine's waits for the device between clipping and the step. Here the
-    norm travels while the host goes on, and is logged before that of the next
-    step is, or where :meth:`log_norm` is called: ``FiniteHook`` does so for
-    each line of the log. A resumed training says if its precision was another
-    one. ``DETRRunner`` takes this class for ``OptimWrapper``; the arguments
-    are the same.
+    norm is copied asynchronously and logged at the next step or when
+    :meth:`log_norm` is called, which ``FiniteHook`` does for each line of the
+    log. A resumed training warns if its precision has changed. ``DETRRunner``
+    uses this class for ``OptimWrapper``; the arguments are the same.
     """
 
     precision = 'fp32'
@@ -37,7 +36,7 @@ class DETROptimWrapper(OptimWrapper):
     _norm: HostCopy | None = None
 
     def log_norm(self) -> None:
-        """Log the norm of the last gradients, once it is there."""
+        """Log the norm of the last gradients, waiting for it if needed."""
         norm, self._norm = self._norm, None
         if norm is not None:
             name = f'train/{self.grad_name}'
@@ -63,7 +62,7 @@ class DETROptimWrapper(OptimWrapper):
         return {**super().state_dict(), _PRECISION: self.precision}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Resume; a warning tells if the precision was another one.
+        """Resume, with a warning if the precision has changed.
 
         Args:
             state_dict (dict): Of this wrapper, or of one of mmengine's.
@@ -87,19 +86,19 @@ class DETROptimWrapper(OptimWrapper):
 class DETRAmpOptimWrapper(DETROptimWrapper, AmpOptimWrapper):
     """``AmpOptimWrapper`` that works on the CPU, in bf16.
 
-    In bf16 losses are not scaled: its numbers reach as far as those of
-    float32, and a scaler would wait for the device in each step.
-    ``DETRRunner`` takes it for ``AmpOptimWrapper``.
+    In bf16 losses are not scaled: it has the range of float32, and a scaler
+    would wait for the device in each step. ``DETRRunner`` uses it for
+    ``AmpOptimWrapper``.
 
     Args:
-        loss_scale (float | str | dict): As in mmengine's. Defaults to
+        loss_scale (float | str | dict): As in mmengine. Defaults to
             ``'dynamic'``.
         dtype (str | torch.dtype, optional): ``'float16'`` or ``'bfloat16'``.
-            Defaults to what autocast has, which is float16 on a GPU.
+            Defaults to autocast's, which is float16 on a GPU.
         **kwargs: Arguments of ``OptimWrapper``, and ``use_fsdp``.
 
     Raises:
-        UserError: If the device does not compute in ``dtype``.
+        UserError: If the device does not support ``dtype``.
     """
 
     def __init__(
@@ -123,17 +122,17 @@ class DETRAmpOptimWrapper(DETROptimWrapper, AmpOptimWrapper):
 
 
 def amp_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    """Tell what autocast computes in, and that the device can.
+    """Find the dtype of autocast, and check that the device supports it.
 
     Args:
         dtype (str | torch.dtype, optional): ``optim_wrapper.dtype``. None is
             float16, as in mmengine on a GPU.
 
     Returns:
-        torch.dtype: The same.
+        torch.dtype: The dtype.
 
     Raises:
-        UserError: If the device computes in no such numbers.
+        UserError: If the device does not support it.
     """
     name = 'float16' if dtype is None else str(dtype).rpartition('.')[2]
     known = AmpOptimWrapper.valid_dtypes
@@ -174,7 +173,7 @@ def without_mmengines(wrapper: dict) -> dict:
         dict: A copy; its type is replaced if it was one of mmengine's.
 
     Raises:
-        UserError: If the device does not compute in its precision.
+        UserError: If the device does not support its precision.
     """
     kind = wrapper.get('type', 'OptimWrapper')
     kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind

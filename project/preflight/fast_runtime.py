@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What trades speed, memory and rounding against a published config."""
+"""Settings for speed and memory on top of a published config."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,16 +18,16 @@ _DTYPES = {'fp16': 'float16', 'bf16': 'bfloat16'}
 
 @dataclass(frozen=True)
 class FastRuntime:
-    """``fast_runtime`` of a config.
+    """The ``fast_runtime`` of a config.
 
     Args:
         fused_optimizer (bool): Whether Adam, AdamW, SGD and Adagrad update
             all parameters in one kernel.
         torch_resize (bool): Whether ``DETRResize`` and ``AnyDepthResize``
-            take ``backend='torch'`` for ``'pillow'``.
-        channels_last (bool): Whether the backbone keeps channels together.
-        fold_norms (bool): Whether batch norms of the backbone that nothing
-            trains are computed with the convolutions before them.
+            use ``backend='torch'`` instead of ``'pillow'``.
+        channels_last (bool): Whether the backbone uses channels-last memory.
+        fold_norms (bool): Whether frozen batch norms of the backbone are
+            folded into the convolutions before them.
         tf32 (bool): Whether GPUs multiply matrices in TF32.
         precision (str): ``'fp32'``, or ``'fp16'`` or ``'bf16'`` for mixed
             precision, as ``--amp``.
@@ -42,13 +42,13 @@ class FastRuntime:
 
 
 def read_fast_runtime(cfg: Config) -> FastRuntime:
-    """Read ``fast_runtime`` of a config; all is off where there is none.
+    """Read ``fast_runtime`` of a config; without it everything is off.
 
     Args:
         cfg (Config): A complete config.
 
     Returns:
-        FastRuntime: What it asks for.
+        FastRuntime: The settings.
 
     Raises:
         UserError: If there is no such setting or value.
@@ -62,8 +62,8 @@ def apply_fast_runtime(cfg: Config) -> None:
     """Write ``fast_runtime`` into the optimizer and the pipelines.
 
     Args:
-        cfg (Config): A complete config; changed in place. What its other
-            parts say themselves stays.
+        cfg (Config): A complete config; changed in place. Explicit settings
+            of its other parts are kept.
     """
     settings = read_fast_runtime(cfg)
     wrapper = cfg.get('optim_wrapper') or ConfigDict()

@@ -26,10 +26,11 @@ def set_image_size(content: ConfigDict, size: Any) -> None:
     Args:
         content (ConfigDict): A complete config; changed in place.
         size (int | None): Short side of an image in testing, in pixels; None
-            changes nothing. A tuple is a variable of another meaning.
+            changes nothing. A tuple is taken for an unrelated variable.
 
     Raises:
-        UserError: If it is no such number, or testing has no fixed size.
+        UserError: If it is no such number, or the test pipeline has no fixed
+            size.
     """
     content.image_size = size
     if size is None or isinstance(size, (tuple, list)):
@@ -74,7 +75,7 @@ def _sized(content: ConfigDict) -> Iterator[dict]:
 
 
 def _scaled(value: Any, ratio: float) -> Any:
-    """Scale numbers of pixels; fractions stay."""
+    """Scale numbers of pixels; keep fractions."""
     if isinstance(value, (list, tuple)):
         return type(value)(_scaled(v, ratio) for v in value)
     if not isinstance(value, int) or isinstance(value, bool) or value <= 1:

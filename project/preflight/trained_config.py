@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Finds the config that a checkpoint was trained with, as data.
 
-Nothing of it is run, and it builds only what is registered already.
+It is never executed, and only builds what is registered already.
 """
 
 from collections.abc import Mapping
@@ -35,17 +35,17 @@ _PACKAGES = {*_LOADED, *MODULE2PACKAGE}
 def trained_config(checkpoint: str) -> Config:
     """Find the config of a checkpoint.
 
-    It stands in the checkpoint where mmengine saved it, as one file beside
-    it (in the work dir), or is a shipped one that the converter has named.
+    It is in the checkpoint if mmengine saved it there, or the only config
+    next to it (in the work dir), or the shipped one named by the converter.
 
     Args:
-        checkpoint (str): A file, or an address that mmengine can load from.
+        checkpoint (str): A file, or a URL that mmengine can load.
 
     Returns:
         Config: The config.
 
     Raises:
-        UserError: If there is none, or several lie beside it, or it builds
+        UserError: If there is none, or several are next to it, or it builds
             something that is not registered.
     """
     meta = read_meta(checkpoint)
@@ -65,10 +65,10 @@ def trained_config(checkpoint: str) -> Config:
 
 
 def read_meta(checkpoint: str) -> Mapping[str, Any]:
-    """Read what a checkpoint tells about itself.
+    """Read the metadata of a checkpoint.
 
     Args:
-        checkpoint (str): A file, or an address that mmengine can load from.
+        checkpoint (str): A file, or a URL that mmengine can load.
 
     Returns:
         Mapping[str, Any]: Its ``meta``; empty if it has none.
@@ -78,7 +78,7 @@ def read_meta(checkpoint: str) -> Mapping[str, Any]:
 
 
 def _plain(text: Any) -> dict[str, Any] | None:
-    """Read the text of a config that has a model, None if it is none."""
+    """Parse the text of a config with a model; None if it is none."""
     try:
         content = read_plain_config(text)
     except ValueError:
@@ -87,7 +87,7 @@ def _plain(text: Any) -> dict[str, Any] | None:
 
 
 def _beside(checkpoint: str) -> dict[str, Any] | None:
-    """Read the config that a training has left in its work dir."""
+    """Read the config that a training wrote to its work dir."""
     if '://' in checkpoint:
         return None
     found = {}
@@ -104,7 +104,7 @@ def _beside(checkpoint: str) -> dict[str, Any] | None:
 
 
 def _named_by_converter(meta: Mapping[str, Any]) -> Path | None:
-    """The first shipped config that the converter has found to fit."""
+    """The first shipped config that fits, according to the converter."""
     names = meta.get('configs')
     for name in names if isinstance(names, list) else []:
         below = Path(str(name).removeprefix('configs/'))
@@ -117,9 +117,9 @@ def _named_by_converter(meta: Mapping[str, Any]) -> Path | None:
 
 
 def _check_types(content: Mapping[str, Any], checkpoint: str) -> None:
-    """Raise unless all that would be built is registered.
+    """Raise unless everything that would be built is registered.
 
-    mmengine takes ``'os.system'`` for a type as well, and imports modules.
+    mmengine also accepts ``'os.system'`` as a type, and imports modules.
     """
     names = _registered_names()
     for part in _PARTS:
@@ -136,7 +136,7 @@ def _check_types(content: Mapping[str, Any], checkpoint: str) -> None:
 
 
 def _is_safe(kind: Any, names: set[str]) -> bool:
-    """Tell whether a type is registered, by its name or its full path."""
+    """Return whether a type is registered, by its name or full path."""
     if not isinstance(kind, str):
         return False
     package, _, rest = kind.partition('.')
@@ -150,7 +150,7 @@ def _is_safe(kind: Any, names: set[str]) -> bool:
 
 
 def _registered_names() -> set[str]:
-    """List all that mmdet's and mmengine's registries know."""
+    """List all names in mmdet's and mmengine's registries."""
     return set().union(
         *(
             names_of(registry)

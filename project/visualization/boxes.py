@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Draws boxes with labels that do not hide each other."""
+"""Draws boxes with labels that do not overlap."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -37,10 +37,10 @@ def draw_on_image(
 
     Args:
         image: (h, w, 3), uint8, RGB.
-        boxes: (n, 4) corners in pixels, the most important first: its label
-            has the first choice of a place.
-        labels: A number for each, which gives its colour.
-        titles: What to write at each.
+        boxes: (x1, y1, x2, y2) in pixels, has shape (n, 4). Labels are placed
+            in this order.
+        labels: Class index of each box, which gives its colour.
+        titles: Text of each label.
 
     Returns:
         PIL.Image: The picture.
@@ -71,17 +71,17 @@ def place_label(
     frame: Extent,
     placed: Sequence[Extent],
 ) -> Extent:
-    """Find a place at the edge of a box where a label hides no other.
+    """Find a place at the edge of a box where a label covers no other.
 
     Args:
         box: The box.
         size: Width and height of the label.
-        frame: What should not be left.
-        placed: Where labels stand already.
+        frame: Extent to stay within.
+        placed: Extents of the labels placed already.
 
     Returns:
-        Extent: The place: outside of the box above or below, inside, or
-        along its sides, whichever hides least.
+        Extent: The place above, below, inside or beside the box that covers
+        the least.
     """
     (x1, y1, x2, y2), (width, height) = box, size
     lefts = (x1, x2 - width)
@@ -99,14 +99,14 @@ def place_label(
 
 
 def _overlap(one: Extent, other: Extent) -> float:
-    """Area that two places share."""
+    """Area of the intersection of two extents."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(width, 0) * max(height, 0)
 
 
 def _ordered(box: np.ndarray) -> Extent:
-    """A box as Pillow wants it, even if it has no area."""
+    """A box with ordered corners for Pillow, even if it has no area."""
     x1, y1, x2, y2 = box.tolist()
     return (x1, y1, max(x1, x2), max(y1, y2))
 

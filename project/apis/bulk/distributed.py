@@ -1,7 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The processes of a detection, which talk to each other once: at the start.
+"""The processes of a detection, which communicate only at the start.
 
-After that each does its portions, and files tell the first one who is done.
+After that each works on its portions, and the first one sees from the files
+which are done.
 """
 
 from collections.abc import Callable
@@ -17,8 +18,8 @@ class Processes:
     """This process among all.
 
     Attributes:
-        rank: Its number, from 0.
-        number: How many there are.
+        rank: Rank of this process, from 0.
+        number: Number of processes.
     """
 
     rank: int = 0
@@ -26,22 +27,22 @@ class Processes:
 
     @classmethod
     def join(cls, has_others: bool) -> 'Processes':
-        """Meet the others that torchrun has started, if there are any."""
+        """Join the other processes of torchrun, if there are any."""
         if not has_others:
             return cls()
         dist.init_process_group('gloo')
         return cls(dist.get_rank(), dist.get_world_size())
 
     def first(self, begin: Callable[[], None]) -> None:
-        """Have the first process do something while the others wait.
+        """Run a function in the first process while the others wait.
 
-        They talk no more after that.
+        They do not communicate any more after that.
 
         Args:
-            begin: What it does.
+            begin: The function.
 
         Raises:
-            UserError: In all of them, if it raises one.
+            UserError: In all processes, if the function raises one.
         """
         told: list[str | None] = [None]
         if self.rank == 0:

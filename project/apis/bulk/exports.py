@@ -27,7 +27,7 @@ def check_formats(formats: Sequence[str]) -> None:
     """Raise if a format cannot be written here, before any work.
 
     Args:
-        formats: Names of ``EXPORTS``; others are left to others.
+        formats: Names of ``EXPORTS``; other names are ignored.
 
     Raises:
         UserError: If Parquet is wanted and pyarrow is not installed.
@@ -43,15 +43,15 @@ def check_formats(formats: Sequence[str]) -> None:
 def open_exports(
     folder: Path, formats: Sequence[str], classes: Sequence[str]
 ) -> Iterator[tuple[list[Add], list[Path]]]:
-    """Open files that are there when all has been added, or not at all.
+    """Open files that appear only when all results have been added.
 
     Args:
-        folder: Where they are written.
+        folder: Folder of the files.
         formats: Names of ``EXPORTS``.
         classes: Names of all classes.
 
     Yields:
-        What takes each image's results, and the files.
+        A function to add the results of an image, and the files.
     """
     with ExitStack() as stack:
         adds, paths = [], []
@@ -73,7 +73,7 @@ def category_ids(classes: Sequence[str]) -> list[int]:
 
 @contextmanager
 def _coco(path: str, classes: Sequence[str]) -> Iterator[Add]:
-    """COCO's json. The boxes wait in a file until the images are written."""
+    """COCO's JSON. The boxes are buffered in a file behind the images."""
     ids = category_ids(classes)
     counts = dict(images=0, annotations=0)
     with (
@@ -164,7 +164,7 @@ def _parquet(path: str, classes: Sequence[str]) -> Iterator[Add]:
 
 
 def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Lay the boxes of an image out as rows; none if it was broken."""
+    """Convert the boxes of an image to rows; none if it was broken."""
     if 'error' in result:
         return
     parts = (result[key] for key in ('labels', 'names', 'scores', 'boxes'))

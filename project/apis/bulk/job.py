@@ -1,9 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""The folder of a detection in many images, which knows what is done.
+"""The results folder of a detection in many images, which can be resumed.
 
 The images are divided into portions. The results of a portion are one file
-that is there as a whole or not at all, so whoever goes on, with however many
-processes, does what is not there and nothing else.
+that is written atomically, so a resumed job, with any number of processes,
+only computes the missing portions.
 """
 
 import json
@@ -35,12 +35,12 @@ class Job:
     """A folder of results.
 
     Args:
-        folder: As :func:`begin_job` has left it.
+        folder: A folder prepared by :func:`begin_job`.
 
     Attributes:
         folder (Path): The folder.
-        num_images (int): Images, without videos.
-        num_portions (int): Portions of images, and one for each video.
+        num_images (int): Number of images, without videos.
+        num_portions (int): Number of portions, including one per video.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
@@ -55,18 +55,18 @@ class Job:
         self.num_portions = self._num_image_portions + len(self._videos)
 
     def image(self, index: int) -> Item:
-        """Look an image up by its number."""
+        """Find an image by its index."""
         with (self.folder / _IMAGES).open('rb') as file:
             file.seek(self._starts[index])
             return Item(**json.loads(file.readline()))
 
     def images_of(self, portion: int) -> range:
-        """Numbers of the images of a portion; none of a video's."""
+        """Indices of the images of a portion; none for a video."""
         start = portion * self._size
         return range(start, min(start + self._size, self.num_images))
 
     def portion_of(self, index: int) -> int:
-        """The portion that an image is of."""
+        """The portion of an image."""
         return index // self._size
 
     def video(self, portion: int) -> Item | None:
@@ -75,17 +75,17 @@ class Job:
         return self._videos[number] if number >= 0 else None
 
     def shard(self, portion: int) -> Path:
-        """Where the results of a portion are, or will be."""
+        """Path of the results of a portion."""
         # Folders of a million files are slow.
         thousand, rest = divmod(portion, 1000)
         return self.folder / _SHARDS / f'{thousand:04}' / f'{rest:03}.jsonl'
 
     def is_done(self, portion: int) -> bool:
-        """Whether the results of a portion are there."""
+        """Whether the results of a portion exist."""
         return self.shard(portion).exists()
 
     def missing(self, rank: int = 0, num_processes: int = 1) -> list[int]:
-        """Portions of a process that are not done."""
+        """The unfinished portions of a process."""
         mine = range(rank, self.num_portions, num_processes)
         return [portion for portion in mine if not self.is_done(portion)]
 
@@ -110,15 +110,15 @@ def begin_job(
     num_processes: int = 1,
     overwrite: bool = False,
 ) -> None:
-    """Write down what is to be done, unless that is done already.
+    """Prepare the folder of a job, unless it is prepared already.
 
     Args:
-        folder: Where results go. It is empty, or of the same job.
-        description: What another job differs in, as JSON has it.
+        folder: Folder of the results, empty or of the same job.
+        description: Settings that identify the job, for JSON.
         items: The images and videos; they are listed once, at the beginning.
-        portion_size: Images of a portion at the most.
-        num_processes: How many there are now.
-        overwrite: Whether results of another job are removed.
+        portion_size: Largest number of images in a portion.
+        num_processes: Number of processes.
+        overwrite: Whether to remove the results of another job.
 
     Raises:
         UserError: If the folder holds something else.
@@ -167,7 +167,7 @@ def clear(folder: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes had begun to write."""
+    """Remove unfinished files of killed processes."""
     for path in folder.rglob(f'.*{UNFINISHED}*'):
         path.unlink(missing_ok=True)
 
@@ -191,14 +191,14 @@ def _check_same(folder: Path, description: dict[str, Any]) -> None:
 
 
 def _foreign(folder: Path) -> Iterator[str]:
-    """Yield names of files that no job writes, and locks do not count."""
+    """Yield names of files that no job writes, except locks."""
     for path in sorted(folder.iterdir()):
         if path.name != _IMAGES and not path.name.startswith('.'):
             yield path.name
 
 
 def _line_starts(path: Path) -> np.ndarray:
-    """Where each line of a file begins: 8 bytes for each."""
+    """Offsets of the lines of a file, 8 bytes each."""
     with path.open('rb') as file:
         lengths = np.fromiter(map(len, file), dtype=np.int64)
     return np.cumsum(lengths) - lengths

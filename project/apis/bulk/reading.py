@@ -33,10 +33,10 @@ class Read:
     Attributes:
         item: The image, or the video that it is a frame of.
         index: Number of the image, or of the frame in its video.
-        data: What the model takes; None if it cannot be read.
-        error: Why it cannot.
-        frame: (h, w, 3), uint8, RGB: the pixels, of a video.
-        fps: Frames in a second, of a video.
+        data: Input of the model; None if the image cannot be read.
+        error: Why it cannot be read.
+        frame: Pixels of a frame, has shape (h, w, 3), uint8, RGB.
+        fps: Frames per second of a video.
     """
 
     item: Item
@@ -48,13 +48,13 @@ class Read:
 
 
 class Images(Dataset):
-    """The images of a job, by their numbers.
+    """The images of a job, by index.
 
-    It holds no list of them: what workers touch they would copy.
+    It holds no list of them, which every worker would copy.
 
     Args:
         job: The job.
-        prepare: What becomes of an image.
+        prepare: The test pipeline.
     """
 
     def __init__(self, job: Job, prepare: Preparation) -> None:
@@ -71,12 +71,12 @@ class Images(Dataset):
 
 
 def read_image(item: Item, index: int, prepare: Preparation) -> Read:
-    """Read an image; one that is broken tells why.
+    """Read an image; a broken one gives an ``error``.
 
     Args:
-        item: Where it lies.
-        index: Its number.
-        prepare: What becomes of it.
+        item: The image.
+        index: Its index.
+        prepare: The test pipeline.
     """
     try:
         return Read(item, index, prepare(item.path))
@@ -88,8 +88,8 @@ class Frames(IterableDataset):
     """The frames of a video, a camera or a stream.
 
     Args:
-        item: Where it is found.
-        prepare: What becomes of a frame.
+        item: The video, camera or stream.
+        prepare: The test pipeline.
     """
 
     def __init__(self, item: Item, prepare: Preparation) -> None:
@@ -120,11 +120,11 @@ class Frames(IterableDataset):
 
 
 def workers_for(num_images: int, wanted: int | None = None) -> int:
-    """Tell how many processes should read for one that detects.
+    """Choose the number of reading processes per detecting one.
 
     Args:
-        num_images: How many images it has.
-        wanted: What the user says; None for nothing.
+        num_images: Number of images to read.
+        wanted: The user's choice, if any.
     """
     if wanted is None:
         num_processes = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
@@ -140,13 +140,13 @@ def in_batches(
     num_workers: int,
     indices: np.ndarray | None = None,
 ) -> Iterable[list[Read]]:
-    """Read in workers, in order.
+    """Read in worker processes, in order.
 
     Args:
-        dataset: What to read.
-        batch_size: Images of a batch.
-        num_workers: Processes that read; 0 for this one.
-        indices: Those that are wanted. By default all.
+        dataset: The images or frames.
+        batch_size: Images per batch.
+        num_workers: Number of worker processes; 0 reads in this one.
+        indices: Indices of the images to read. By default all.
     """
     return DataLoader(
         dataset,
@@ -160,6 +160,6 @@ def in_batches(
 
 
 def _one_thread(worker: Any) -> None:
-    """Leave the other cores to the other workers."""
+    """Use one thread per worker."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

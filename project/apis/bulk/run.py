@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Detects in the images of a job and writes what was found."""
+"""Detects objects in the images of a job and writes the results."""
 
 import json
 import os
@@ -39,14 +39,14 @@ _MANY = 1000  # frames, of which a video does not tell how many it has
 
 @dataclass(frozen=True)
 class Options:
-    """How to detect.
+    """Options of a detection.
 
     Attributes:
         score_thr: The lowest score that is kept.
-        labels: Numbers of the classes that are kept; None for all.
-        batch_size: Images that the model gets at a time.
-        num_workers: Processes that read; None for as many as make sense.
-        draw: Whether pictures and videos are drawn.
+        labels: Indices of the classes that are kept; None for all.
+        batch_size: Images per forward pass.
+        num_workers: Processes that read; None chooses their number.
+        draw: Whether to draw pictures and videos.
     """
 
     score_thr: float = DEFAULT_SCORE_THR
@@ -59,15 +59,15 @@ class Options:
 def results_of(
     detector: Detector, batches: Iterable[list[Read]], options: Options
 ) -> Iterator[tuple[Read, Detections | None]]:
-    """Detect in what was read.
+    """Detect objects in batches of images.
 
     Args:
         detector: The detector.
-        batches: What was read.
-        options: How to detect.
+        batches: Batches of images.
+        options: The options.
 
     Yields:
-        Each image and what was found; None if it could not be read.
+        Each image and its detections, which are None if it could not be read.
     """
     for batch in batches:
         whole = [read.data for read in batch if read.data is not None]
@@ -88,11 +88,11 @@ def results_of(
 
 
 def line_of(read: Read, found: Detections | None) -> dict[str, Any]:
-    """Give what a line of a shard holds.
+    """Format the results of an image as a line of a shard.
 
     Args:
         read: The image.
-        found: What was found; None if it could not be read.
+        found: The detections; None if it could not be read.
     """
     line: dict[str, Any] = dict(
         image=read.item.name, path=read.item.path, source=read.item.source
@@ -111,14 +111,14 @@ def detect_portions(
     options: Options,
     title: str | None = None,
 ) -> None:
-    """Detect in some portions of a job.
+    """Detect objects in some portions of a job.
 
     Args:
         detector: The detector.
         job: The job.
-        portions: Those that are not done.
-        options: How to detect.
-        title: Of a progress bar; None for none.
+        portions: The unfinished portions.
+        options: The options.
+        title: Title of a progress bar; None for no bar.
     """
     images = [portion for portion in portions if job.video(portion) is None]
     total = sum(len(job.images_of(portion)) for portion in images) or None
@@ -138,7 +138,7 @@ def _detect_images(
     options: Options,
     bar: tqdm,
 ) -> None:
-    """Detect in portions of images, which share their workers."""
+    """Detect in portions of images, with the same workers."""
     if not portions:
         return
     indices = np.concatenate([np.array(job.images_of(x)) for x in portions])
@@ -172,7 +172,7 @@ def _detect_video(
     options: Options,
     bar: tqdm,
 ) -> None:
-    """Detect in the frames of a video until it ends, or Ctrl-C if live."""
+    """Detect in the frames of a video, or of a stream until Ctrl-C."""
     wanted = 0 if is_live(item.path) else options.num_workers
     num_workers = min(1, workers_for(_MANY, wanted))
     frames = Frames(item, detector.prepare)
@@ -191,7 +191,7 @@ def _detect_video(
 
 @contextmanager
 def _open_shard(job: Job, portion: int) -> Iterator[TextIO]:
-    """Write the results of a portion, as a whole or not at all."""
+    """Write the results of a portion atomically."""
     path = job.shard(portion)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process of an earlier attempt may be at the same portion still.
@@ -208,7 +208,7 @@ def _write_line(file: TextIO, read: Read, found: Detections | None) -> None:
 
 
 def picture_path(job: Job, name: str) -> Path:
-    """Where the picture of an image goes, by its name in the job."""
+    """Path of the picture of an image, by its name in the job."""
     is_known = name.lower().endswith(IMAGE_ENDINGS)
     return job.folder / PICTURES / (name if is_known else f'{name}.jpg')
 
@@ -221,11 +221,11 @@ def _draw(job: Job, item: Item, found: Detections) -> None:
 
 
 class _Video:
-    """Writes an annotated video, which is there when it is complete.
+    """Writes an annotated video, which appears when it is complete.
 
     Args:
-        job: Where it goes.
-        item: What it is of.
+        job: The job.
+        item: The video.
     """
 
     def __init__(self, job: Job, item: Item) -> None:
@@ -267,12 +267,12 @@ class _Video:
 def numbers_of_paths(
     detector: Detector, paths: Iterable[str], options: Options
 ) -> Iterator[tuple[str, bool]]:
-    """Detect in images whose paths come one after another.
+    """Detect objects in a stream of image paths.
 
     Args:
         detector: The detector.
-        paths: A path or address each; empty ones are passed over.
-        options: How to detect.
+        paths: Paths or URLs; empty ones are skipped.
+        options: The options.
 
     Yields:
         tuple[str, bool]: A line of JSON for each, and whether it could be

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What a source of images may be: a file, a folder, a list, a camera ..."""
+"""Sources of images: files, folders, lists, cameras, streams."""
 
 import glob
 import os
@@ -21,9 +21,9 @@ class Item:
     """An image, a video, a camera or a stream.
 
     Attributes:
-        source: Number of the source that it is of, from 0.
-        path: Where it is read from, absolute; of a camera, its number.
-        name: What it is called among the results; each has another.
+        source: Index of its source, from 0.
+        path: Absolute path or URL; the number of a camera.
+        name: Unique name in the results.
         is_video: Whether it has frames.
     """
 
@@ -34,16 +34,15 @@ class Item:
 
 
 def find_items(sources: Sequence[str]) -> Iterator[Item]:
-    """List what lies in sources, in a fixed order, without reading it.
+    """List the images and videos of sources in a fixed order.
 
     Args:
-        sources: Each an image, a video, a folder of them (with all below
-            it), a pattern such as ``'a/*.jpg'``, a ``.txt`` file with a path
-            on each line, the number of a camera, or the address of an image
-            or a stream.
+        sources: Each an image, a video, a folder (searched recursively), a
+            pattern such as ``'a/*.jpg'``, a ``.txt`` file with a path per
+            line, the number of a camera, or the URL of an image or a stream.
 
     Yields:
-        Item: Those of the first source first.
+        Item: The images and videos, source by source.
 
     Raises:
         UserError: If a source does not exist or holds nothing.
@@ -69,7 +68,7 @@ def check_sources(sources: Sequence[str]) -> None:
     """Raise if a source does not exist, before any work.
 
     Args:
-        sources: As of :func:`find_items`.
+        sources: As in :func:`find_items`.
 
     Raises:
         UserError: If a source does not exist or holds nothing.
@@ -79,14 +78,14 @@ def check_sources(sources: Sequence[str]) -> None:
 
 
 def is_live(path: str) -> bool:
-    """Tell whether it is a camera or a stream, which may never end."""
+    """Return whether it is a camera or a stream, which may never end."""
     return path.isdecimal() or (
         '://' in path and not _ends(path, (*IMAGE_ENDINGS, *VIDEO_ENDINGS))
     )
 
 
 def _paths(source: str) -> Iterator[tuple[str, str]]:
-    """Yield the files of one source, each with a name of its own."""
+    """Yield the files of one source with unique names."""
     if os.path.isdir(source):
         for path in _walk(source):
             yield path, os.path.relpath(path, source)
@@ -125,14 +124,14 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _lines(path: str) -> list[str]:
-    """Read a file with a path on each line; each counts once."""
+    """Read a file with a path per line, without repetitions."""
     with open(path, encoding='utf-8', errors='surrogateescape') as file:
         lines = (line.strip() for line in file)
         return list(dict.fromkeys(line for line in lines if line))
 
 
 def _named(paths: list[str]) -> Iterator[tuple[str, str]]:
-    """Name files by what their folders do not have in common."""
+    """Name files by their paths below the common folder."""
     full = [x if '://' in x else os.path.abspath(x) for x in paths]
     local = [os.path.dirname(x) for x in full if '://' not in x]
     common = os.path.commonpath(local) if local else ''
@@ -144,7 +143,7 @@ def _named(paths: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _labels(sources: Sequence[str]) -> list[str]:
-    """Name the sources by the last part of their paths, each differently."""
+    """Name the sources uniquely by the last part of their paths."""
     labels: list[str] = []
     for source in sources:
         base = os.path.basename(source.rstrip('/')) or 'source'

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""A detection from its first image to its tables."""
+"""A detection in many images, from the sources to the tables."""
 
 import sys
 import time
@@ -23,15 +23,15 @@ _REMEDY = 'name another folder with --out, or end that detection first'
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done.
+    """What to detect in, and what to write.
 
     Attributes:
-        sources: Where the images are, see :func:`find_items`.
+        sources: The images and videos, see :func:`find_items`.
         out: Folder of the results.
-        formats: What is written: ``pictures`` and names of ``EXPORTS``.
-        description: What another detection into the folder differs in.
-        portion_size: Images of a portion at the most.
-        overwrite: Whether the results of another detection are removed.
+        formats: Formats to write: ``pictures`` and names of ``EXPORTS``.
+        description: Settings that identify the detection in its folder.
+        portion_size: Largest number of images in a portion.
+        overwrite: Whether to remove the results of another detection.
     """
 
     sources: Sequence[str]
@@ -44,13 +44,13 @@ class Request:
 
 @dataclass
 class Summary:
-    """What came of a job.
+    """Results of a job in numbers.
 
     Attributes:
-        images: Images or frames of each source that were read.
-        detections: What was found in each source.
-        broken: What could not be read of each source.
-        files: What was written.
+        images: Number of images or frames read from each source.
+        detections: Number of detections in each source.
+        broken: Number of unreadable images of each source.
+        files: The written files.
     """
 
     images: list[int]
@@ -65,16 +65,16 @@ def finish(
     classes: Sequence[str],
     num_sources: int,
 ) -> Summary:
-    """Write the tables of a job when all of its portions are there.
+    """Write the tables of a job when all of its portions are done.
 
     Args:
-        job: The job; other processes may still be at it.
+        job: The job; other processes may still work on it.
         formats: Names of ``EXPORTS``.
         classes: Names of all classes.
-        num_sources: How many sources there are.
+        num_sources: Number of sources.
 
     Returns:
-        Summary: What came of it.
+        Summary: The results in numbers.
     """
     missing = job.missing()
     while missing := [x for x in missing if not job.is_done(x)]:
@@ -96,17 +96,17 @@ def finish(
 
 
 def labels_of(names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """Look class names up.
+    """Find the indices of classes.
 
     Args:
-        names: Those that were asked for.
-        classes: All that a detector knows.
+        names: Class names.
+        classes: Names of all classes of the detector.
 
     Returns:
-        list[int]: Their numbers.
+        list[int]: Their indices.
 
     Raises:
-        UserError: If there is no such class; names those most alike.
+        UserError: If there is no such class; suggests similar names.
     """
     for name in names:
         if name not in classes:
@@ -123,19 +123,19 @@ def detect_job(
     options: Options,
     processes: Processes,
 ) -> Summary | None:
-    """Detect in all that lies in sources, or do what is left of it.
+    """Detect objects in all sources, or resume such a detection.
 
     Args:
         detector: The detector.
-        request: What is to be done.
-        options: How to detect.
-        processes: Who does it.
+        request: What to detect in, and what to write.
+        options: The options.
+        processes: The processes that share the work.
 
     Returns:
-        Summary | None: What came of it, for the first process.
+        Summary | None: The results in numbers, in the first process only.
 
     Raises:
-        UserError: If a source or the folder is not as it should be.
+        UserError: If a source is missing or the folder holds other files.
     """
     lock = WorkDirLock(request.out, 'detection', _REMEDY)
 
@@ -166,7 +166,7 @@ def detect_job(
 def _detect_share(
     detector: Detector, job: Job, options: Options, processes: Processes
 ) -> None:
-    """Detect in what is left of the share of a process."""
+    """Detect in the unfinished portions of a process."""
     portions = job.missing(processes.rank, processes.number)
     if processes.rank:
         detect_portions(detector, job, portions, options)

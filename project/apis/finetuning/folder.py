@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Recognises the dataset in a folder and makes COCO annotations of it."""
+"""Recognises the dataset in a folder and converts it to COCO's format."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _VAL_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Split:
-    """COCO annotations and the folder that their file names count from."""
+    """COCO annotations and the folder of their images."""
 
     annotations: Path
     images: Path
@@ -40,11 +40,11 @@ class Split:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A dataset as a training reads it.
+    """A dataset in COCO's format.
 
     Attributes:
-        kind: Its format, such as ``COCO``.
-        splits: By name: ``train``, ``val`` and, if there is one, ``test``.
+        kind: Its original format, such as ``COCO``.
+        splits: Splits by name: ``train``, ``val`` and perhaps ``test``.
         classes: Names of the classes.
         num_images: Number of training images.
         is_split: Whether validation images were taken from the training set.
@@ -58,7 +58,7 @@ class DataFolder:
 
 
 def read_folder(root: Path, out: Path, seed: int = 0) -> DataFolder:
-    """Recognise a dataset; nothing is written into its folder.
+    """Recognise a dataset, without writing into its folder.
 
     Args:
         root: Folder of a dataset: COCO's or Roboflow's layout, Pascal VOC or
@@ -138,7 +138,7 @@ def _is_coco(file: Path) -> bool:
 
 
 def _read_json(file: Path) -> dict:
-    """Read COCO annotations; what is in them is the doctor's concern."""
+    """Read COCO annotations; their contents are checked later."""
     try:
         content = json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
@@ -203,7 +203,7 @@ def _yolo(root: Path, out: Path) -> dict[str, Split]:
 
 
 def _of_yolo(root: Path, name: str, file: Path) -> Split:
-    """Convert a split of a YOLO dataset anew."""
+    """Convert a split of a YOLO dataset again."""
     file.unlink(missing_ok=True)
     yolo.convert(root, name, file)
     return Split(file, yolo.image_folder(root, name))

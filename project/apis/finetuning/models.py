@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Finds the shipped config that a method and a backbone name."""
+"""Finds the shipped config of a method and a backbone."""
 
 import re
 from pathlib import Path
@@ -14,9 +14,9 @@ def find_config(name: str) -> Path:
     """Find a config by its name, or by method and backbone.
 
     Args:
-        name: Such as ``rank-detr_r50``, which stands for the config of 12
-            epochs without further changes, or the nearest to that; the whole
-            name of a config; or the path of one.
+        name: Method and backbone, such as ``rank-detr_r50``, for their plain
+            config with 12 epochs or the one nearest to that; the full name
+            of a config; or its path.
 
     Raises:
         UserError: If there is none, with similar names, or it needs masks.
@@ -58,7 +58,7 @@ def _methods(stems: dict[str, Path]) -> set[str]:
 
 
 def _distance(stem: str) -> tuple:
-    """What makes a config differ from the plain one of 12 epochs."""
+    """How far a config is from the plain one with 12 epochs."""
     before, _, per_gpu, length, unit, after = _SCHEDULE.split(stem + '_')
     return (
         '_lsj' in before,

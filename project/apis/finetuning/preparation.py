@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Prepares a work dir from which a fine-tuning starts, or goes on."""
+"""Prepares the work dir of a fine-tuning, or resumes it."""
 
 import hashlib
 import json
@@ -31,14 +31,14 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for; the same request goes on with its training.
+    """What to train; the same request resumes its training.
 
     Attributes:
         data: Folder of the dataset.
         model: Name of a config, or method and backbone.
-        checkpoint: File or address to start from; None starts from the
-            backbone alone.
-        gpus, batch_size, epochs, image_size: As in ``Options``.
+        checkpoint: Path or URL to start from; None starts from a pretrained
+            backbone.
+        gpus, batch_size, epochs, image_size: See ``Options``.
     """
 
     data: str
@@ -53,15 +53,15 @@ class Request:
 def prepare(request: Request, work_dir: Path) -> list[str]:
     """Write annotations, weights and config of a training.
 
-    Where the training has begun nothing is written. Before that a config that
-    was changed by hand is kept.
+    If the training has begun, nothing is written. A config that was edited by
+    hand is kept.
 
     Args:
         request: What to train.
         work_dir: Folder of the training; gets ``finetune.py``.
 
     Returns:
-        What to tell: what the config changes, or what was kept.
+        Lines to print: what the config changes, or what was kept.
 
     Raises:
         UserError: If data, model or checkpoint do not fit, or ``work_dir`` is
@@ -96,7 +96,7 @@ def prepare(request: Request, work_dir: Path) -> list[str]:
 
 
 def read_state(work_dir: Path) -> dict:
-    """Read what is known of a fine-tuning, empty if there is none."""
+    """Read the state of a fine-tuning, empty if there is none."""
     path = work_dir / STATE
     if not path.is_file():
         return {}
@@ -107,7 +107,7 @@ def read_state(work_dir: Path) -> dict:
 
 
 def write_state(work_dir: Path, **values: object) -> None:
-    """Add to what is known of a fine-tuning."""
+    """Add to the state of a fine-tuning."""
     path = work_dir / STATE
     text = json.dumps({**read_state(work_dir), **values}, indent=1)
     path.write_text(text + '\n', encoding='utf-8')
@@ -140,7 +140,7 @@ def _digest(path: Path) -> str:
 
 
 def _convert(checkpoint: str, config: Path, num_classes: int) -> None:
-    """Make ``start.pth`` of a checkpoint, whatever its origin and classes."""
+    """Convert a checkpoint of any origin and classes to ``start.pth``."""
     target = config.with_name(START)
     weights = read_weights(checkpoint)
     if has_our_names(weights):

@@ -24,14 +24,15 @@ _MIN_DELTA = 0.001
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose.
+    """Options of a fine-tuning.
 
     Attributes:
         gpus: Number of processes.
-        batch_size: Images of each in a forward pass; None takes the config's.
-        epochs: None chooses them by the number of images.
+        batch_size: Images per process and forward pass; None keeps the
+            config's.
+        epochs: Number of epochs; None chooses it by the number of images.
         image_size: Short side of an image in testing; None keeps the config's.
-        start: Checkpoint to start from, of the right classes.
+        start: Checkpoint to start from, with the dataset's classes.
     """
 
     gpus: int = 1
@@ -48,14 +49,14 @@ class Recipe:
     Attributes:
         config: The config to inherit from.
         root: Folder of the dataset.
-        data: What is in it.
-        options: What the user chose.
+        data: The dataset.
+        options: The user's options.
         published: (learning rate, images per step) of ``config``.
-        batch_size: Images of a process in a forward pass.
-        accumulated: Forward passes of a step.
-        epochs: Length of the training.
-        has_hooks: Whether ``config`` has hooks of its own.
-        is_for_own_data: Whether ``config`` has ``datasets/custom.py`` in it.
+        batch_size: Images per process and forward pass.
+        accumulated: Forward passes per step.
+        epochs: Number of epochs.
+        has_hooks: Whether ``config`` has custom hooks.
+        is_for_own_data: Whether ``config`` inherits ``datasets/custom.py``.
     """
 
     config: Path
@@ -71,25 +72,25 @@ class Recipe:
 
     @property
     def batches(self) -> int:
-        """Batches of an epoch, in each process."""
+        """Batches per epoch and process."""
         return math.ceil(
             self.data.num_images / (self.batch_size * self.options.gpus)
         )
 
     @property
     def step(self) -> int:
-        """Images of a step of the optimizer."""
+        """Images per optimizer step."""
         return self.batch_size * self.options.gpus * self.accumulated
 
     @property
     def lr(self) -> float:
-        """The published learning rate in proportion to the step."""
+        """The published learning rate, scaled by the images per step."""
         lr, images = self.published
         return float(f'{lr * self.step / images:.3g}')
 
     @property
     def warm_up(self) -> int:
-        """Number of batches."""
+        """Number of warm-up batches."""
         tenth = self.batches * self.epochs // 10
         return min(_MAX_WARM_UP, max(2, tenth))  # of one, none would warm up
 
@@ -100,7 +101,7 @@ class Recipe:
 
     @property
     def patience(self) -> int:
-        """Validations without a better mAP, after which it ends."""
+        """Validations without a better mAP before the training stops."""
         return max(_MIN_PATIENCE, self.epochs // 4)
 
 
@@ -111,10 +112,10 @@ def choose(
 
     Args:
         config: The config to inherit from.
-        cfg: The same, read.
+        cfg: The same config, loaded.
         root: Folder of the dataset.
-        data: What is in it.
-        options: What the user chose.
+        data: The dataset.
+        options: The user's options.
 
     Raises:
         UserError: If the config has no learning rate or batch size.
@@ -146,14 +147,14 @@ def choose(
 
 
 def _num_epochs(num_images: int, is_from_backbone: bool) -> int:
-    """As many epochs as show 50,000 images, from 12 to 100."""
+    """Enough epochs for 50,000 images, from 12 to 100."""
     low, high = _EPOCHS
     epochs = min(max(low, round(_PASSES / num_images)), high)
     return epochs * (_FROM_BACKBONE if is_from_backbone else 1)
 
 
 def reasons(recipe: Recipe) -> list[str]:
-    """Say in one line each what is changed and why."""
+    """Explain each change in one line."""
     r, data, options = recipe, recipe.data, recipe.options
     lr, images = r.published
     split = ', a fifth taken for validation' if data.is_split else ''
@@ -183,7 +184,7 @@ def reasons(recipe: Recipe) -> list[str]:
 
 
 def _why_epochs(options: Options) -> str:
-    """Where the number of epochs comes from."""
+    """Explain the number of epochs."""
     times = '' if options.start else f'{_FROM_BACKBONE} x '
     return f'({times}{_PASSES:,} images, {_EPOCHS[0]} to {_EPOCHS[1]} epochs)'
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Tells how a fine-tuning went."""
+"""Reports the results of a fine-tuning."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from project.utils.errors import UserError
 
 
 def best_checkpoint(work_dir: Path) -> Path:
-    """Find the best checkpoint, or the last one if none was the best.
+    """Find the best checkpoint, else the last one.
 
     Raises:
         UserError: If there is none.
@@ -54,7 +54,7 @@ def write_class_aps(
         out: File to write.
 
     Returns:
-        The same as a table to print. A class without objects has no AP.
+        The APs as a table to print. A class without objects has none.
     """
     table = Table(title='AP of each class', title_justify='left')
     table.add_column('class')

@@ -12,7 +12,7 @@ VocSplits = dict[str, tuple[list[Path], Path]]
 
 
 def voc_splits(root: Path, names: Mapping[str, Sequence[str]]) -> VocSplits:
-    """Find the annotation files of each split, and the folder of its images.
+    """Find the annotation files and the image folder of each split.
 
     Args:
         root: Folder of the dataset: ``Annotations/``, ``JPEGImages/`` and
@@ -21,8 +21,8 @@ def voc_splits(root: Path, names: Mapping[str, Sequence[str]]) -> VocSplits:
         names: Names of each split.
 
     Returns:
-        By split; all files are ``train`` if there are no lists. Empty if
-        there is no such dataset.
+        Files and folder by split; without lists all files are ``train``.
+        Empty if there is no such dataset.
 
     Raises:
         UserError: If it has several years, or lists files that do not exist.

@@ -9,10 +9,10 @@ from project.utils.host_copy import on_host
 
 @HOOKS.register_module()
 class OneTransfer(Hook):
-    """Brings all losses of a step to the host in one transfer.
+    """Copies all losses of a step to the host in one transfer.
 
-    mmengine waits for the device once for each of them. The detectors of this
-    package have theirs on the host anyway; those of mmdet have not.
+    mmengine waits for the device once per loss. The detectors of this package
+    have their losses on the host already; those of mmdet do not.
     ``DETRRunner`` adds this hook to every training.
     """
 
@@ -25,7 +25,7 @@ class OneTransfer(Hook):
         data_batch: object = None,
         outputs: dict | None = None,
     ) -> None:
-        """Replace what the model has given for the log."""
+        """Replace the logged values of the model."""
         numbers = {
             name: value
             for name, value in (outputs or {}).items()

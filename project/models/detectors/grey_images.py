@@ -5,10 +5,10 @@ from mmdet.models.detectors import BaseDetector
 
 
 class GreyImagesMixin(BaseDetector):
-    """Detector of colour images that also takes grey ones.
+    """Detector of colour images that also accepts grey arrays.
 
-    mmdet loads grey files with three channels. An array of shape (h, w) that
-    is given to ``DetInferencer`` arrives here with one.
+    mmdet loads grey files with three channels, but an array of shape (h, w)
+    that is passed to ``DetInferencer`` reaches the model with one.
     """
 
     def test_step(self, data: dict | tuple | list) -> list:
@@ -23,7 +23,7 @@ class GreyImagesMixin(BaseDetector):
         return super().test_step(self._in_colour(data))
 
     def _in_colour(self, data: Any) -> Any:
-        """Repeat the channel of grey images if the mean has three."""
+        """Repeat the channel of grey images if the mean has three channels."""
         preprocessor: Any = self.data_preprocessor
         # That of each branch, where training images have two.
         preprocessor = getattr(preprocessor, 'data_preprocessor', preprocessor)
