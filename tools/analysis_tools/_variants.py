@@ -55,16 +55,11 @@ def build_variant(
     Returns:
         Runs once; returns the seconds of each phase.
     """
-<<<<<<< HEAD
     path, *settings = name.split('@')
     options, backend = _settings(settings)
-    config = _read(path, {**(args.cfg_options or {}), **options})
+    config = read_config(path, {**(args.cfg_options or {}), **options})
     apply_fast_runtime(config)
     apply_checkpointing(config)
-=======
-    path, _, backend = name.partition('@')
-    config = read_config(path, args.cfg_options)
->>>>>>> 94f6ef6 (README's table has parameters and operations, from the metafiles by one tool; get_flops.py)
     model = build_detector(config, device)
     speed_up(model, read_fast_runtime(config))
     run: Callable[[], Phases]
@@ -81,7 +76,6 @@ def build_variant(
     return run_on_backend if backend else run
 
 
-<<<<<<< HEAD
 def _settings(words: Sequence[str]) -> tuple[dict[str, Any], str]:
     """Tell the settings of a variant from the name of its backend."""
     options, backend = {}, ''
@@ -101,10 +95,7 @@ def _optim_wrapper(model: nn.Module, config: Config) -> OptimWrapper:
     return build_optim_wrapper(model, without_mmengines(wrapper))
 
 
-def _read(path: str, options: dict | None) -> Config:
-=======
 def read_config(path: str, options: dict | None) -> Config:
->>>>>>> 94f6ef6 (README's table has parameters and operations, from the metafiles by one tool; get_flops.py)
     """Read a config file, or one of an installed package."""
     if '::' not in path:
         return read_config_file(path, options)
