@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from _benchmarking import build_detector, random_image
 from mmcv.ops import RoIAlign
+from mmdet.models import BaseDetector
 from mmengine.config import Config
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -58,7 +59,7 @@ def _num_parameters(module: nn.Module) -> int:
 
 
 @torch.no_grad()
-def _operations(model: nn.Module, shape: tuple[int, int]) -> Counter[str]:
+def _operations(model: BaseDetector, shape: tuple[int, int]) -> Counter[str]:
     """Count by child of the model; the rest is under an empty name."""
     found: Counter[str] = Counter()
     running: list[str] = []
@@ -67,7 +68,8 @@ def _operations(model: nn.Module, shape: tuple[int, int]) -> Counter[str]:
         found[running[0] if running else ''] += number
 
     with _followed(model, running, add), _Counting(add):
-        model.predict(*random_image(shape, 'cpu'))
+        image, samples = random_image(shape, 'cpu')
+        model.predict(image, samples)
     return found
 
 
