@@ -15,6 +15,7 @@ from project.utils.paths import tool_path
 
 TOOLS = {
     'detect': 'detect.py',
+    'finetune': 'finetune.py',
     'train': 'train.py',
     'test': 'test.py',
     'launch': 'launch.py',
@@ -28,6 +29,7 @@ TOOLS = {
 """What stands behind each name, below ``tools/``."""
 _USES = {
     'detect': 'detect objects in images, videos, folders',
+    'finetune': 'fine-tune a detector on a folder of images',
     'train': 'train a detector',
     'test': 'test a detector',
     'launch': 'train, test or detect in several processes, as dist_train.sh, '

@@ -187,12 +187,13 @@ def run(*command: str | int | Path) -> None:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
     if status:
+        status = status if status > 0 else 128 - status  # as a shell has it
         print(
             f'Error: {os.path.basename(words[0])} ended with status {status}; '
             'the same command goes on from the last checkpoint.',
             file=sys.stderr,
         )
-        sys.exit(status if status > 0 else 128 - status)
+        sys.exit(status)
 
 
 def tell(work_dir: Path, best: Path, classes: tuple[str, ...]) -> None:
@@ -212,10 +213,8 @@ def tell(work_dir: Path, best: Path, classes: tuple[str, ...]) -> None:
         ('Metrics and logs', work_dir / 'test'),
     ):
         print(f'{name}: {path}')
-    detect = TOOLS / 'detect.py'
-    if detect.is_file():
-        words = [sys.executable, str(detect), str(best), 'IMAGE']
-        print(f'Detect with it: {shlex.join(words)}')
+    words = [sys.executable, str(TOOLS / 'detect.py'), str(best), 'IMAGE']
+    print(f'Detect with it: {shlex.join(words)}')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """A folder in any format gives the same training data, and stays as it is."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ from mmdet.datasets import CocoDataset
 
 from project.apis.finetuning.folder import DataFolder, read_folder
 from project.utils.errors import UserError
+from tests.helpers.configs import SHARED
 from tests.helpers.data_formats import FORMATS, as_voc, as_yolo
 from tests.helpers.training import toy_data
 
 __all__ = ['toy_data']
+
+COCO_MINI = SHARED / 'data' / 'coco_mini'
 
 
 def files(root: Path) -> dict[Path, bytes]:
@@ -76,6 +80,40 @@ def test_without_a_split_one_is_made(toy_data, tmp_path, name) -> None:
     assert contents(again, 'val') == parts['val']
 
 
+@pytest.mark.skipif(
+    not COCO_MINI.is_dir(), reason='needs ../shared/data/coco_mini'
+)
+@pytest.mark.parametrize('name', ['VOC', 'YOLO'])
+def test_photographs(tmp_path, name) -> None:
+    """The first 10 of each split, without crowds."""
+    root = tmp_path / 'coco'
+    (root / 'annotations').mkdir(parents=True)
+    for split in ('train', 'val'):
+        file = f'annotations/instances_{split}2017.json'
+        content = json.loads((COCO_MINI / file).read_text())
+        content['images'] = content['images'][:10]
+        kept = {image['id'] for image in content['images']}
+        content['annotations'] = [
+            box
+            for box in content['annotations']
+            if not box['iscrowd'] and box['image_id'] in kept
+        ]
+        (root / 'annotations' / f'{split}.json').write_text(
+            json.dumps(content)
+        )
+        (root / split).mkdir()
+        for image in content['images']:
+            path = COCO_MINI / f'{split}2017' / image['file_name']
+            (root / split / path.name).symlink_to(path)
+    FORMATS[name](root, tmp_path / 'other')
+    expected = read_folder(root, tmp_path / 'a')
+    data = read_folder(tmp_path / 'other', tmp_path / 'b')
+    assert data.kind == name
+    assert len(expected.classes) == 80
+    for split in ('train', 'val'):
+        assert contents(data, split) == contents(expected, split)
+
+
 def test_coco_by_its_own_names(toy_data, tmp_path) -> None:
     (tmp_path / 'annotations').mkdir()
     for split in ('train', 'val'):
@@ -124,6 +162,16 @@ def test_difficult_objects_are_marked(toy_data, tmp_path) -> None:
     count = text.count('</object>')
     assert [box['ignore'] for box in boxes] == [1] + [0] * (count - 1)
     assert count > 1
+
+
+def test_a_test_split_has_boxes(toy_data, tmp_path) -> None:
+    root = tmp_path / 'mine'
+    as_yolo(toy_data, root)
+    shutil.copytree(root / 'images' / 'val', root / 'images' / 'test')
+    assert set(read_folder(root, tmp_path / 'a').splits) == {'train', 'val'}
+    shutil.copytree(root / 'labels' / 'val', root / 'labels' / 'test')
+    data = read_folder(root, tmp_path / 'b')
+    assert contents(data, 'test') == contents(data, 'val')
 
 
 def test_what_is_no_dataset(tmp_path) -> None:

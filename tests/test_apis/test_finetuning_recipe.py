@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from project.apis.finetuning.folder import DataFolder, read_folder
-from project.apis.finetuning.models import find_config
+from project.apis.finetuning.models import find_model
 from project.apis.finetuning.preparation import Request, prepare
 from project.apis.finetuning.recipe import (
     Options,
@@ -87,7 +87,7 @@ def test_the_schedule_fits_into_the_training() -> None:
     ['rank-detr_r50', 'hpr-dino_r50', 'hpr-ddq_r50', 'deta_r50'],
 )
 def test_methods(toy_data, tmp_path, name) -> None:
-    base = find_config(name)
+    base = find_model(name)
     data = read_folder(toy_data, tmp_path)
     options = Options(epochs=6, image_size=400)
     original = Config.fromfile(base)
@@ -163,7 +163,7 @@ def test_lines_tell_what_changes() -> None:
     ],
 )
 def test_names_of_models(name, stem) -> None:
-    assert find_config(name).stem == stem
+    assert find_model(name).stem == stem
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_names_of_models(name, stem) -> None:
 )
 def test_names_that_are_none(name, words) -> None:
     with pytest.raises(UserError, match=words):
-        find_config(name)
+        find_model(name)
 
 
 def request_of(data: Path, **options: Any) -> Request:

@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import pytest
 
-from tests.helpers.configs import ROOT
 from tests.helpers.data_formats import as_yolo
 from tests.helpers.training import TOY_CONFIG, load_tool, run_tool
 
@@ -68,8 +67,7 @@ def test_from_the_folder_to_the_report(toy_data, tmp_path, steps, capsys):
     printed = capsys.readouterr().out
     assert 'Nothing is wrong with the data.' in printed
     assert 'mAP 0.500' in printed
-    can_detect = (ROOT / 'tools' / 'detect.py').is_file()
-    assert (f'detect.py {best}' in printed) == can_detect
+    assert f'detect.py {best}' in printed
     aps = (work_dir / 'class_ap.csv').read_text().splitlines()
     assert aps[:3] == ['class,AP', 'circle,0.250', 'ring,']
     # Trained already: only tested.

@@ -74,6 +74,8 @@ def read_folder(root: Path, out: Path, seed: int = 0) -> DataFolder:
     if not root.is_dir():
         raise UserError(f'The data folder {root} does not exist.')
     kind, splits = _recognise(root, out)
+    if 'test' in splits and not _has_boxes(splits['test']):
+        del splits['test']
     is_split = 'val' not in splits
     if is_split:
         train = splits['train']
@@ -118,10 +120,13 @@ def _coco(root: Path, out: Path) -> dict[str, Split]:
         found = {'train': some[0]}
     splits = {}
     for split, file in found.items():
-        content = _read_json(file)
-        if split != 'test' or content['annotations']:
-            splits[split] = Split(file, _image_folder(root, file, content))
+        folder = _image_folder(root, file, _read_json(file))
+        splits[split] = Split(file, folder)
     return splits
+
+
+def _has_boxes(split: Split) -> bool:
+    return bool(_read_json(split.annotations)['annotations'])
 
 
 def _json_files(root: Path) -> Iterator[Path]:

@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 from project.utils.errors import UserError, did_you_mean
-from project.utils.paths import config_path
+from project.utils.paths import config_names, config_path
 
 _SCHEDULE = re.compile(r'_(\d+)xb(\d+)-(\d+)([ek])_')
 
 
-def find_config(name: str) -> Path:
+def find_model(name: str) -> Path:
     """Find a config by its name, or by method and backbone.
 
     Args:
@@ -43,12 +43,11 @@ def find_config(name: str) -> Path:
 
 def _configs() -> list[Path]:
     """All configs of a method trained on photographs."""
-    folder = config_path('_base_/default_runtime.py').parents[1]
+    names = (name for name in config_names() if _SCHEDULE.search(name))
     return [
-        path
-        for path in sorted(folder.glob('*/*.py'))
-        if _SCHEDULE.search(path.stem + '_')
-        and path.parent.name not in ('custom', 'demo')
+        config_path(name)
+        for name in names
+        if not name.startswith(('custom/', 'demo/'))
     ]
 
 

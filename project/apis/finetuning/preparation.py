@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from project.apis.finetuning.folder import read_folder
-from project.apis.finetuning.models import find_config
+from project.apis.finetuning.models import find_model
 from project.apis.finetuning.recipe import (
     Options,
     choose,
@@ -71,7 +71,7 @@ def prepare(request: Request, work_dir: Path) -> list[str]:
     _check_request(state, request, work_dir)
     if config.is_file() and (work_dir / 'last_checkpoint').is_file():
         return [f'Goes on with the training in {work_dir}.']
-    base = find_config(request.model)
+    base = find_model(request.model)
     root, annotations = Path(request.data), work_dir / 'annotations'
     data = read_folder(root, annotations, _SEED)
     options = Options(
