@@ -161,3 +161,32 @@ def test_states_of_mmengines_wrappers(mixed: bool) -> None:
         wrapper.load_state_dict(state)
     before = 'fp16' if mixed else 'fp32'
     assert f'was in {before} and resumes in bf16' in told.call_args[0][0]
+
+
+@pytest.mark.parametrize('kind', [DETROptimWrapper, DETRAmpOptimWrapper])
+def test_gradients_are_accumulated(kind: type) -> None:
+    """A step is one with the mean of the gradients, clipped once."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1, bias=False)
+    before = model.weight.detach().clone()
+    batches = torch.randn(5, 4, 3)
+    mixed = dict(dtype='bfloat16') if kind is DETRAmpOptimWrapper else {}
+    wrapper = kind(
+        optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
+        accumulative_counts=2,
+        clip_grad=dict(max_norm=0.1),
+        **mixed,
+    )
+    wrapper.initialize_count_status(model, 0, len(batches))
+    for parts in (batches[:2], batches[2:4], batches[4:]):
+        with torch.no_grad():
+            expected = 2 * parts.flatten(0, 1).mean(0)
+        expected *= 0.1 / max(expected.norm(), 0.1)
+        for batch in parts:
+            wrapper.update_params(2 * model(batch).mean())
+        # mmengine gives the last ones of a training all the weight.
+        torch.testing.assert_close(model.weight, before - expected)
+        before = model.weight.detach().clone()
+    wrapper.log_norm()
+    hub = wrapper.message_hub
+    assert len(hub.get_scalar('train/grad_norm').data[0]) >= 3
