@@ -17,6 +17,7 @@ from project.preflight.coco_json import (
     load_coco_json,
     mask_states,
 )
+from project.preflight.coco_structs import read_sound
 from project.utils.errors import UserError
 
 _LARGE = 4 * 2**20
@@ -93,7 +94,10 @@ class AnnotationFile:
         if kept is not None:
             return cls(path=path, **_unpacked(kept))
         with _without_collector():
-            read = cls(path=path, **_columns(path, load_coco_json(path)))
+            columns = read_sound(path, _SAMPLE_SIZE, _SAMPLE_BOXES)
+            if columns is None:
+                columns = _columns(path, load_coco_json(path))
+        read = cls(path=path, **columns)
         if size >= _LARGE:
             file_cache.store('annotations', key, _packed(read))
         return read

@@ -285,18 +285,28 @@ def mask_states(
         ndarray: int8, shape (num,): ``NO_MASK``, ``MASK`` or
         ``BROKEN_MASK``.
     """
-    states = np.zeros(len(annotations), dtype=np.int8)
-    for index, annotation in enumerate(annotations):
-        mask = annotation.get('segmentation')
-        if not mask:
-            continue
-        fits = (
-            _are_polygons(mask)
-            if isinstance(mask, list)
-            else _is_rle(mask, sizes(index))
-        )
-        states[index] = MASK if fits else BROKEN_MASK
-    return states
+    states = [
+        mask_state(annotation.get('segmentation'), sizes(index))
+        for index, annotation in enumerate(annotations)
+    ]
+    return np.array(states, dtype=np.int8)
+
+
+def mask_state(mask: Any, size: tuple[float, float] | None) -> int:
+    """Find out whether a mask can be drawn.
+
+    Args:
+        mask (Any): ``segmentation`` of an annotation.
+        size (tuple[float, float], optional): (width, height) of its image.
+
+    Returns:
+        int: ``NO_MASK``, ``MASK`` or ``BROKEN_MASK``.
+    """
+    if not mask:
+        return NO_MASK
+    is_list = isinstance(mask, list)
+    fits = _are_polygons(mask) if is_list else _is_rle(mask, size)
+    return MASK if fits else BROKEN_MASK
 
 
 def _are_polygons(polygons: list) -> bool:

@@ -50,6 +50,7 @@ _MMCV_BUILDS = {
 # Modules in the order of their dependencies, with the remedy if the
 # distribution is installed but cannot be imported.
 _TRIALS = {
+    'msgspec': 'reinstall msgspec',
     'numpy': 'reinstall numpy',
     'torch': 'reinstall torch',
     'scipy.optimize': 'reinstall scipy for this numpy',

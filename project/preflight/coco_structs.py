@@ -1,0 +1,196 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Reads a sound COCO json by column, ten times as fast as Python's json.
+
+No object is made of what the checks do not need. A file with anything unusual
+is left to :mod:`.coco_json`, which explains what is wrong with it.
+"""
+
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from project.preflight.coco_json import MASK, NO_MASK, mask_state
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: int
+    width: float
+    height: float
+    file_name: str = ''
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    iscrowd: int | None = None
+    ignore: int | None = None
+    segmentation: msgspec.Raw = msgspec.Raw()
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: int
+    name: str
+
+
+class _File(msgspec.Struct, gc=False):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+class _Records(msgspec.Struct, gc=False):
+    """The same file, whose records are kept as they are written."""
+
+    images: list[msgspec.Raw]
+    annotations: list[msgspec.Raw]
+    categories: list[msgspec.Raw]
+
+
+def read_sound(path: str, num_images: int, num_boxes: int) -> dict | None:
+    """Read a file by column.
+
+    Args:
+        path (str): Path of the file.
+        num_images (int): Images that the sample has at most.
+        num_boxes (int): Annotations that the sample has at most.
+
+    Returns:
+        dict | None: The columns of ``AnnotationFile``; None where the file is
+        not as expected in every respect.
+    """
+    text = Path(path).read_bytes()
+    try:
+        text.isascii() or text.decode()
+        file = msgspec.json.decode(text, type=_File)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    columns = _columns(file)
+    if not file.images or not _is_sound(columns):
+        return None
+    of_image = columns['images']
+    boxes = np.flatnonzero((of_image >= 0) & (of_image < num_images))
+    boxes = boxes[:num_boxes]
+    records = msgspec.json.decode(text, type=_Records)
+    return columns | dict(
+        unlisted=dict(
+            image_id=_first_unlisted(file, columns['images'], 'image_id'),
+            category_id=_first_unlisted(
+                file, columns['categories'], 'category_id'
+            ),
+        ),
+        sample=dict(
+            images=[_object(raw) for raw in records.images[:num_images]],
+            annotations=[
+                _object(records.annotations[index]) for index in boxes
+            ],
+            categories=[_object(raw) for raw in records.categories],
+        ),
+    )
+
+
+def _object(raw: msgspec.Raw) -> dict:
+    return json.loads(bytes(raw))
+
+
+def _first_unlisted(file: _File, positions: np.ndarray, key: str) -> str:
+    """The first id that is not listed, as json."""
+    found = np.flatnonzero(positions < 0)
+    if not len(found):
+        return ''
+    return json.dumps(getattr(file.annotations[found[0]], key))
+
+
+def _columns(file: _File) -> dict[str, Any]:
+    """Gather what the records say of a thing."""
+    annotations = file.annotations
+    image_ids = [image.id for image in file.images]
+    category_ids = [category.id for category in file.categories]
+    sizes = np.array([(i.width, i.height) for i in file.images], np.float64)
+    boxes = np.fromiter(
+        chain.from_iterable(a.bbox for a in annotations),
+        np.float64,
+        4 * len(annotations),
+    )
+    of_image = _positions([a.image_id for a in annotations], image_ids)
+    columns = dict(
+        image_ids=image_ids,
+        names=[image.file_name for image in file.images],
+        sizes=sizes.reshape(-1, 2),
+        category_ids=category_ids,
+        category_names=[category.name for category in file.categories],
+        annotation_ids=[a.id for a in annotations],
+        boxes=boxes.reshape(-1, 4),
+        areas=np.array([a.area for a in annotations], np.float64),
+        images=of_image,
+        categories=_positions(
+            [a.category_id for a in annotations], category_ids
+        ),
+        crowds=_flags([a.iscrowd for a in annotations]),
+        ignored=_flags([a.ignore for a in annotations]),
+    )
+    columns['masks'] = _mask_states(annotations, of_image, sizes)
+    return columns
+
+
+def _positions(ids: list[int], known: list[int]) -> np.ndarray:
+    """Index of each id among the known ones; -1 if it is unknown."""
+    position = {value: index for index, value in enumerate(known)}
+    found = (position.get(value, -1) for value in ids)
+    return np.fromiter(found, np.int64, len(ids))
+
+
+def _flags(values: list[int | None]) -> np.ndarray:
+    """0 or 1; 2 where there is none."""
+    flags = (2 if value is None else value != 0 for value in values)
+    return np.fromiter(flags, np.int8, len(values))
+
+
+def _is_sound(columns: dict[str, Any]) -> bool:
+    """Return whether there is nothing to explain."""
+    names = ('image_ids', 'category_ids', 'annotation_ids')
+    are_unique = all(
+        len(set(columns[name])) == len(columns[name]) for name in names
+    )
+    sizes, boxes = columns['sizes'], columns['boxes']
+    return bool(
+        are_unique
+        and columns['category_ids']
+        and np.isfinite(boxes).all()
+        and np.isfinite(columns['areas']).all()
+        and (np.isfinite(sizes) & (sizes > 0)).all()
+        and not any('\0' in name for name in columns['names'])
+    )
+
+
+def _mask_states(
+    annotations: list[_Annotation], of_image: np.ndarray, sizes: np.ndarray
+) -> np.ndarray:
+    """As :func:`.mask_states`, of masks as they are written."""
+    states = np.full(len(annotations), NO_MASK, np.int8)
+    for index, annotation in enumerate(annotations):
+        mask = bytes(annotation.segmentation)
+        if _are_plain_polygons(mask):
+            states[index] = MASK
+        elif mask:
+            image = of_image[index]
+            size = tuple(sizes[image]) if image >= 0 else None
+            states[index] = mask_state(json.loads(mask), size)
+    return states
+
+
+def _are_plain_polygons(mask: bytes) -> bool:
+    """Return whether a mask is a list of lists of numbers, and no more."""
+    return (
+        mask[:2] == b'[['
+        and mask[-2:] == b']]'
+        and mask.count(b'[') == mask.count(b'],[') + mask.count(b'], [') + 2
+        # Neither texts nor exponents, with which a number may be infinite.
+        and not mask.translate(None, b'0123456789.-,[] ')
+    )
