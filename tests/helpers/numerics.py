@@ -2,8 +2,8 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from unittest import mock
 
@@ -81,18 +81,10 @@ def check_half_precision(
     batch, samples = toy_batch()
     batch, samples = batch.to(device), [s.to(device) for s in samples]
     half = copy.deepcopy(model.eval()).to(dtype)
-    chosen = {}
-    with ExitStack() as stack:
-        for owner, name in _choices(model):
-            spy = _Spy(getattr(owner, name))
-            stack.enter_context(mock.patch.object(owner, name, spy))
-            chosen[name] = spy.results
-        expected = model(batch, samples, mode='tensor')[1]
-    with ExitStack() as stack:
-        for owner, name in _choices(half):
-            same = mock.Mock(side_effect=chosen[name])
-            stack.enter_context(mock.patch.object(owner, name, same))
-        boxes = half(batch.to(dtype), samples, mode='tensor')[1]
+    with _choices_noted(model) as chosen:
+        expected = model._forward(batch, samples)[1]
+    with _choices_given(half, chosen):
+        boxes = half._forward(batch.to(dtype), samples)[1]
     assert boxes.dtype == torch.float32
     # By the nearest, for a layer may sort them: queries that tie.
     gaps = torch.cdist(boxes, expected, p=float('inf')).amin(-1)
@@ -100,6 +92,30 @@ def check_half_precision(
     for sample in half.predict(batch.to(dtype), samples):
         assert sample.pred_instances.scores.dtype == torch.float32
         assert sample.pred_instances.bboxes.isfinite().all()
+
+
+@contextmanager
+def _choices_noted(model: nn.Module) -> Iterator[dict[str, list]]:
+    """Keep what is chosen in a model, by the names of functions."""
+    chosen = {}
+    with ExitStack() as stack:
+        for owner, name in _choices(model):
+            spy = _Spy(getattr(owner, name))
+            stack.enter_context(mock.patch.object(owner, name, spy))
+            chosen[name] = spy.results
+        yield chosen
+
+
+@contextmanager
+def _choices_given(
+    model: nn.Module, chosen: dict[str, list]
+) -> Iterator[None]:
+    """Have the same chosen in another model."""
+    with ExitStack() as stack:
+        for owner, name in _choices(model):
+            same = mock.Mock(side_effect=chosen[name])
+            stack.enter_context(mock.patch.object(owner, name, same))
+        yield
 
 
 def _choices(model: nn.Module) -> list[tuple[object, str]]:
@@ -161,11 +177,16 @@ def count_loss_by_feat(model: nn.Module) -> dict[str, Tensor]:
 
 
 def check_training_in_bf16(model: nn.Module) -> None:
-    """Two steps under autocast go as in float32, but for rounding."""
-    expected, found = (
-        _totals(copy.deepcopy(model).train(), is_mixed, 2)
-        for is_mixed in (False, True)
-    )
+    """Two steps under autocast go as in float32, but for rounding.
+
+    Where proposals are chosen it is given the same ones, as in
+    :func:`check_half_precision`.
+    """
+    plain, mixed = (copy.deepcopy(model).train() for _ in range(2))
+    with _choices_noted(plain) as chosen:
+        expected = _totals(plain, False, 2)
+    with _choices_given(mixed, chosen):
+        found = _totals(mixed, True, 2)
     assert found == pytest.approx(expected, rel=1e-2)
     assert found != expected
 
