@@ -192,8 +192,6 @@ def _why_epochs(options: Options) -> str:
 def config_text(recipe: Recipe) -> str:
     """Write the config."""
     r, options = recipe, recipe.options
-    train, val = r.data.splits['train'], r.data.splits['val']
-    test = r.data.splits.get('test', val)
     comments = ''.join(f'# - {line}\n' for line in reasons(r))
     size = f'image_size = {options.image_size}\n' * bool(options.image_size)
     start = f'load_from = {str(options.start)!r}\n' * bool(options.start)
@@ -201,8 +199,6 @@ def config_text(recipe: Recipe) -> str:
     if not r.is_for_own_data:
         paths.append(config_path('_base_/datasets/custom.py'))
     bases = ''.join(f'    {str(path)!r},\n' for path in paths)
-    own_hooks = '    *_base_.custom_hooks,\n' * r.has_hooks
-    logged = max(1, min(50, r.batches // 2))
     return f"""\
 # Written by tools/finetune.py; yours to change. Other than in the first base:
 {comments}_base_ = [
@@ -212,6 +208,14 @@ data_root = {f'{r.root}/'!r}
 classes = {r.data.classes!r}
 max_epochs = {r.epochs}
 {size}{start}
+{_data_text(r)}
+{_schedule_text(r)}{_hooks_text(r)}"""
+
+
+def _data_text(r: Recipe) -> str:
+    train, val = r.data.splits['train'], r.data.splits['val']
+    test = r.data.splits.get('test', val)
+    return f"""\
 train_dataloader = _base_.custom.train_dataloader
 train_dataloader.batch_size = {r.batch_size}
 train_dataloader.dataset.update({_dataset(train, r.root)})
@@ -219,7 +223,11 @@ val_dataloader = dict(dataset=dict({_dataset(val, r.root)}))
 test_dataloader = dict(dataset=dict({_dataset(test, r.root)}))
 val_evaluator = dict(ann_file={str(val.annotations)!r}, classwise=True)
 test_evaluator = dict(ann_file={str(test.annotations)!r}, classwise=True)
+"""
 
+
+def _schedule_text(r: Recipe) -> str:
+    return f"""\
 train_cfg = dict(
     _delete_=True,
     type='EpochBasedTrainLoop',
@@ -247,6 +255,13 @@ param_scheduler = [
         gamma=0.1,
     ),
 ]
+"""
+
+
+def _hooks_text(r: Recipe) -> str:
+    own_hooks = '    *_base_.custom_hooks,\n' * r.has_hooks
+    logged = max(1, min(50, r.batches // 2))
+    return f"""\
 log_processor = dict(by_epoch=True)
 default_hooks = dict(
     logger=dict(interval={logged}),
