@@ -431,6 +431,38 @@ def test_processes_that_a_training_forks_end_when_they_are_told(
         hook.close()
 
 
+def test_a_signal_before_a_forked_process_runs_is_not_forgotten(
+    make: Any, tmp_path: Path
+) -> None:
+    """On a busy machine a pool ends its processes before they have begun."""
+    runner = make(tmp_path)
+    (hook,) = (h for h in runner.hooks if isinstance(h, StopOnSignal))
+    hook.before_train(runner)
+    try:
+        for _ in range(20):
+            process = os.fork()
+            if not process:
+                time.sleep(600)
+                os._exit(1)
+            os.kill(process, signal.SIGTERM)
+            assert status_of(process) == -signal.SIGTERM
+    finally:
+        hook.close()
+
+
+def status_of(process: int) -> int | None:
+    """Exit status of a child; None if it does not end."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return None
+
+
 def wait_after(ready: Any) -> None:
     ready.set()
     time.sleep(600)

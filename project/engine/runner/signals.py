@@ -7,7 +7,7 @@ import os.path as osp
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
@@ -27,6 +27,54 @@ NUMBERS = tuple(
 )
 ONE_REQUEST = 2.0
 """Seconds within which scheduler and launcher pass on the same signal."""
+
+
+class _Forks(threading.local):
+    """Lets processes that a training forks end at SIGTERM, and at it alone.
+
+    That is how the pools of metrics, such as ``VOCMetric``'s, end theirs. A
+    handler in Python does not do: a signal that arrives before the new
+    process runs is forgotten there, and the pool would wait for ever. The
+    signals are therefore held back until the process has its own handlers.
+    """
+
+    are_shielded = False  # while a training handles signals
+    mask: Collection[int] | None = None
+
+    @classmethod
+    def watch(cls) -> None:
+        """Act at each fork from now on."""
+        forks = cls()
+        os.register_at_fork(
+            before=forks.hold,
+            after_in_parent=forks.release,
+            after_in_child=forks.begin,
+        )
+
+    def hold(self) -> None:
+        """Hold the signals back, before a fork."""
+        if _Forks.are_shielded:
+            self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+
+    def release(self) -> None:
+        """Let them through again."""
+        mask, self.mask = self.mask, None
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def begin(self) -> None:
+        """Give the new process handlers of its own."""
+        if self.mask is not None:
+            for number in NUMBERS:
+                ends = number == signal.SIGTERM
+                signal.signal(
+                    number, signal.SIG_DFL if ends else signal.SIG_IGN
+                )
+        self.release()
+
+
+if hasattr(os, 'register_at_fork'):
+    _Forks.watch()
 
 
 class StopOnSignal(Hook):
@@ -51,20 +99,21 @@ class StopOnSignal(Hook):
         self._since = 0.0
         self._has_saved = False
         self._before: dict[int, Any] = {}
-        self._is_training, self._process = False, os.getpid()
+        self._is_training = False
 
     def before_train(self, runner: Runner) -> None:
         """Install the signal handlers."""
-        self._is_training, self._process = True, os.getpid()
+        self._is_training = True
         if threading.current_thread() is threading.main_thread():
             self._before = {
                 number: signal.signal(number, self._receive)
                 for number in NUMBERS
             }
+            _Forks.are_shielded = True
 
     def close(self) -> None:
         """Restore the earlier signal handlers."""
-        self._is_training = False
+        self._is_training = _Forks.are_shielded = False
         before, self._before = self._before, {}
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
@@ -120,9 +169,7 @@ class StopOnSignal(Hook):
     def _receive(self, number: int, frame: FrameType | None) -> None:
         """Note a signal; end at once at the second one."""
         now = time.monotonic()
-        if os.getpid() != self._process:
-            _end_forked(number)
-        elif self.received is None:
+        if self.received is None:
             self.received, self._since = number, now
         elif self._has_saved:
             os._exit(128 + self.received)
@@ -148,16 +195,6 @@ class StopOnSignal(Hook):
             '--resume.'
         )
         raise SystemExit(128 + number)
-
-
-def _end_forked(number: int) -> None:
-    """Let a process that was forked from the training end at SIGTERM alone.
-
-    That is how the pools of metrics, such as ``VOCMetric``'s, end theirs.
-    """
-    if number == signal.SIGTERM:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
 
 
 def save_stopped(runner: Runner, iteration: int) -> str:
