@@ -47,18 +47,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmengine.logging import MMLogger
 
     MMLogger.get_current_instance().setLevel('WARNING')  # no initial weights
-    for path in args.configs:
-        config = read_config(path, args.cfg_options)
-        found = count(config, tuple(args.shape))
-        print(f'\n{path}, one image of {args.shape[0]} x {args.shape[1]}')
-        print(f'{"":20} {"parameters (M)":>15} {"operations (G)":>15}')
-        for name, part in [*found.parts.items(), ('all', found)]:
-            print(
-                f'{name:20} {part.parameters / 1e6:15.1f} '
-                f'{part.operations / 1e9:15.1f}'
-            )
+    with user_errors(args.traceback):
+        for path in args.configs:
+            config = read_config(path, args.cfg_options)
+            found = count(config, tuple(args.shape))
+            print(f'\n{path}, one image of {args.shape[0]} x {args.shape[1]}')
+            print(f'{"":20} {"parameters (M)":>15} {"operations (G)":>15}')
+            for name, part in [*found.parts.items(), ('all', found)]:
+                print(
+                    f'{name:20} {part.parameters / 1e6:15.1f} '
+                    f'{part.operations / 1e9:15.1f}'
+                )
 
 
 if __name__ == '__main__':
-    with user_errors():
-        main()
+    main()

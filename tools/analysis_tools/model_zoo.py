@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from _arguments import HelpFormatter, user_errors
+from _arguments import HelpFormatter
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN = (
@@ -139,5 +139,4 @@ def write_counts(
 
 
 if __name__ == '__main__':
-    with user_errors():
-        main()
+    main()
