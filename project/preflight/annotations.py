@@ -14,8 +14,11 @@ import numpy as np
 from project.preflight import file_cache
 from project.preflight.coco_json import (
     Records,
+    boxes_of_first,
+    first_unlisted,
     load_coco_json,
     mask_states,
+    positions,
 )
 from project.preflight.coco_structs import read_sound
 from project.utils.errors import UserError
@@ -129,8 +132,8 @@ def _columns(path: str, content: dict[str, Any]) -> dict[str, Any]:
     if not images.records:
         raise UserError(f'The annotation file {path} lists no images.')
     image_ids, category_ids = images.unique_ids(), categories.unique_ids()
-    of_image = _positions(annotations.ids('image_id', 'an image'), image_ids)
-    of_category = _positions(
+    of_image = positions(annotations.ids('image_id', 'an image'), image_ids)
+    of_category = positions(
         annotations.ids('category_id', 'a category'), category_ids
     )
     sizes = _sizes(images)
@@ -158,26 +161,14 @@ def _columns(path: str, content: dict[str, Any]) -> dict[str, Any]:
             ),
         ),
         unlisted={
-            key: _first_unlisted(annotations.values(key), positions)
-            for key, positions in (
+            key: first_unlisted(annotations.values(key), found)
+            for key, found in (
                 ('image_id', of_image),
                 ('category_id', of_category),
             )
         },
         sample=_sample(content, of_image),
     )
-
-
-def _first_unlisted(ids: list, positions: np.ndarray) -> str:
-    """The first id that is not listed, as json."""
-    found = np.flatnonzero(positions < 0)
-    return json.dumps(ids[found[0]]) if len(found) else ''
-
-
-def _positions(ids: list, known: list) -> np.ndarray:
-    """Index of each id among the known ones; -1 if it is unknown."""
-    position = {value: index for index, value in enumerate(known)}
-    return np.array([position.get(value, -1) for value in ids], np.int64)
 
 
 def _names(images: Records) -> list[str]:
@@ -226,11 +217,9 @@ def _sizes(images: Records) -> np.ndarray:
 
 def _sample(content: dict[str, Any], of_image: np.ndarray) -> dict:
     """Take the first images and some of their annotations."""
-    num_images = min(_SAMPLE_SIZE, len(content['images']))
-    belongs = np.flatnonzero((of_image >= 0) & (of_image < num_images))
-    belongs = belongs[:_SAMPLE_BOXES]
+    belongs = boxes_of_first(_SAMPLE_SIZE, of_image, _SAMPLE_BOXES)
     return dict(
-        images=content['images'][:num_images],
+        images=content['images'][:_SAMPLE_SIZE],
         annotations=[content['annotations'][index] for index in belongs],
         categories=content['categories'],
     )

@@ -251,6 +251,31 @@ class Records:
         )
 
 
+def positions(ids: Iterable[Any], known: Iterable[Any]) -> np.ndarray:
+    """Index of each id among the known ones; -1 if it is unknown."""
+    position = {value: index for index, value in enumerate(known)}
+    return np.fromiter((position.get(x, -1) for x in ids), np.int64)
+
+
+def first_unlisted(ids: Sequence[Any], found: np.ndarray) -> str:
+    """The first id that is not listed, as JSON; empty if there is none.
+
+    Args:
+        ids (Sequence): The ids.
+        found (ndarray): Their :func:`positions`.
+    """
+    unlisted = np.flatnonzero(found < 0)
+    return json.dumps(ids[unlisted[0]]) if len(unlisted) else ''
+
+
+def boxes_of_first(
+    num_images: int, of_image: np.ndarray, num_boxes: int
+) -> np.ndarray:
+    """Indices of the first annotations of the first images."""
+    belongs = (of_image >= 0) & (of_image < num_images)
+    return np.flatnonzero(belongs)[:num_boxes]
+
+
 def _more(count: int, what: str) -> str:
     """End a sentence with the number of further cases."""
     return f' (and {count:,} {what}{"s" * (count > 1)})' if count else ''

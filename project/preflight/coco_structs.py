@@ -13,7 +13,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from project.preflight.coco_json import MASK, NO_MASK, mask_state
+from project.preflight.coco_json import (
+    MASK,
+    NO_MASK,
+    boxes_of_first,
+    first_unlisted,
+    mask_state,
+    positions,
+)
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -65,24 +72,25 @@ def read_sound(path: str, num_images: int, num_boxes: int) -> dict | None:
         dict | None: The columns of ``AnnotationFile``; None where the file is
         not as expected in every respect.
     """
-    text = Path(path).read_bytes()
     try:
+        text = Path(path).read_bytes()
         text.isascii() or text.decode()
         file = msgspec.json.decode(text, type=_File)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         return None
     columns = _columns(file)
     if not file.images or not _is_sound(columns):
         return None
-    of_image = columns['images']
-    boxes = np.flatnonzero((of_image >= 0) & (of_image < num_images))
-    boxes = boxes[:num_boxes]
+    boxes = boxes_of_first(num_images, columns['images'], num_boxes)
     records = msgspec.json.decode(text, type=_Records)
     return columns | dict(
         unlisted=dict(
-            image_id=_first_unlisted(file, columns['images'], 'image_id'),
-            category_id=_first_unlisted(
-                file, columns['categories'], 'category_id'
+            image_id=first_unlisted(
+                [a.image_id for a in file.annotations], columns['images']
+            ),
+            category_id=first_unlisted(
+                [a.category_id for a in file.annotations],
+                columns['categories'],
             ),
         ),
         sample=dict(
@@ -99,14 +107,6 @@ def _object(raw: msgspec.Raw) -> dict:
     return json.loads(bytes(raw))
 
 
-def _first_unlisted(file: _File, positions: np.ndarray, key: str) -> str:
-    """The first id that is not listed, as json."""
-    found = np.flatnonzero(positions < 0)
-    if not len(found):
-        return ''
-    return json.dumps(getattr(file.annotations[found[0]], key))
-
-
 def _columns(file: _File) -> dict[str, Any]:
     """Gather what the records say of a thing."""
     annotations = file.annotations
@@ -118,7 +118,7 @@ def _columns(file: _File) -> dict[str, Any]:
         np.float64,
         4 * len(annotations),
     )
-    of_image = _positions([a.image_id for a in annotations], image_ids)
+    of_image = positions([a.image_id for a in annotations], image_ids)
     columns = dict(
         image_ids=image_ids,
         names=[image.file_name for image in file.images],
@@ -129,7 +129,7 @@ def _columns(file: _File) -> dict[str, Any]:
         boxes=boxes.reshape(-1, 4),
         areas=np.array([a.area for a in annotations], np.float64),
         images=of_image,
-        categories=_positions(
+        categories=positions(
             [a.category_id for a in annotations], category_ids
         ),
         crowds=_flags([a.iscrowd for a in annotations]),
@@ -137,13 +137,6 @@ def _columns(file: _File) -> dict[str, Any]:
     )
     columns['masks'] = _mask_states(annotations, of_image, sizes)
     return columns
-
-
-def _positions(ids: list[int], known: list[int]) -> np.ndarray:
-    """Index of each id among the known ones; -1 if it is unknown."""
-    position = {value: index for index, value in enumerate(known)}
-    found = (position.get(value, -1) for value in ids)
-    return np.fromiter(found, np.int64, len(ids))
 
 
 def _flags(values: list[int | None]) -> np.ndarray:

@@ -157,3 +157,8 @@ def test_text_that_is_no_utf8_where_nobody_looks(tmp_path: Path) -> None:
     path.write_bytes(text.replace('animal', 'Tür').encode('latin-1'))
     with pytest.raises(UserError, match='is not a COCO json'):
         AnnotationFile.read(str(path))
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='cannot be read: Is a directory'):
+        AnnotationFile.read(str(tmp_path))
