@@ -16,6 +16,7 @@ from project.apis.finetuning.recipe import (
 )
 from project.checkpoints.conversion import with_our_names
 from project.checkpoints.converter import convert_file
+from project.checkpoints.last_checkpoint import MARKER
 from project.checkpoints.layouts.own_names import has_our_names
 from project.checkpoints.reading import read_weights
 from project.checkpoints.writing import write_checkpoint
@@ -69,7 +70,7 @@ def prepare(request: Request, work_dir: Path) -> list[str]:
     """
     state, config = read_state(work_dir), work_dir / CONFIG
     _check_request(state, request, work_dir)
-    if config.is_file() and (work_dir / 'last_checkpoint').is_file():
+    if config.is_file() and (work_dir / MARKER).is_file():
         return [f'Goes on with the training in {work_dir}.']
     base = find_model(request.model)
     root, annotations = Path(request.data), work_dir / 'annotations'
@@ -117,13 +118,13 @@ def _check_request(state: dict, request: Request, work_dir: Path) -> None:
     """Raise if a work dir belongs to another request."""
     asked, begun = asdict(request), state.get('request')
     if begun is None:
-        if (work_dir / 'last_checkpoint').is_file():
+        if (work_dir / MARKER).is_file():
             raise UserError(
                 f'{work_dir} holds a training of another kind; choose '
                 'another --work-dir.'
             )
         return
-    if not (work_dir / 'last_checkpoint').is_file():
+    if not (work_dir / MARKER).is_file():
         return  # nothing is lost
     other = [key for key in asked if asked[key] != begun.get(key)]
     if other:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from project.apis.finetuning.recipe import MONITOR
+from project.checkpoints.last_checkpoint import MARKER
 from project.utils.errors import UserError
 
 
@@ -23,7 +24,7 @@ def best_checkpoint(work_dir: Path) -> Path:
         work_dir.glob(f'best_{name}_epoch_*.pth'),
         key=lambda path: path.stat().st_mtime,
     )
-    last = work_dir / 'last_checkpoint'
+    last = work_dir / MARKER
     if not found and last.is_file():
         found = [work_dir / Path(last.read_text().strip()).name]
     if not found or not found[-1].is_file():
