@@ -55,14 +55,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='what starts the processes of a distributed job',
     )
-    # Older starters of torch pass it instead of LOCAL_RANK.
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        help=argparse.SUPPRESS,
-    )
+    add_local_rank(parser)
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -81,10 +74,34 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         'or train_dataloader.batch_size=4; lists are written as key="[a,b]" '
         'or key=a,b',
     )
+    add_traceback(parser)
+
+
+def add_traceback(parser: argparse.ArgumentParser) -> None:
+    """Add ``--traceback``, for :func:`user_errors`.
+
+    Args:
+        parser (argparse.ArgumentParser): Gets the option.
+    """
     parser.add_argument(
         '--traceback',
         action='store_true',
         help='show where a mistake was found, not only what it is',
+    )
+
+
+def add_local_rank(parser: argparse.ArgumentParser) -> None:
+    """Add what older starters of torch pass instead of ``LOCAL_RANK``.
+
+    Args:
+        parser (argparse.ArgumentParser): Gets the option, which is hidden.
+    """
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS,
     )
 
 

@@ -13,7 +13,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from _cli import join_job, require_file, user_errors
+from _cli import (
+    add_local_rank,
+    add_traceback,
+    join_job,
+    require_file,
+    user_errors,
+)
 from _types import count, device, number_between, out_folder, positive_int
 
 if TYPE_CHECKING:
@@ -118,23 +124,13 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         help='images whose results are one file; what a process loses at '
         'most when it is killed (default: %(default)s)',
     )
-    parser.add_argument(
-        '--traceback',
-        action='store_true',
-        help='show where a mistake was found, not only what it is',
-    )
+    add_traceback(parser)
     parser.add_argument(
         '--launcher',
         choices=['pytorch'],
         help=argparse.SUPPRESS,
     )
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        help=argparse.SUPPRESS,
-    )
+    add_local_rank(parser)
 
 
 def load(args: argparse.Namespace) -> tuple['Detector', 'Options']:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from _cli import user_errors
+from _cli import add_traceback, user_errors
 from _types import out_folder, positive_int
 
 if TYPE_CHECKING:
@@ -71,11 +71,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='write the config, look through the data and stop',
     )
-    parser.add_argument(
-        '--traceback',
-        action='store_true',
-        help='show where a mistake was found, not only what it is',
-    )
+    add_traceback(parser)
     args = parser.parse_args(argv)
     if args.work_dir is None:
         name = f'{Path(args.model).stem}_{Path(args.data).resolve().name}'

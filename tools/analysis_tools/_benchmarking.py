@@ -12,6 +12,7 @@ from mmdet.models import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -34,6 +35,8 @@ def build_detector(config: Config, device: str) -> BaseDetector:
     init_default_scope(config.get('default_scope', 'mmdet'))
     config.model.backbone.init_cfg = None
     torch.manual_seed(0)
+    # Neither each initial weight nor that none are pretrained.
+    MMLogger.get_current_instance().setLevel('ERROR')
     model = MODELS.build(config.model)
     model.init_weights()
     return model.to(device).eval()

@@ -76,9 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from _benchmarking import Clock, waiting_for
     from _variants import build_variant, measure, summarise
     from mmengine.device import get_device
-    from mmengine.logging import MMLogger
 
-    MMLogger.get_current_instance().setLevel('ERROR')  # no initial weights
     torch.set_num_threads(args.threads)
     device = args.device or get_device()
     clock = Clock(waiting_for(device), args.cpu_time)

@@ -44,9 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     from _complexity import count
     from _variants import read_config
-    from mmengine.logging import MMLogger
 
-    MMLogger.get_current_instance().setLevel('WARNING')  # no initial weights
     with user_errors(args.traceback):
         for path in args.configs:
             config = read_config(path, args.cfg_options)

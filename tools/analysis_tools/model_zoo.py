@@ -93,9 +93,7 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
 def count(path: str) -> tuple[int, int]:
     """Count parameters, and operations at 800 x 1333, of a config's model."""
     from mmengine.config import Config
-    from mmengine.logging import MMLogger
 
-    MMLogger.get_current_instance().setLevel('WARNING')  # no initial weights
     model = Config.fromfile(ROOT / path).model
     return _count_once(Config(dict(model=model)).dump())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from _cli import user_errors
+from _cli import add_traceback, user_errors
 from _types import positive_int
 
 if TYPE_CHECKING:
@@ -41,11 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--overwrite', action='store_true', help='replace DST if it exists'
     )
-    parser.add_argument(
-        '--traceback',
-        action='store_true',
-        help='show where an error was raised',
-    )
+    add_traceback(parser)
     return parser.parse_args(argv)
 
 
