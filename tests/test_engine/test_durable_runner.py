@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -407,47 +407,44 @@ def test_a_signal_ends_a_training_after_a_checkpoint(
     assert resumed['param_schedulers'] == expected['param_schedulers']
 
 
+@pytest.fixture
+def signal_hook(make: Any, tmp_path: Path) -> Iterator[StopOnSignal]:
+    """The hook of a training that handles signals."""
+    runner = make(tmp_path)
+    (hook,) = (h for h in runner.hooks if isinstance(h, StopOnSignal))
+    hook.before_train(runner)
+    yield hook
+    hook.close()
+
+
 def test_processes_that_a_training_forks_end_when_they_are_told(
-    make: Any, tmp_path: Path
+    signal_hook: StopOnSignal,
 ) -> None:
     """As the pool in which mmdet's VOCMetric counts, which waits for that."""
-    runner = make(tmp_path)
-    (hook,) = (h for h in runner.hooks if isinstance(h, StopOnSignal))
-    hook.before_train(runner)
-    try:
-        context = multiprocessing.get_context('fork')
-        ready = context.Event()
-        forked = context.Process(target=wait_after, args=(ready,), daemon=True)
-        forked.start()
-        assert ready.wait(60)
-        os.kill(forked.pid, signal.SIGUSR1)
-        forked.terminate()
-        forked.join(60)
-        ended = forked.exitcode
-        forked.kill()
-        assert ended == -signal.SIGTERM
-        assert hook.received is None
-    finally:
-        hook.close()
+    context = multiprocessing.get_context('fork')
+    ready = context.Event()
+    forked = context.Process(target=wait_after, args=(ready,), daemon=True)
+    forked.start()
+    assert ready.wait(60)
+    os.kill(forked.pid, signal.SIGUSR1)
+    forked.terminate()
+    forked.join(60)
+    ended = forked.exitcode
+    forked.kill()
+    assert ended == -signal.SIGTERM
+    assert signal_hook.received is None
 
 
-def test_a_signal_before_a_forked_process_runs_is_not_forgotten(
-    make: Any, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures('signal_hook')
+def test_a_signal_before_a_forked_process_runs_is_not_forgotten() -> None:
     """On a busy machine a pool ends its processes before they have begun."""
-    runner = make(tmp_path)
-    (hook,) = (h for h in runner.hooks if isinstance(h, StopOnSignal))
-    hook.before_train(runner)
-    try:
-        for _ in range(20):
-            process = os.fork()
-            if not process:
-                time.sleep(600)
-                os._exit(1)
-            os.kill(process, signal.SIGTERM)
-            assert status_of(process) == -signal.SIGTERM
-    finally:
-        hook.close()
+    for _ in range(20):
+        process = os.fork()
+        if not process:
+            time.sleep(600)
+            os._exit(1)
+        os.kill(process, signal.SIGTERM)
+        assert status_of(process) == -signal.SIGTERM
 
 
 def status_of(process: int) -> int | None:
@@ -469,22 +466,16 @@ def wait_after(ready: Any) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(
-    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    signal_hook: StopOnSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('project.engine.runner.signals.ONE_REQUEST', 0)
     killed = []
-    runner = make(tmp_path)
-    (hook,) = (h for h in runner.hooks if isinstance(h, StopOnSignal))
-    hook.before_train(runner)
-    try:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert hook.received == signal.SIGTERM
-        monkeypatch.setattr('os.kill', lambda *args: killed.append(args))
-        signal.raise_signal(signal.SIGTERM)
-        assert killed == [(os.getpid(), signal.SIGTERM)]
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    finally:
-        hook.close()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert signal_hook.received == signal.SIGTERM
+    monkeypatch.setattr('os.kill', lambda *args: killed.append(args))
+    signal.raise_signal(signal.SIGTERM)
+    assert killed == [(os.getpid(), signal.SIGTERM)]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_workers_end_for_their_training_alone(
