@@ -18,7 +18,13 @@ METHODS = 'configs/*/README.md'
 LINK = re.compile(r'<code>([^<&]+?)\s+&lt;(https?://[^<&]+)&gt;</code>__?')
 ROLE = re.compile(r':[a-z]+:<code>~?(?:[\w.]+\.)?(\w+)</code>')
 # What pages show or link to.
-LINKED = ('LICENSE', 'docs/images/*', 'configs/**/*.p[yn]*', 'configs/*/*.yml')
+LINKED = (
+    'LICENSE',
+    'docs/images/*',
+    'docs/notebooks/*',
+    'configs/**/*.p[yn]*',
+    'configs/*/*.yml',
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -23,6 +23,7 @@ TOOLS = {
     'convert': 'model_converters/official_to_mmdet.py',
     'yolo-to-coco': 'dataset_converters/yolo_to_coco.py',
     'config': 'print_config.py',
+    'new-method': 'new_method.py',
     'sheet': 'analysis_tools/detection_sheet.py',
     'plot': 'analysis_tools/plot_training.py',
 }
@@ -34,13 +35,14 @@ _USES = {
     'test': 'test a detector',
     'launch': 'train, test or detect in several processes, as dist_train.sh, '
     'dist_test.sh and dist_detect.sh do',
-    'check-data': 'look through the data of a config',
+    'check-data': 'check the data of a config',
     'convert': "convert an authors' checkpoint",
-    'yolo-to-coco': "make COCO annotations of YOLO's",
-    'config': 'print a shipped config, to start your own with',
-    'sheet': 'draw detections beside ground truth',
-    'plot': 'draw the curves of trainings',
-    'env': 'show what is installed, and what is amiss',
+    'yolo-to-coco': 'convert annotations from YOLO to COCO',
+    'config': 'print a shipped config, as a start for your own',
+    'new-method': 'start a method of your own',
+    'sheet': 'draw detections next to ground truth',
+    'plot': 'plot the curves of trainings',
+    'env': 'show what is installed, and what is wrong with it',
 }
 
 

@@ -17,13 +17,14 @@ import mmdet
 import pytest
 import torch
 import yaml
+from mmengine.config import Config
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from project.datasets.shapes import make_shapes
 from project.ops.building import library_name
 from project.utils.environment import STACKS, installed_stack
-from tests.helpers.configs import CONFIGS, ROOT
+from tests.helpers.configs import CONFIGS, ROOT, read_config
 from tests.helpers.training import SHAPES_SPEC, toy_config
 
 SOURCES = (
@@ -133,10 +134,10 @@ def run_installed(wheel, tmp_path_factory) -> Callable[..., str]:
     pip('install', '--no-deps', '--target', site, wheel)
     elsewhere = tmp_path_factory.mktemp('elsewhere')
 
-    def run(*arguments: object) -> str:
+    def run(*arguments: object, cwd: Path = elsewhere) -> str:
         result = subprocess.run(
             [sys.executable, *map(str, arguments)],
-            cwd=elsewhere,
+            cwd=cwd,
             env={
                 **os.environ,
                 'OMP_NUM_THREADS': '1',
@@ -270,6 +271,57 @@ def test_the_data_is_looked_through_from_the_wheel(run_installed, tmp_path):
     printed = run_installed(tool, config)
     assert 'Boxes of each class' in printed
     assert 'Nothing is wrong with the data.' in printed
+
+
+def test_a_config_of_the_wheel_stands_alone(run_installed, tmp_path):
+    name = 'h-detr_r50_8xb2-12e_coco'
+    printed = run_installed('-m', 'project', 'config', name)
+    assert '_base_' not in printed
+    config = Config.fromstring(printed, '.py')
+    assert config.to_dict() == read_config(f'h_detr/{name}.py').to_dict()
+
+
+@pytest.mark.slow
+def test_the_tools_of_the_wheel(run_installed, tmp_path):
+    """From a folder to detections, and a checkpoint for other classes."""
+    data, work_dir = tmp_path / 'data', tmp_path / 'work'
+    make_shapes(data, SHAPES_SPEC)
+    config = tmp_path / 'mine.py'
+    toy_config(data, work_dir).dump(config)
+
+    def run(*arguments: object) -> str:
+        return run_installed('-m', 'project', *arguments, cwd=tmp_path)
+
+    assert 'mmdetr' in run('env')
+    assert 'Nothing is wrong' in run('check-data', config)
+    run('train', config, '--work-dir', work_dir)
+    last = Path((work_dir / 'last_checkpoint').read_text())
+    tested = run('test', config, last, '--work-dir', work_dir)
+    assert 'coco/bbox_mAP' in tested
+    launched = run('launch', 'test', config, last, 1, '--work-dir', work_dir)
+    assert 'coco/bbox_mAP' in launched
+    assert 'images 5, detections' in run('detect', last, data / 'val')
+    assert (tmp_path / 'detections/detections.csv').is_file()
+
+    start = tmp_path / 'start.pth'
+    run('convert', last, start, '--config', config, '--num-classes', 3)
+    weights = torch.load(start)['state_dict']
+    assert weights['bbox_head.cls_branches.0.weight'].shape[0] == 3
+
+    tuned = tmp_path / 'tuned'
+    options = ('--epochs', 1, '--work-dir', tuned, '--checkpoint', last)
+    printed = run('finetune', data, '--model', config, *options)
+    assert '-m project detect' in printed
+    assert len(list(tuned.glob('best_*.pth'))) == 1
+
+
+@pytest.mark.slow
+def test_a_method_of_ones_own_passes_its_test(run_installed, tmp_path):
+    run_installed('-m', 'project', 'new-method', 'size-detr', cwd=tmp_path)
+    options = ('-p', 'no:cacheprovider', '-q')
+    folder = tmp_path / 'size_detr'
+    tested = run_installed('-m', 'pytest', *options, cwd=folder)
+    assert re.search(r'^5 passed', tested, re.M), tested
 
 
 def test_leaves_the_entries_of_mmdet_and_mmengine():

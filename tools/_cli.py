@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What the command lines of the tools share.
+"""Options and steps that the tools have in common.
 
-Nothing heavy is imported at the top: a mistake on the command line is told
-at once, not after the seconds that importing mmdet takes.
+Nothing heavy is imported at the top, so that mistakes on the command line are
+reported at once instead of after the seconds that importing mmdet takes.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-# Said by the libraries about themselves; no user can act on them.
+# Warnings of the libraries about themselves, of no use to a user.
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
 warnings.filterwarnings('ignore', 'torch.meshgrid')
 warnings.filterwarnings('ignore', '.broadcast_buffers. is deprecated')
@@ -86,7 +86,7 @@ def add_traceback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--traceback',
         action='store_true',
-        help='show where a mistake was found, not only what it is',
+        help='show where an error was raised, not only its message',
     )
 
 
@@ -134,7 +134,7 @@ def require_file(path: str, what: str) -> None:
 
 @contextlib.contextmanager
 def user_errors(with_traceback: bool = False) -> Iterator[None]:
-    """Tell mistakes of the user in one sentence and exit with status 1.
+    """Report mistakes of the user in one sentence and exit with status 1.
 
     Of several processes that find the same mistake the first one speaks.
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Types of ``argparse`` for all tools: a mistake is one line, told at once.
+"""Types for ``argparse``, which report mistakes at once and in one line.
 
 Nothing heavy is imported.
 """

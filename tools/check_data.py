@@ -1,9 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Look through the data of a config, as training does before it starts.
+"""Check the data of a config, as training does before it starts.
 
-Prints how many images and boxes there are, by class and size, what would be
-left out and why, broken images, and images that stand in training and
-validation. The exit status is 1 if training would be refused.
+Prints the number of images and boxes by class and size, what would be left out
+and why, broken images, and images that are in both training and validation.
+The exit status is 1 if training would be refused.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print what is known of the data; exit with 1 if it is refused."""
+    """Print the report; exit with 1 if the data would be refused."""
     args = parse_args(argv)
     from mmengine.registry import init_default_scope
     from rich.console import Console

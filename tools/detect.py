@@ -1,10 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Detect objects in images, videos, folders of them, cameras or streams.
+"""Detect objects in images, videos, folders, cameras or streams.
 
-The config comes out of the checkpoint, or lies beside it in its work dir.
-Results go to a folder: pictures and annotated videos, COCO's json, CSV or
-Parquet, and JSON lines in shards. The same command goes on where it was
-interrupted.
+The config is read from the checkpoint or from its work dir. The results are
+written to a folder: pictures and annotated videos, COCO's JSON, CSV or
+Parquet, and JSON lines. Repeating an interrupted command resumes it.
 """
 
 import argparse
@@ -37,22 +36,22 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog='Exit status: 0; 1 for a mistake; 2 for wrong usage; '
-        f'{SOME_BROKEN} if images\ncould not be read, which are named and '
-        'counted, and all else was done.',
+        epilog='Exit status: 0; 1 after an error; 2 for wrong usage; '
+        f'{SOME_BROKEN} if some images\ncould not be read, which are named '
+        'and counted, and all others were processed.',
     )
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         'sources',
         nargs='+',
         metavar='SOURCE',
-        help="image, video, folder with all below it, pattern ('a/*.jpg'), "
-        '.txt file with a path on each line, number of a camera, address of '
-        'a stream; or - alone: paths from standard input, and for each a '
-        'line of JSON with its numbers to standard output',
+        help='image, video, folder (searched recursively), pattern '
+        "('a/*.jpg'), .txt file with one path per line, number of a camera, "
+        'URL of a stream; or only -: reads paths from standard input and '
+        'writes a line of JSON for each to standard output',
     )
     parser.add_argument(
-        '--config', help='config file, where the checkpoint has none'
+        '--config', help='config file, if the checkpoint has none'
     )
     parser.add_argument(
         '--score-thr',
@@ -64,14 +63,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--classes',
         nargs='+',
         metavar='NAME',
-        help='keep these classes alone (default: all)',
+        help='keep only these classes (default: all)',
     )
     parser.add_argument(
         '--out',
         type=out_folder,
         default='detections',
         metavar='FOLDER',
-        help='where results go (default: %(default)s)',
+        help='folder for the results (default: %(default)s)',
     )
     parser.add_argument(
         '--overwrite',
@@ -90,7 +89,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def add_how(parser: argparse.ArgumentParser) -> None:
-    """Add the options that leave what is found as it is."""
+    """Add the options that do not change the detections."""
     parser.add_argument(
         '--write',
         nargs='+',
@@ -103,26 +102,26 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--device',
         type=device,
-        help='where the model runs (default: an accelerator if there is one)',
+        help='device of the model (default: an accelerator if there is one)',
     )
     parser.add_argument(
         '--batch-size',
         type=positive_int,
         default=1,
-        help='images that the model gets at a time (default: %(default)s)',
+        help='images per forward pass (default: %(default)s)',
     )
     parser.add_argument(
         '--workers',
         type=count,
-        help='processes that read images (default: up to 4, none for a few '
-        'images)',
+        help='processes that read images (default: up to 4, or none for a '
+        'few images)',
     )
     parser.add_argument(
         '--shard-size',
         type=positive_int,
         default=100,
-        help='images whose results are one file; what a process loses at '
-        'most when it is killed (default: %(default)s)',
+        help='images per result file, the most that a killed process loses '
+        '(default: %(default)s)',
     )
     add_traceback(parser)
     parser.add_argument(
@@ -134,7 +133,7 @@ def add_how(parser: argparse.ArgumentParser) -> None:
 
 
 def load(args: argparse.Namespace) -> tuple['Detector', 'Options']:
-    """Load the detector and check what the command line says of it."""
+    """Load the detector and check the options about it."""
     from project.apis import load_detector
     from project.apis.bulk.run import Options
     from project.apis.bulk.whole import labels_of
@@ -206,7 +205,7 @@ def detect_into_folder(args: argparse.Namespace) -> int:
 
 
 def describe(args: argparse.Namespace) -> dict[str, Any]:
-    """Say in what the results of another command would differ."""
+    """Describe what a resumed command must have in common."""
     path = os.path.abspath(args.checkpoint)
     is_file = os.path.isfile(path)
     return dict(
@@ -224,7 +223,7 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(summary: 'Summary', args: argparse.Namespace) -> int:
-    """Tell what came of each source and where it is.
+    """Report the results of each source and where they are.
 
     Returns:
         int: The exit status.

@@ -1,9 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Fine-tune a detector on a folder of images; see docs/finetune.md.
 
-The folder holds COCO annotations (its own or Roboflow's layout), Pascal VOC or
-YOLO. A config is written and trained with ./dist_train.sh; the best checkpoint
-is tested. The same command goes on with an interrupted training.
+The folder contains COCO annotations (in COCO's or Roboflow's layout), Pascal
+VOC or YOLO. A config is written and trained with ./dist_train.sh; the best
+checkpoint is tested. The same command resumes an interrupted training.
 """
 
 import argparse
@@ -38,20 +38,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--model',
         required=True,
         metavar='NAME',
-        help='method and backbone, such as rank-detr_r50; the name of a '
-        'config; or the path of one',
+        help='method and backbone, such as rank-detr_r50; or the name or '
+        'path of a config',
     )
     parser.add_argument(
         '--checkpoint',
         default='none',
         metavar='FILE',
-        help='trained detector to start from, also an official one (default: '
-        'none, the backbone alone is pretrained)',
+        help='trained detector to start from, may be an official one '
+        '(default: none, only the backbone is pretrained)',
     )
     for name, text in (
-        ('epochs', 'length of the training (default: by the data)'),
-        ('batch-size', 'images per GPU (default: those of the config)'),
-        ('gpus', 'GPUs, or processes where there is none (default: 1)'),
+        (
+            'epochs',
+            'length of the training (default: by the data)',
+        ),
+        ('batch-size', "images per GPU (default: the config's)"),
+        ('gpus', 'number of GPUs, or of processes without GPUs (default: 1)'),
         ('image-size', 'short side of images in pixels'),
     ):
         parser.add_argument(
@@ -64,12 +67,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--work-dir',
         type=out_folder,
-        help='where all goes (default: work_dirs/<model>_<name of DATA>)',
+        help='folder for all results (default: '
+        'work_dirs/<model>_<name of DATA>)',
     )
     parser.add_argument(
         '--check-only',
         action='store_true',
-        help='write the config, look through the data and stop',
+        help='write the config, check the data and stop',
     )
     add_traceback(parser)
     args = parser.parse_args(argv)
@@ -80,7 +84,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check, train, test and tell."""
+    """Check, train, test and report."""
     args = parse_args(argv)
     from project.apis.finetuning.preparation import (
         CONFIG,
@@ -108,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check(args: argparse.Namespace, config: Path) -> tuple[str, ...]:
-    """Write the config and look through its data.
+    """Write the config and check its data.
 
     Ends the program with status 1 if training would refuse the data.
 
@@ -186,7 +190,7 @@ def run(*command: str | int | Path) -> None:
         status = status if status > 0 else 128 - status  # as a shell has it
         print(
             f'Error: {os.path.basename(words[0])} ended with status {status}; '
-            'the same command goes on from the last checkpoint.',
+            'the same command resumes from the last checkpoint.',
             file=sys.stderr,
         )
         sys.exit(status)
@@ -209,7 +213,10 @@ def tell(work_dir: Path, best: Path, classes: tuple[str, ...]) -> None:
         ('Metrics and logs', work_dir / 'test'),
     ):
         print(f'{name}: {path}')
-    words = [sys.executable, str(TOOLS / 'detect.py'), str(best), 'IMAGE']
+    script = [str(TOOLS / 'detect.py')]
+    if not (TOOLS.parent / 'dist_detect.sh').is_file():  # an installed wheel
+        script = ['-m', 'project', 'detect']
+    words = [sys.executable, *script, str(best), 'IMAGE']
     print(f'Detect with it: {shlex.join(words)}')
 
 

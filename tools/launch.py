@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Start train.py, test.py or detect.py, in one process or in several.
+"""Run train.py, test.py or detect.py in one or several processes.
 
-dist_train.sh, dist_test.sh and dist_detect.sh are the commands for it.
+Used by dist_train.sh, dist_test.sh and dist_detect.sh.
 """
 
 import argparse
@@ -14,18 +14,18 @@ import sys
 TOOLS = osp.dirname(osp.abspath(__file__))
 
 DESCRIPTION = """\
-One process runs by itself. Several talk to each other, through NCCL with one
-GPU each, or through gloo on a machine without GPU.
+Several processes communicate through NCCL, with a GPU each, or through gloo on
+machines without GPUs.
 
 For several machines run the same command on each, with these variables:
-  NNODES       how many machines there are (default: 1)
-  NODE_RANK    which of them this one is, counted from 0
+  NNODES       number of machines (default: 1)
+  NODE_RANK    index of this machine, from 0
   MASTER_ADDR  name or address of machine 0
-  PORT         a port that is free on machine 0 (default: 29500; for one
-               machine: any free port)
-  TIMEOUT      how many seconds machines wait for each other (default: 600)
+  PORT         a free port of machine 0 (default: 29500; on a single machine
+               any free port)
+  TIMEOUT      seconds that machines wait for each other (default: 600)
 
-SIGTERM and SIGUSR1 are passed on: a training saves a checkpoint and ends.
+SIGTERM and SIGUSR1 are forwarded: a training saves a checkpoint and ends.
 """
 POSITIONALS = {
     'train': ('config', 'gpus', 'work_dir'),
@@ -35,9 +35,8 @@ POSITIONALS = {
 HELP = {
     'config': 'config file',
     'checkpoint': 'checkpoint file',
-    'source': 'images: a folder, a file of paths, or another that '
-    'tools/detect.py takes',
-    'gpus': 'GPUs of this machine to use, or processes where there is no GPU',
+    'source': 'a folder of images, or any other source of tools/detect.py',
+    'gpus': 'number of GPUs of this machine, or of processes without GPUs',
     'work_dir': 'folder for checkpoints and logs',
 }
 

@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Print a shipped config as one that stands alone, to start your own with.
+"""Print a shipped config without its bases, as a start for your own.
 
-Such as ``h-detr_r50_8xb2-12e_coco > my_config.py``.
+For example ``h-detr_r50_8xb2-12e_coco > my_config.py``.
 """
 
 import argparse
@@ -19,8 +19,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'name',
         nargs='?',
-        help='name of a shipped config, with or without its folder; without '
-        'one, all are listed',
+        help='name of a shipped config, with or without its folder '
+        '(default: list all names)',
     )
     add_config_options(parser)
     return parser.parse_args(argv)

@@ -26,24 +26,29 @@ def parse_args() -> argparse.Namespace:
         '--out',
         type=out_file,
         metavar='FILE.pkl',
-        help='write the detections, for the analysis tools of mmdet',
+        help="write the detections to a file for mmdet's analysis tools",
     )
     parser.add_argument(
-        '--show', action='store_true', help='show each image in a window'
+        '--show',
+        action='store_true',
+        help='show each image with its detections in a window',
     )
     parser.add_argument(
         '--show-dir',
         metavar='NAME',
-        help='draw each image to work_dir/<time>/NAME',
+        help='draw the detections of each image to work_dir/<time>/NAME',
     )
     parser.add_argument(
         '--wait-time',
         type=number_between(0, float('inf')),
         default=2,
-        help='how long --show waits for a key, in seconds',
+        help='seconds that --show waits for a key',
     )
     parser.add_argument(
-        '--tta', action='store_true', help='augment the images in testing'
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: merge the detections of each image and '
+        'its mirror image',
     )
     add_shared_arguments(parser)
     args = parser.parse_args()

@@ -28,27 +28,26 @@ def parse_args() -> argparse.Namespace:
         choices=[*_DTYPES, ''],
         const='',
         metavar='fp16|bf16',
-        help='train with automatic mixed precision, by default in fp16, which '
-        'needs a GPU; bf16 works on a CPU, too',
+        help='train with automatic mixed precision: fp16 (the default), which '
+        'needs a GPU, or bf16, which also works on a CPU',
     )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate with the batch of all processes',
+        help='scale the learning rate with the total batch size',
     )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from a checkpoint, by default from the last one in '
-        'work_dir if there is one',
+        help='resume from a checkpoint (default: the last one in work_dir, if '
+        'there is one)',
     )
     parser.add_argument(
         '--overwrite',
         action='store_true',
-        help='train into a work_dir that holds the checkpoints of another '
-        'training, over them',
+        help='overwrite the checkpoints of another training in work_dir',
     )
     add_shared_arguments(parser)
     args = parser.parse_args(_with_amp_apart(sys.argv[1:]))

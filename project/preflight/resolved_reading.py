@@ -8,6 +8,9 @@ read other data. This module is the one place of the package that reaches into
 mmengine's ``Config``, and does so for configs of this package alone: those
 with ``project`` among their ``custom_imports``, whatever runner they name, and
 those with ``runner_type = 'DETRRunner'``. All others pass through untouched.
+
+It also lets any config inherit a shipped one by ``_base_ = 'mmdetr::...'``,
+which mmengine allows for packages in a table of its own only.
 """
 
 import functools
@@ -18,6 +21,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
 from project.preflight.variables import SETTERS, resolve_config
+from project.utils.paths import SCOPE, find_config
 
 _RUNNER = 'DETRRunner'
 _MARK = '_resolves_variables'
@@ -42,6 +46,9 @@ def resolve_when_read() -> None:
         original = getattr(Config, name)
         if not hasattr(original, _MARK):
             setattr(Config, name, _wrapped(original, change))
+    if not hasattr(Config._get_cfg_path, _MARK):
+        finder = _finding_shipped(Config._get_cfg_path)
+        Config._get_cfg_path = staticmethod(finder)
 
 
 def is_ours(content: Any) -> bool:
@@ -65,6 +72,20 @@ def is_ours(content: Any) -> bool:
         runner = RUNNERS.module_dict.get(name)
     mro = getattr(runner, '__mro__', ())
     return any(parent.__name__ == _RUNNER for parent in mro)
+
+
+def _finding_shipped(original: Callable) -> Callable:
+    """Make a look-up of bases that also finds ``mmdetr::...``."""
+
+    @functools.wraps(original)
+    def find(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        if cfg_path.startswith(SCOPE):
+            # Types are mmdet's or registered with it: no scope of our own.
+            return str(find_config(cfg_path)), None
+        return original(cfg_path, filename)
+
+    setattr(find, _MARK, True)
+    return find
 
 
 def _wrapped(original: Callable, change: Callable) -> Callable:

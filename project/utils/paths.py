@@ -5,6 +5,8 @@ from pathlib import Path
 
 from project.utils.errors import UserError, did_you_mean
 
+SCOPE = 'mmdetr::'
+"""What the name of a shipped config may begin with."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -59,7 +61,7 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: If there is no such config; names those most alike.
     """
-    wanted = name.removeprefix('mmdetr::').removeprefix('configs/')
+    wanted = name.removeprefix(SCOPE).removeprefix('configs/')
     wanted = wanted.removesuffix('.py')
     stems = {Path(x).stem: x for x in config_names()}
     if wanted in stems:

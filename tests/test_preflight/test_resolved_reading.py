@@ -78,6 +78,18 @@ def test_three_lines_are_resolved_as_they_are_read(
     )
 
 
+def test_a_shipped_base_is_found_by_name(tmp_path: Path) -> None:
+    name = str(CUSTOM.relative_to(CONFIGS))
+    text = three_lines(tmp_path).replace(str(CUSTOM), f'mmdetr::{name}')
+    cfg = Config.fromfile(write(tmp_path, text))
+    check_resolved(cfg)
+    by_path = write(tmp_path, three_lines(tmp_path), 'by_path.py')
+    assert cfg.to_dict() == Config.fromfile(by_path).to_dict()
+    wrong = write(tmp_path, text.replace('12e', '13e'))
+    with pytest.raises(UserError, match='did you mean'):
+        Config.fromfile(wrong)
+
+
 def test_what_is_made_from_it_stays_resolved(mine: Path) -> None:
     cfg = Config.fromfile(mine)
     text = cfg.pretty_text

@@ -103,7 +103,7 @@ def test_the_status_of_a_step_is_the_tools(capfd) -> None:
     with pytest.raises(SystemExit) as ended:
         finetune.run(sys.executable, '-c', script)
     assert ended.value.code == 3
-    assert 'the same command goes on' in capfd.readouterr().err
+    assert 'the same command resumes' in capfd.readouterr().err
 
 
 def test_signals_are_passed_on(capfd) -> None:

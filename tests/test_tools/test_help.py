@@ -13,6 +13,7 @@ TOOLS = sorted(
     for path in (ROOT / 'tools').rglob('*.py')
     if not path.name.startswith('_')
     and path.parent.name not in ('setup', 'reference')
+    and 'method_template' not in path.parts
 )
 # Runs a script as python does, then tells what it has imported.
 RUN = """

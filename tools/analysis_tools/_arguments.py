@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""What the command lines of the analysis tools share.
+"""Options that the analysis tools have in common.
 
-Nothing heavy is imported at the top: ``--help`` and a mistake on the command
-line are answered at once, not after the seconds that importing torch takes.
+Nothing heavy is imported at the top, so that ``--help`` and mistakes on the
+command line are answered at once.
 """
 
 import argparse

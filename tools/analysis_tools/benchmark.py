@@ -1,15 +1,14 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Time training steps and inference of several detectors side by side.
 
-They run in turn, A B C A B C, on the same random images and boxes, so that
-ratios hold on a busy machine; the seconds do not. Weights are random: they do
-not matter to the time.
+They run alternately, A B C A B C, on the same random images and boxes, so that
+ratios are reliable on a busy machine; the seconds are not. Weights are random.
 
-A config may be followed by settings of its own, and by what computes its
-deformable attention (docs/performance.md): CONFIG@model.encoder.num_cp=6@cpp.
-Training takes the optimizer, the clipping and the precision of the config.
-mmdet's own configs (mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py) run as mmdet
-runs them unless a backend is named.
+A config may be followed by settings and by a backend of deformable attention
+(docs/performance.md): CONFIG@model.encoder.num_cp=6@cpp. Training uses the
+optimizer, gradient clipping and precision of the config. mmdet's own configs
+(mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py) run as in mmdet unless a backend
+is named.
 """
 
 import argparse
@@ -38,28 +37,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--mode',
         choices=('inference', 'training'),
         default='inference',
-        help='network and post-processing, or a whole step of training',
+        help='network and post-processing, or a whole training step',
     )
     parser.add_argument(
-        '--batch-size', type=positive_int, default=1, help='images at a time'
+        '--batch-size', type=positive_int, default=1, help='images per step'
     )
     parser.add_argument(
         '--gts',
         type=count,
         default=7,
-        help='boxes of each image; of COCO 7 in the mean, 63 at the most',
+        help='boxes per image; COCO has 7 on average and 63 at most',
     )
     parser.add_argument(
         '--cpu-time',
         action='store_true',
-        help="count this process's CPU seconds instead of the wall clock's: "
-        'for one thread on a busy machine',
+        help='measure the CPU time of this process instead of wall-clock '
+        'time: for one thread on a busy machine',
     )
     parser.add_argument(
         '--memory',
         action='store_true',
-        help='the most that is allocated in a run, also on a CPU, where it '
-        'takes one run more',
+        help='measure the peak memory of a run; takes another run on a CPU',
     )
     parser.add_argument(
         '--out',

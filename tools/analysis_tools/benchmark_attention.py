@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Time the backends of multi-scale deformable attention side by side.
 
-They run in turn, A B A B, on the queries of the encoder (every pixel, which
-looks around itself) and on those of the decoder (900 that look anywhere), with
+They run alternately, A B A B, on queries like the encoder's (all pixels, which
+sample around themselves) and the decoder's (900, which sample anywhere), with
 8 heads of 32 channels, 4 levels and 4 points.
 """
 

@@ -1,9 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Draw what a training sees: weak and strong images beside each other.
+"""Draw training images: weak and strong ones side by side, with their boxes.
 
-For pipelines with branches, which mmdet's browse_dataset.py cannot show; one
-image each for others. The branches are those that the data re-augmentation
-makes, with the boxes that each is trained on.
+For pipelines with branches (data re-augmentation), which mmdet's
+browse_dataset.py cannot show; for others one image each.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Draw a sheet of test images: what is there beside what is detected."""
+"""Draw a sheet of test images: ground truth next to detections."""
 
 import argparse
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='lowest score drawn; by default the one at which the F1 score '
         'over the test set, at IoU 0.5, is highest',
     )
-    parser.add_argument('--title', help='line above the sheet')
+    parser.add_argument('--title', help='title of the sheet')
     add_model_arguments(parser)
     return parser.parse_args(argv)
 

@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Count the parameters of detectors, and the operations for one image.
 
-Operations are multiplications with an addition, of convolutions, matrices,
-deformable attention and RoIAlign, at inference; what papers call GFLOPs.
+Operations are multiply-adds of convolutions, matrix products, attention,
+deformable attention and RoIAlign at inference, which papers call GFLOPs.
 Activations, norms, softmax, top-k and NMS are not counted.
 """
 

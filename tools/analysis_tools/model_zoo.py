@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Write README.md's table of models from the metafiles of the configs.
 
-A model stands in it if its ``Metadata`` has ``Zoo``, what the row says of it.
+Models are listed if their ``Metadata`` has ``Zoo``, the contents of the row.
 """
 
 import argparse
@@ -38,8 +38,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--count',
         action='store_true',
-        help='count parameters and operations first and write them to the '
-        'metafiles, some seconds for each model',
+        help='first count parameters and operations and write them to the '
+        'metafiles, which takes some seconds per model',
     )
     return parser.parse_args(argv)
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Draw loss and AP over the course of a training, or AP of several."""
+"""Plot loss and AP of a training, or compare the AP of several."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'work_dirs',
         nargs='+',
         metavar='work_dir',
-        help='work dir of a training; of several the AP is compared',
+        help='work dir of a training; for several, their AP is compared',
     )
     parser.add_argument(
         '--out',
@@ -24,7 +24,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--title',
-        help='line above the panels (default: the names of the work dirs)',
+        help='title of the plot (default: the names of the work dirs)',
     )
     return parser.parse_args(argv)
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Draw how well each decoder layer's scores rank its boxes."""
+"""Plot how well the scores of each decoder layer rank its boxes."""
 
 import argparse
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--out',
         type=out_file,
         default='rank_quality.png',
-        help='picture to write; the tables get its name, ending in .csv and '
+        help='picture to write; the tables have the same name with .csv and '
         '_top-k.csv',
     )
     parser.add_argument(
@@ -39,15 +39,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--max-rank',
         type=positive_int,
         default=100,
-        help='largest k of the top k',
+        help='largest k of the precision at k',
     )
     parser.add_argument(
         '--iou-thr',
         type=number_between(0, 1),
         default=0.5,
-        help='overlap of a hit',
+        help='lowest IoU of a hit',
     )
-    parser.add_argument('--title', help='line above the picture')
+    parser.add_argument('--title', help='title of the picture')
     add_model_arguments(parser)
     return parser.parse_args(argv)
 

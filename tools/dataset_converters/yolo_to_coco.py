@@ -1,8 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Make COCO annotations of a dataset in YOLO's format.
+"""Convert the annotations of a dataset in YOLO format to COCO.
 
-The images stay where they are; for each split a file
-<root>/annotations/<split>.json is written, whose file names count from
+The images stay where they are. For each split
+<root>/annotations/<split>.json is written, with file names relative to
 <root>/images/<split>/ or <root>/<split>/images/.
 """
 
@@ -25,7 +25,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs='+',
         default=['train', 'val'],
         metavar='NAME',
-        help='which to convert (default: train val)',
+        help='splits to convert (default: train val)',
     )
     return parser.parse_args(argv)
 

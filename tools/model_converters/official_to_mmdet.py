@@ -20,23 +20,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description='Convert a checkpoint of an official repository or of '
-        'detrex into one that the configs of this project load. Whatever '
-        'does not fit exactly is refused, and nothing is written. With '
-        '--num-classes it also takes what was trained with this project.'
+        'detrex for the configs of this project. A checkpoint that does not '
+        'fit exactly is refused, and nothing is written. With --num-classes, '
+        'checkpoints of this project are accepted as well.'
     )
     parser.add_argument('source', metavar='SRC', help='the checkpoint')
     parser.add_argument('target', metavar='DST', help='file to write')
     parser.add_argument(
         '--config',
-        help='config whose model the weights must fit; by default the '
-        'shipped ones that fit are found',
+        help='config whose model the weights must fit (default: the shipped '
+        'ones are tried)',
     )
     parser.add_argument(
         '--num-classes',
         type=positive_int,
         metavar='N',
-        help='classes of your own dataset: keeps what carries over for '
-        'fine-tuning and starts the classifiers anew',
+        help='prepare for fine-tuning on N classes: keep the weights that do '
+        'not depend on the classes and re-initialize the others',
     )
     parser.add_argument(
         '--overwrite', action='store_true', help='replace DST if it exists'

@@ -1,0 +1,284 @@
+"""Every command and every piece of code on a page works, at toy size.
+
+A new one fails here until it runs, or stands in ``NOT_RUN`` with the reason.
+"""
+
+import ast
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from tests.helpers.configs import ROOT
+from tests.helpers.pages import (
+    Block,
+    blocks,
+    script_of,
+    without_optional,
+)
+from tests.helpers.toy_checkout import make_checkout
+from tests.helpers.training import load_tool, tool_env
+
+# How commands begin that are not run here, and why.
+NOT_RUN = {
+    'make ': 'sets up, or runs this test among others',
+    '.ci/': 'runs this test among others, or takes hours',
+    'apt install': 'changes the machine',
+    'pip install': 'changes the environment',
+    'PIP_EXTRA_INDEX_URL=': 'sets up from the network',
+    'tools/slurm_': 'needs Slurm; tests/test_tools/test_slurm.py',
+    "SRUN_ARGS='--signal": 'an outline, and needs Slurm',
+    './dist_train.sh PATH/TO/': 'tests/test_tools/test_authors_configs.py',
+    'python tools/model_converters/official_to_mmdet.py O365.pth': (
+        'a Swin-L of 219 million parameters'
+    ),
+    './dist_train.sh configs/deta/deta_swin-l': (
+        'a Swin-L of 219 million parameters'
+    ),
+}
+# Words of the pages, and what stands for them in the toy checkout.
+WORDS = {
+    r'(official_to_mmdet\.py) SRC DST': r'\1 SRC.pth DST.pth',
+    r'(check_data\.py) CONFIG': r'\1 my_config.py',
+    r'\bCONFIG\b(?!=)(?<!\$CONFIG)': 'toy_config.py',
+    r'\bCHECKPOINT\b': 'checkpoint.pth',
+    r'\bSOURCE\b': 'photo.jpg',
+    r'\bFILE\b': 'SRC.pth',
+    r'\bDST\b(?!\.)': 'DST.pth',
+    r'\bWORK_DIR\b': 'work',
+    r'(dist_train\.sh \S+) (?:GPUS|\d+)\b': r'\1 1',
+    r'(dist_(?:test|detect)\.sh \S+ \S+) (?:GPUS|\d+)\b': r'\1 1',
+    r'best_coco_bbox_mAP_epoch_9': 'best_coco_bbox_mAP_epoch_1',
+    r'/datasets/coco/': 'data/coco/',
+    r'PYTHONPATH=\.': 'PYTHONPATH=.:$PYTHONPATH',
+    r'https://download\S+resnet50-\w+\.pth': 'backbone_pth/backbone.pth',
+}
+# One epoch of a published model on four images of 64 pixels.
+SMALL = (
+    '--cfg-options image_size=64 max_epochs=1 '
+    'model.backbone.init_cfg.checkpoint=backbone_pth/backbone.pth '
+    + ' '.join(
+        f'{split}_dataloader.{key}'
+        for split in ('train', 'val', 'test')
+        for key in ('num_workers=0', 'persistent_workers=False')
+    )
+)
+# What makes a command small, by how it begins.
+OPTIONS = {
+    r'\./dist_train\.sh (configs/(?!demo)|my_config)': SMALL,
+    r'\./dist_train\.sh configs/demo': '--cfg-options max_epochs=1',
+    r'\./dist_train\.sh toy': '--cfg-options max_epochs=1',
+    r'\./dist_test\.sh configs/': '--cfg-options image_size=64',
+    r'PYTHONPATH=.* python -m project train': SMALL.replace(
+        'backbone_pth', '../backbone_pth'
+    )
+    + ' data_root=../data/coco/',
+    r'python tools/finetune\.py': '--epochs 1 --image-size 64',
+    r'\S+ tools/dataset_converters/make_shapes\.py': (
+        '--train 4 --val 2 --size 64'
+    ),
+    r'\S+ tools/analysis_tools/browse_branches\.py': '--num-images 1',
+    r'\S+ tools/analysis_tools/get_flops\.py': '--shape 64 64',
+    r'.* tools/analysis_tools/benchmark(_attention|_training_loss)?\.py': (
+        '--shape 64 64 --repeats 1'
+    ),
+    r'.* tools/analysis_tools/benchmark_set_prediction\.py': (
+        '--gts 2 --queries 10 20 --tokens 30 --repeats 1'
+    ),
+    r'.* tools/analysis_tools/benchmark_matching\.py': (
+        '--gts 4 --queries 20 --repeats 1'
+    ),
+    r'.* tools/analysis_tools/benchmark_hpr_decoder\.py': (
+        '--img-shape 64 64 --queries 10 --layers 1 --repeats 1'
+    ),
+    r'.* tools/analysis_tools/benchmark_evaluation\.py': '--images 4',
+}
+# What a block takes for granted, by a word of it.
+BEFORE = {
+    'WORK_DIR/finetune.py': (
+        'python tools/finetune.py data/mine --model toy_config.py '
+        '--epochs 1 --work-dir work --check-only'
+    ),
+    'plot_training.py WORK_DIR': './dist_train.sh toy_config.py 1 work',
+    'cd size_detr': 'python -m project new-method size-detr',
+}
+# Words of single pages.
+WORDS_OF = {
+    'configs/hpr/README.md': {
+        r'\bCHECKPOINT\b': 'work_dirs/hpr-dino/epoch_1.pth'
+    },
+}
+# Names that a piece of code takes for granted, by a word of it.
+GIVEN = {
+    'convert_state_dict': (
+        'from tests.helpers.toy_checkout import published_model\n'
+        'model = published_model()'
+    ),
+    'class MyHead': (
+        'from mmdet.registry import MODELS\n'
+        'from project.models.dense_heads import HDETRHead\n'
+        'my_loss = sum'
+    ),
+}
+
+SHELL = list(blocks('bash', 'sh'))
+PYTHON = list(blocks('python'))
+_CONFIG = re.compile('^(_base_|custom_imports)', re.M)
+CONFIGS = [block for block in PYTHON if _CONFIG.search(block.text)]
+CODE = [block for block in PYTHON if block not in CONFIGS]
+RUN = [
+    block
+    for block in SHELL
+    if not all(c.startswith(tuple(NOT_RUN)) for c in block.commands)
+]
+
+
+def test_pages_have_commands() -> None:
+    assert len(RUN) >= 30
+    assert len(CONFIGS) >= 8
+    assert len(CODE) >= 4
+
+
+def test_what_is_not_run_is_on_a_page() -> None:
+    commands = [command for block in SHELL for command in block.commands]
+    for start in NOT_RUN:
+        assert any(command.startswith(start) for command in commands), start
+
+
+@pytest.mark.parametrize('block', SHELL, ids=str)
+def test_commands_name_tools_and_options(
+    block: Block,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Without running them; an option may be one of the tool behind."""
+    for command in block.commands:
+        script = script_of(command)
+        if script is None:
+            continue
+        assert script.is_file(), command
+        bare = re.sub(r"'[^']*'", '', command)
+        options = set(re.findall(r'(?<=[\s[])--[a-z][\w-]*', bare))
+        task = re.search(r'(?:dist|slurm)_(\w+)\.sh', script.name)
+        name = f'tools/{task[1]}.py' if task else script.relative_to(ROOT)
+        assert options <= options_of(str(name), monkeypatch, capsys), command
+
+
+def options_of(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> set[str]:
+    tool = load_tool(name.removeprefix('tools/').removesuffix('.py'))
+    monkeypatch.setattr(sys, 'argv', [name, '--help'])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        tool.parse_args()
+    return set(re.findall(r'--[a-z][\w-]*', capsys.readouterr().out))
+
+
+@pytest.mark.parametrize('block', CONFIGS, ids=str)
+def test_configs_are_read(block: Block, tmp_path: Path) -> None:
+    config = Config.fromfile(write_config(block, tmp_path))
+    assert config.custom_imports.imports[0].partition('.')[0] == 'project'
+
+
+def write_config(block: Block, folder: Path) -> Path:
+    """Write a config where its bases are found."""
+    if not (folder / 'configs').exists():
+        make_checkout(folder, with_data=False)
+    is_inside = "'../_base_/" in block.text
+    path = folder / ('configs/mine' if is_inside else '.') / 'my_config.py'
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(block.text)
+    return path
+
+
+@pytest.mark.parametrize('block', CODE, ids=str)
+def test_code_is_python(block: Block) -> None:
+    ast.parse(block.text)
+
+
+def test_pictures_are_those_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / 'docs')
+    drawing = importlib.import_module('draw_methods')
+    for method in drawing.METHODS:
+        name = f'{method.__name__}.svg'
+        assert (drawing.IMAGES / name).read_text() == str(method()), name
+        page = ROOT / 'configs' / method.__name__ / 'README.md'
+        assert f'](../../docs/images/{name})' in page.read_text()
+    pages = {path.parent.name for path in ROOT.glob('configs/*/README.md')}
+    assert {method.__name__ for method in drawing.METHODS} == pages
+
+
+def at_toy_size(command: str, page: str) -> str:
+    """A command of a page as it runs in the toy checkout."""
+    command = without_optional(command)
+    for pattern, replacement in (WORDS_OF.get(page, {}) | WORDS).items():
+        command = re.sub(pattern, replacement, command)
+    for pattern, options in OPTIONS.items():
+        if re.match(pattern, command):
+            return f'{command} {options}'
+    return command
+
+
+def script_for(block: Block) -> str:
+    """A block as a shell script for the toy checkout."""
+    lines = ['set -euxo pipefail']
+    lines += [line for word, line in BEFORE.items() if word in block.text]
+    lines += [
+        at_toy_size(command, block.page)
+        for command in block.commands
+        if not command.startswith(tuple(NOT_RUN))
+    ]
+    return '\n'.join(lines)
+
+
+def run(folder: Path, *command: str) -> None:
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env=tool_env(
+            PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1500,
+    )
+    assert result.returncode == 0, result.stdout[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('block', RUN, ids=str)
+def test_commands_work(block: Block, tmp_path: Path) -> None:
+    make_checkout(tmp_path, block.page, block.text)
+    run(tmp_path, 'bash', '-c', script_for(block))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('block', CODE, ids=str)
+def test_code_works(block: Block, tmp_path: Path) -> None:
+    if 'import ray' in block.text:
+        pytest.importorskip('ray')
+    make_checkout(tmp_path, block.page, block.text)
+    given = [lines for word, lines in GIVEN.items() if word in block.text]
+    (tmp_path / 'code.py').write_text('\n'.join([*given, block.text]))
+    run(tmp_path, sys.executable, 'code.py')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'block', [b for b in CONFIGS if '_base_' in b.text], ids=str
+)
+def test_configs_train(block: Block, tmp_path: Path) -> None:
+    make_checkout(tmp_path, block.page, block.text)
+    path = write_config(block, tmp_path).relative_to(tmp_path)
+    length = 'max_epochs=1'
+    if '88k' in block.text:
+        length = 'train_cfg.max_iters=2 train_cfg.val_interval=2'
+    options = SMALL.replace('max_epochs=1', length)
+    run(tmp_path, 'bash', '-c', f'./dist_train.sh {path} 1 work {options}')
