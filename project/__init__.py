@@ -46,6 +46,8 @@ if can_register():
     add_location(
         (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS), 'project.models'
     )
+    # What an `init_cfg` names is looked up before the model is.
+    add_location((mmengine.registry.WEIGHT_INITIALIZERS,), 'project.models')
     for name in (
         'DATA_SAMPLERS',
         'HOOKS',

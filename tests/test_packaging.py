@@ -8,8 +8,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
 
@@ -60,6 +63,8 @@ def entries():
 
 before = entries()
 import project
+# Before a model is looked up, as the checks of a config do.
+assert mmengine.registry.WEIGHT_INITIALIZERS.get('PyTorchInit')
 mmdet.registry.MODELS.get('HDETR')
 mmengine.registry.RUNNERS.get('DETRRunner')
 after = entries()
@@ -322,6 +327,47 @@ def test_a_method_of_ones_own_passes_its_test(run_installed, tmp_path):
     folder = tmp_path / 'size_detr'
     tested = run_installed('-m', 'pytest', *options, cwd=folder)
     assert re.search(r'^5 passed', tested, re.M), tested
+
+
+@pytest.fixture
+def served(tmp_path) -> Iterator[tuple[str, Path]]:
+    """A web server on this machine, and the folder that it serves."""
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}', folder
+        server.shutdown()
+
+
+@pytest.mark.slow
+def test_mim_downloads_config_and_checkpoint(run_installed, served, tmp_path):
+    pytest.importorskip('mim')
+    address, folder = served
+    (folder / 'official.pth').write_bytes(b'weights')
+    site = tmp_path / 'site'
+    shutil.copytree(run_installed.site, site)
+    metafile = site / 'project/.mim/configs/h_detr/metafile.yml'
+    text = metafile.read_text()
+    wanted = f'Weights: {address}/official.pth'
+    metafile.write_text(re.sub(r'Weights: \S+', wanted, text))
+
+    name = 'h-detr_r50_8xb2-12e_coco'
+    options = ('--config', name, '--dest', '.')
+    command = [sys.executable, '-m', 'mim', 'download', 'mmdetr', *options]
+    result = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (tmp_path / 'official.pth').read_bytes() == b'weights'
+    config = Config.fromfile(tmp_path / f'{name}.py')
+    shipped = read_config(f'h_detr/{name}.py')
+    assert config.to_dict() == shipped.to_dict()
 
 
 def test_leaves_the_entries_of_mmdet_and_mmengine():

@@ -66,6 +66,6 @@ def test_names_that_cannot_be(
 
 
 def test_nothing_is_overwritten() -> None:
-    Path('size_detr').mkdir()
-    with pytest.raises(SystemExit, match='size_detr exists; name another'):
-        tool.main(['size-detr'])
+    Path('other_detr').mkdir()
+    with pytest.raises(SystemExit, match='other_detr exists; name another'):
+        tool.main(['other-detr'])
