@@ -85,6 +85,8 @@ ALLOWED = {
     # These measure parts of a model one by one.
     'tools.analysis_tools._set_prediction': {'project'},
     'tools.analysis_tools.reference': {'project'},
+    # A method of a user's own, which may build on all of it.
+    'tools.method_template': {'project'},
     'configs': set(),
 }
 GATHERING = ('project', 'project.models')
