@@ -18,8 +18,8 @@ def convert(
 ) -> None:
     """Write the COCO annotations of some images.
 
-    Boxes are read as in mmdet's ``XMLDataset``; those of difficult objects get
-    ``ignore=1``.
+    Boxes are taken as they are written, fractions included, which mmdet's
+    ``XMLDataset`` cuts off; those of difficult objects get ``ignore=1``.
 
     Args:
         files: XML files, one per image.
