@@ -22,8 +22,21 @@ _SIZES = ('num_keys', 'num_queries')
 
 
 @triton.jit
-def _queries(num_queries, num_heads, block: constexpr):
-    """Image, head and rows of this program, int64, and which are queries."""
+def _program(
+    num_keys,
+    num_queries,
+    num_heads: constexpr,
+    channels: constexpr,
+    padded: constexpr,
+    tile: constexpr,
+):
+    """Locate what this program handles.
+
+    Returns:
+        Rows of its queries, int64, and which are queries; offsets of its
+        channels among the values of an image, and which are channels.
+    """
+    block: constexpr = tile // padded if tile > padded else 1
     program = tl.program_id(0).to(tl.int64)
     num_blocks = tl.cdiv(num_queries, block)
     head = program % num_heads
@@ -31,7 +44,9 @@ def _queries(num_queries, num_heads, block: constexpr):
     first = program // num_heads % num_blocks * block
     query = first + tl.arange(0, block)
     row = (image * num_queries + query) * num_heads + head
-    return image, head, row, query < num_queries
+    channel = tl.arange(0, padded)
+    offset = (image * num_keys * num_heads + head) * channels + channel
+    return row, query < num_queries, offset, channel < channels
 
 
 @triton.jit
@@ -55,11 +70,37 @@ def _place(locations, size, is_query):
 
 
 @triton.jit
-def _pixels(row, column, height, width, start, is_near):
-    """Keys of one pixel for every query, and whether it is on the map."""
+def _size(spatial_shapes, level):
+    """Height and width of a level, int32."""
+    height = tl.load(spatial_shapes + 2 * level).to(tl.int32)
+    width = tl.load(spatial_shapes + 2 * level + 1).to(tl.int32)
+    return height, width
+
+
+@triton.jit
+def _point(locations, weights, at, height, width, is_query):
+    """Locate a point of every query on a level, with its weight."""
+    left, x, is_near_x = _place(locations + 2 * at, width, is_query)
+    top, y, is_near_y = _place(locations + 2 * at + 1, height, is_query)
+    weight = tl.load(weights + at, mask=is_query, other=0)
+    return left, x, top, y, is_near_x & is_near_y, weight
+
+
+@triton.jit
+def _corner(left, x, top, y, is_near, height, width, start, corner: constexpr):
+    """Choose one of the four pixels around each point.
+
+    Returns:
+        The pixel's key, whether it is on the map, and its share of the value
+        along both axes.
+    """
+    row, column = top + corner // 2, left + corner % 2
     is_there = is_near & (row >= 0) & (row < height)
     is_there = is_there & (column >= 0) & (column < width)
-    return start + row.to(tl.int64) * width + column, is_there
+    key = start + row.to(tl.int64) * width + column
+    share_x = x if corner % 2 else 1 - x
+    share_y = y if corner // 2 else 1 - y
+    return key, is_there, share_x, share_y
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -79,49 +120,79 @@ def forward_kernel(
     tile: constexpr,
 ):
     """Weighted sum of the samples of each query."""
-    block: constexpr = tile // padded if tile > padded else 1
-    image, head, row, is_query = _queries(num_queries, num_heads, block)
-    channel = tl.arange(0, padded)
-    has_channel = channel < channels
-    value += (image * num_keys * num_heads + head) * channels
-    total = tl.zeros([block, padded], locations.dtype.element_ty)
+    row, is_query, offset, has_channel = _program(
+        num_keys, num_queries, num_heads, channels, padded, tile
+    )
+    shape: constexpr = [is_query.shape[0], padded]
+    total = tl.zeros(shape, locations.dtype.element_ty)
     start = tl.full([], 0, tl.int64)
     for level in range(num_levels):
-        height = tl.load(spatial_shapes + 2 * level).to(tl.int32)
-        width = tl.load(spatial_shapes + 2 * level + 1).to(tl.int32)
+        height, width = _size(spatial_shapes, level)
         for point in range(num_points):
             at = (row * num_levels + level) * num_points + point
-            weight = tl.load(weights + at, mask=is_query, other=0)
-            left, x, is_near_x = _place(locations + 2 * at, width, is_query)
-            top, y, is_near_y = _place(
-                locations + 2 * at + 1, height, is_query
+            left, x, top, y, is_near, weight = _point(
+                locations, weights, at, height, width, is_query
             )
             sample = tl.zeros_like(total)
             for corner in tl.static_range(4):
-                share_x = x if corner % 2 else 1 - x
-                share_y = y if corner // 2 else 1 - y
-                key, is_there = _pixels(
-                    top + corner // 2,
-                    left + corner % 2,
-                    height,
-                    width,
-                    start,
-                    is_near_x & is_near_y,
+                key, is_there, share_x, share_y = _corner(
+                    left, x, top, y, is_near, height, width, start, corner
                 )
-                features = tl.load(
-                    value + (key * num_heads * channels)[:, None] + channel,
-                    mask=is_there[:, None] & has_channel,
-                    other=0,
-                )
-                area = share_x * share_y
-                sample += features.to(total.dtype) * area[:, None]
+                at_pixel = (key * num_heads * channels)[:, None]
+                mask = is_there[:, None] & has_channel
+                features = tl.load(value + offset + at_pixel, mask, 0)
+                area = (share_x * share_y)[:, None]
+                sample += features.to(total.dtype) * area
             total += sample * weight[:, None]
         start += height.to(tl.int64) * width
-    tl.store(
-        output + (row * channels)[:, None] + channel,
-        total.to(output.dtype.element_ty),
-        mask=is_query[:, None] & has_channel,
+    output += (row * channels)[:, None] + tl.arange(0, padded)
+    mask = is_query[:, None] & has_channel
+    tl.store(output, total.to(output.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _point_grads(
+    grad,
+    value,
+    locations,
+    weights,
+    grad_value,
+    at,
+    height,
+    width,
+    start,
+    is_query,
+    has_channel,
+    stride: constexpr,
+):
+    """Gradients of a point of every query; adds those of its four pixels.
+
+    Returns:
+        Gradients of the weight and of the location along both axes.
+    """
+    left, x, top, y, is_near, weight = _point(
+        locations, weights, at, height, width, is_query
     )
+    grad_weight = tl.zeros_like(x)
+    grad_x = tl.zeros_like(x)
+    grad_y = tl.zeros_like(x)
+    for corner in tl.static_range(4):
+        key, is_there, share_x, share_y = _corner(
+            left, x, top, y, is_near, height, width, start, corner
+        )
+        at_pixel = (key * stride)[:, None]
+        mask = is_there[:, None] & has_channel
+        features = tl.load(value + at_pixel, mask=mask, other=0)
+        area = share_x * share_y
+        grad_pixel = grad * (weight * area)[:, None]
+        tl.atomic_add(grad_value + at_pixel, grad_pixel, mask, sem='relaxed')
+        product = tl.sum(grad * features.to(grad.dtype), axis=1)
+        grad_weight += product * area
+        grad_x += product * (share_y if corner % 2 else -share_y)
+        grad_y += product * (share_x if corner // 2 else -share_x)
+    grad_x *= weight * width.to(grad.dtype)
+    grad_y *= weight * height.to(grad.dtype)
+    return grad_weight, grad_x, grad_y
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -144,64 +215,34 @@ def backward_kernel(
     tile: constexpr,
 ):
     """Gradients of the sum; those of the values by atomic addition."""
-    block: constexpr = tile // padded if tile > padded else 1
-    image, head, row, is_query = _queries(num_queries, num_heads, block)
-    channel = tl.arange(0, padded)
-    has_channel = channel < channels
-    first = (image * num_keys * num_heads + head) * channels
-    grad = tl.load(
-        grad_output + (row * channels)[:, None] + channel,
-        mask=is_query[:, None] & has_channel,
-        other=0,
-    ).to(locations.dtype.element_ty)
+    row, is_query, offset, has_channel = _program(
+        num_keys, num_queries, num_heads, channels, padded, tile
+    )
+    grad_output += (row * channels)[:, None] + tl.arange(0, padded)
+    mask = is_query[:, None] & has_channel
+    grad = tl.load(grad_output, mask, 0).to(locations.dtype.element_ty)
     start = tl.full([], 0, tl.int64)
     for level in range(num_levels):
-        height = tl.load(spatial_shapes + 2 * level).to(tl.int32)
-        width = tl.load(spatial_shapes + 2 * level + 1).to(tl.int32)
+        height, width = _size(spatial_shapes, level)
         for point in range(num_points):
             at = (row * num_levels + level) * num_points + point
-            weight = tl.load(weights + at, mask=is_query, other=0)
-            left, x, is_near_x = _place(locations + 2 * at, width, is_query)
-            top, y, is_near_y = _place(
-                locations + 2 * at + 1, height, is_query
+            grad_weight, grad_x, grad_y = _point_grads(
+                grad,
+                value + offset,
+                locations,
+                weights,
+                grad_value + offset,
+                at,
+                height,
+                width,
+                start,
+                is_query,
+                has_channel,
+                num_heads * channels,
             )
-            grad_x = tl.zeros_like(x)
-            grad_y = tl.zeros_like(x)
-            grad_weight = tl.zeros_like(x)
-            for corner in tl.static_range(4):
-                share_x = x if corner % 2 else 1 - x
-                share_y = y if corner // 2 else 1 - y
-                key, is_there = _pixels(
-                    top + corner // 2,
-                    left + corner % 2,
-                    height,
-                    width,
-                    start,
-                    is_near_x & is_near_y,
-                )
-                at_pixel = (first + key * num_heads * channels)[:, None]
-                mask = is_there[:, None] & has_channel
-                features = tl.load(
-                    value + at_pixel + channel, mask=mask, other=0
-                ).to(grad.dtype)
-                area = share_x * share_y
-                tl.atomic_add(
-                    grad_value + at_pixel + channel,
-                    grad * (weight * area)[:, None],
-                    mask=mask,
-                    sem='relaxed',
-                )
-                product = tl.sum(grad * features, axis=1)
-                grad_weight += product * area
-                grad_x += product * (share_y if corner % 2 else -share_y)
-                grad_y += product * (share_x if corner // 2 else -share_x)
-            scale_x = weight * width.to(grad.dtype)
-            scale_y = weight * height.to(grad.dtype)
             tl.store(grad_weights + at, grad_weight, mask=is_query)
-            tl.store(grad_locations + 2 * at, grad_x * scale_x, mask=is_query)
-            tl.store(
-                grad_locations + 2 * at + 1, grad_y * scale_y, mask=is_query
-            )
+            tl.store(grad_locations + 2 * at, grad_x, mask=is_query)
+            tl.store(grad_locations + 2 * at + 1, grad_y, mask=is_query)
         start += height.to(tl.int64) * width
 
 

@@ -4,7 +4,6 @@
 import contextlib
 import gc
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,14 +16,11 @@ from project.preflight.coco_json import (
     boxes_of_first,
     first_unlisted,
     load_coco_json,
-    mask_states,
     positions,
 )
 from project.preflight.coco_structs import read_sound
 from project.utils.errors import UserError
 
-_LARGE = 4 * 2**20
-"""Size in bytes above which what was read of a file is cached."""
 _SAMPLE_SIZE, _SAMPLE_BOXES = 50, 200
 _TEXTS = ('names', 'category_names')
 _JSON = (
@@ -55,8 +51,6 @@ class AnnotationFile:
         crowds (ndarray): ``iscrowd`` of each annotation; 2 if it is missing
             or null.
         ignored (ndarray): ``ignore`` of each annotation, likewise.
-        masks (ndarray): State of each annotation's mask, see
-            :func:`mask_states`.
         unlisted (dict[str, str]): The first ``image_id`` and ``category_id``
             that are not listed, as they stand in the file.
         sample (dict): A COCO json of the first images and their annotations.
@@ -75,7 +69,6 @@ class AnnotationFile:
     categories: np.ndarray
     crowds: np.ndarray
     ignored: np.ndarray
-    masks: np.ndarray
     unlisted: dict[str, str]
     sample: dict
 
@@ -88,12 +81,12 @@ class AnnotationFile:
                 lacks keys that mmdet and pycocotools read.
         """
         try:
-            key, size = file_cache.file_key(path), os.path.getsize(path)
+            cached = file_cache.CachedFile('annotations', path)
         except OSError as error:
             raise UserError(
                 f'The annotation file {path} cannot be read: {error.strerror}.'
             ) from error
-        kept = file_cache.load('annotations', key) if size >= _LARGE else None
+        kept = cached.load()
         if kept is not None:
             return cls(path=path, **_unpacked(kept))
         with _without_collector():
@@ -101,8 +94,7 @@ class AnnotationFile:
             if columns is None:
                 columns = _columns(path, load_coco_json(path))
         read = cls(path=path, **columns)
-        if size >= _LARGE:
-            file_cache.store('annotations', key, _packed(read))
+        cached.store(_packed(read))
         return read
 
     def place(self, index: int) -> str:
@@ -154,12 +146,6 @@ def _columns(path: str, content: dict[str, Any]) -> dict[str, Any]:
         categories=of_category,
         crowds=annotations.flags('iscrowd'),
         ignored=annotations.flags('ignore'),
-        masks=mask_states(
-            annotations.records,
-            lambda index: (
-                tuple(sizes[of_image[index]]) if of_image[index] >= 0 else None
-            ),
-        ),
         unlisted={
             key: first_unlisted(annotations.values(key), found)
             for key, found in (

@@ -3,7 +3,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -208,7 +208,7 @@ class Records:
         if numbers.dtype.kind in 'iuf' and numbers.shape == shape:
             return numbers.astype(np.float64)
         for index, value in enumerate(values):
-            if not _are_numbers([value] if width == 1 else value, width):
+            if not are_numbers([value] if width == 1 else value, width):
                 raise self._no_numbers(index, key, expected)
         try:
             return np.array(values, dtype=np.float64).reshape(shape)
@@ -281,78 +281,10 @@ def _more(count: int, what: str) -> str:
     return f' (and {count:,} {what}{"s" * (count > 1)})' if count else ''
 
 
-def _are_numbers(values: Any, count: int) -> TypeGuard[list[float]]:
-    """Return whether a value is a list of ``count`` numbers."""
+def are_numbers(values: Any, count: int) -> TypeGuard[list[float]]:
+    """Whether a value is a list of ``count`` numbers."""
     return (
         isinstance(values, list)
         and len(values) == count
         and all(isinstance(value, (int, float)) for value in values)
-    )
-
-
-NO_MASK, MASK, BROKEN_MASK = 0, 1, 2
-
-
-def mask_states(
-    annotations: Sequence[dict],
-    sizes: Callable[[int], tuple[float, float] | None],
-) -> np.ndarray:
-    """Find out which annotations have a mask that can be drawn.
-
-    pycocotools crashes at coordinates that are no numbers.
-
-    Args:
-        annotations (Sequence[dict]): Annotations of a file.
-        sizes (Callable): Maps the index of an annotation to the (width,
-            height) of its image, or None if it has no image.
-
-    Returns:
-        ndarray: int8, shape (num,): ``NO_MASK``, ``MASK`` or
-        ``BROKEN_MASK``.
-    """
-    states = [
-        mask_state(annotation.get('segmentation'), sizes(index))
-        for index, annotation in enumerate(annotations)
-    ]
-    return np.array(states, dtype=np.int8)
-
-
-def mask_state(mask: Any, size: tuple[float, float] | None) -> int:
-    """Find out whether a mask can be drawn.
-
-    Args:
-        mask (Any): ``segmentation`` of an annotation.
-        size (tuple[float, float], optional): (width, height) of its image.
-
-    Returns:
-        int: ``NO_MASK``, ``MASK`` or ``BROKEN_MASK``.
-    """
-    if not mask:
-        return NO_MASK
-    is_list = isinstance(mask, list)
-    fits = _are_polygons(mask) if is_list else _is_rle(mask, size)
-    return MASK if fits else BROKEN_MASK
-
-
-def _are_polygons(polygons: list) -> bool:
-    """Return whether all coordinates are finite numbers."""
-    try:
-        return all(math.isfinite(sum(polygon)) for polygon in polygons)
-    except (TypeError, OverflowError):
-        return False
-
-
-def _is_rle(mask: Any, size: tuple[float, float] | None) -> bool:
-    """Return whether a value is a valid RLE of the size of its image."""
-    if not isinstance(mask, dict):
-        return False
-    counts, found = mask.get('counts'), mask.get('size')
-    if not isinstance(counts, (str, list)) or not _are_numbers(found, 2):
-        return False
-    if size is not None and tuple(found[::-1]) != tuple(size):
-        return False
-    if isinstance(counts, str):
-        return bool(counts)
-    return all(type(run) is int and run >= 0 for run in counts) and (
-        sum(counts) == found[0] * found[1]
     )

@@ -14,11 +14,8 @@ import msgspec
 import numpy as np
 
 from project.preflight.coco_json import (
-    MASK,
-    NO_MASK,
     boxes_of_first,
     first_unlisted,
-    mask_state,
     positions,
 )
 
@@ -38,7 +35,6 @@ class _Annotation(msgspec.Struct, gc=False):
     area: float
     iscrowd: int | None = None
     ignore: int | None = None
-    segmentation: msgspec.Raw = msgspec.Raw()
 
 
 class _Category(msgspec.Struct, gc=False):
@@ -118,8 +114,7 @@ def _columns(file: _File) -> dict[str, Any]:
         np.float64,
         4 * len(annotations),
     )
-    of_image = positions([a.image_id for a in annotations], image_ids)
-    columns = dict(
+    return dict(
         image_ids=image_ids,
         names=[image.file_name for image in file.images],
         sizes=sizes.reshape(-1, 2),
@@ -128,15 +123,13 @@ def _columns(file: _File) -> dict[str, Any]:
         annotation_ids=[a.id for a in annotations],
         boxes=boxes.reshape(-1, 4),
         areas=np.array([a.area for a in annotations], np.float64),
-        images=of_image,
+        images=positions([a.image_id for a in annotations], image_ids),
         categories=positions(
             [a.category_id for a in annotations], category_ids
         ),
         crowds=_flags([a.iscrowd for a in annotations]),
         ignored=_flags([a.ignore for a in annotations]),
     )
-    columns['masks'] = _mask_states(annotations, of_image, sizes)
-    return columns
 
 
 def _flags(values: list[int | None]) -> np.ndarray:
@@ -159,31 +152,4 @@ def _is_sound(columns: dict[str, Any]) -> bool:
         and np.isfinite(columns['areas']).all()
         and (np.isfinite(sizes) & (sizes > 0)).all()
         and not any('\0' in name for name in columns['names'])
-    )
-
-
-def _mask_states(
-    annotations: list[_Annotation], of_image: np.ndarray, sizes: np.ndarray
-) -> np.ndarray:
-    """As :func:`.mask_states`, of masks as they are written."""
-    states = np.full(len(annotations), NO_MASK, np.int8)
-    for index, annotation in enumerate(annotations):
-        mask = bytes(annotation.segmentation)
-        if _are_plain_polygons(mask):
-            states[index] = MASK
-        elif mask:
-            image = of_image[index]
-            size = tuple(sizes[image]) if image >= 0 else None
-            states[index] = mask_state(json.loads(mask), size)
-    return states
-
-
-def _are_plain_polygons(mask: bytes) -> bool:
-    """Return whether a mask is a list of lists of numbers, and no more."""
-    return (
-        mask[:2] == b'[['
-        and mask[-2:] == b']]'
-        and mask.count(b'[') == mask.count(b'],[') + mask.count(b'], [') + 2
-        # Neither texts nor exponents, with which a number may be infinite.
-        and not mask.translate(None, b'0123456789.-,[] ')
     )

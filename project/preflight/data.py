@@ -26,7 +26,7 @@ from project.preflight.dataset_report import DatasetReport
 from project.preflight.evaluation import compares_boxes, judge_evaluation
 from project.preflight.image_checks import judge_images
 from project.preflight.image_depth import check_image_depth
-from project.preflight.model import check_branches
+from project.preflight.model import check_trainable
 from project.preflight.training_boxes import judge_training_sets
 from project.preflight.voc import look_at_voc
 from project.utils.errors import UserError
@@ -52,7 +52,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
             pipeline resizes float images with mmdet's Pillow backend.
     """
     if 'train' in splits:
-        check_branches(cfg)
+        check_trainable(cfg)
     for split in splits:
         check_image_depth(cfg, split)
     told = set()

@@ -14,7 +14,7 @@ from project.preflight.config_tree import SPLITS
 from project.preflight.data import look_at_data
 from project.preflight.dataset_report import DatasetReport, Finding
 from project.preflight.duplicates import Duplicates, find_duplicates
-from project.preflight.model import check_branches
+from project.preflight.model import check_trainable
 from project.utils.errors import UserError
 
 _SHOWN_CLASSES = 100
@@ -29,7 +29,7 @@ def examine(cfg: Config, console: Console) -> bool:
     splits = _different_splits(cfg)
     findings: list[Finding] = []
     try:
-        check_branches(cfg)
+        check_trainable(cfg)
     except UserError as error:
         findings.append(Finding(True, str(error)))
     found = {r.name: r for r in look_at_data(cfg, splits)}

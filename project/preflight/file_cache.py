@@ -10,21 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-_VERSION = 1  # raise it when the stored arrays change
+_VERSION = 2  # raise it when the stored arrays change
+_LARGE = 4 * 2**20
+"""Size in bytes above which what was read of a file is cached."""
 
 
 def cache_folder() -> Path:
     """Folder of the cache, ``mmdetr/preflight`` in the user's cache folder."""
     home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(home) / 'mmdetr' / 'preflight'
-
-
-def file_key(path: str) -> str:
-    """Make a key of a file's path, size and modification time."""
-    found = os.stat(path)
-    return text_key(
-        [os.path.realpath(path), str(found.st_size), str(found.st_mtime_ns)]
-    )
 
 
 def text_key(parts: Iterable[str]) -> str:
@@ -70,6 +64,36 @@ def store(kind: str, key: str, arrays: Mapping[str, np.ndarray]) -> None:
             os.replace(partial, path)
         except OSError:
             os.unlink(partial)
+
+
+class CachedFile:
+    """What was read of a file, by path, size and modification time.
+
+    Nothing is kept of small files.
+
+    Args:
+        kind (str): Kind of content.
+        path (str): Path of the file, before it is read.
+
+    Raises:
+        OSError: If there is no such file.
+    """
+
+    def __init__(self, kind: str, path: str) -> None:
+        found = os.stat(path)
+        state = [str(found.st_size), str(found.st_mtime_ns)]
+        self._kind = kind
+        self._key = text_key([os.path.realpath(path), *state])
+        self._is_large = found.st_size >= _LARGE
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """Read what is kept, as :func:`load` does."""
+        return load(self._kind, self._key) if self._is_large else None
+
+    def store(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep what was read."""
+        if self._is_large:
+            store(self._kind, self._key, arrays)
 
 
 def _path(kind: str, key: str) -> Path:

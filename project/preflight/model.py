@@ -10,6 +10,7 @@ from mmdet.models.data_preprocessors import (
     DetDataPreprocessor,
     MultiBranchDataPreprocessor,
 )
+from mmdet.models.dense_heads import DETRHead
 from mmdet.registry import HOOKS, MODELS, TRANSFORMS
 from mmengine.config import Config, ConfigDict
 
@@ -38,12 +39,13 @@ def check_model(cfg: Config) -> None:
     Raises:
         UserError: If the model counts other classes than a dataset, or is
             asked for more detections than it has queries times classes, or
-            its parts do not fit together.
+            lacks a preprocessor, or its parts do not fit together.
     """
     for split in SPLITS:
         for name, dataset in leaf_datasets(cfg, split):
             _check_num_classes(cfg, name, dataset)
     _check_num_detections(cfg)
+    _check_part(cfg, 'data_preprocessor', 'what makes batches of images')
     check_seams(cfg)
 
 
@@ -81,14 +83,32 @@ def _check_num_detections(cfg: Config) -> None:
         )
 
 
-def check_branches(cfg: Config) -> None:
-    """Raise unless the model takes what the training pipelines make.
+def check_trainable(cfg: Config) -> None:
+    """Raise unless the model can be trained on what its pipelines make.
 
     Raises:
-        UserError: If a pipeline of a training set, or one that a hook puts in
-            its place later, makes branches that the model does not take, or
-            none where it expects them.
+        UserError: If a DETR has no ``train_cfg``, or a pipeline of a training
+            set, or one that a hook puts in its place later, makes branches
+            that the model does not take, or none where it expects them.
     """
+    _check_part(cfg, 'train_cfg', 'the assigner of queries to objects')
+    _check_branches(cfg)
+
+
+def _check_part(cfg: Config, key: str, content: str) -> None:
+    """Raise if a DETR lacks a part that all but a user's own heads need."""
+    model = cfg.get('model') or {}
+    head = registered_class(model.get('bbox_head') or {}, MODELS)
+    if model.get(key) or not is_a(head, DETRHead):
+        return
+    if head.__module__.startswith(('mmdet.', 'project.')):
+        raise UserError(
+            f'model.{key} is {model.get(key)!r}; expected a dict with '
+            f'{content}, as in configs/_base_/models.'
+        )
+
+
+def _check_branches(cfg: Config) -> None:
     model = cfg.get('model') or {}
     preprocessor = model.get('data_preprocessor') or {}
     takes = registered_class(preprocessor, MODELS)

@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 
 import project  # noqa: F401  registers the transforms
 from project.datasets.transforms import AnyDepthResize
+from project.preflight.config_tree import all_dicts
 from project.preflight.image_depth import check_image_depth
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
@@ -128,6 +129,7 @@ def test_sizes_and_scales_are_those_of_the_parent(image: np.ndarray) -> None:
     [
         'h_detr/h-detr_r50_8xb2-12e_coco.py',
         'dn_detr/dn-detr_r50_8xb2-50e_coco.py',
+        'rank_detr/rank-detr_r50_8xb2-12e_coco.py',
         'custom/h-detr_r50_8xb2-12e_custom.py',
     ],
 )
@@ -166,8 +168,12 @@ def test_pipelines_of_configs_take_floats(
 
 
 def depth_config(**options: Any) -> Config:
-    """A Rank-DETR config, whose pipelines have mmdet's ``Resize``."""
+    """A Rank-DETR config with mmdet's ``Resize``."""
     cfg = Config.fromfile(CONFIGS / 'rank_detr/rank-detr_r50_8xb2-12e_coco.py')
+    for _, part in all_dicts(cfg):
+        for key in ('type', 'resize_type'):
+            if part.get(key) == 'AnyDepthResize':
+                part[key] = 'Resize'
     cfg.merge_from_dict(options)
     return cfg
 

@@ -63,7 +63,8 @@ def without(node: Any, *keys: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ('name', 'resize_type'), [('detr', 'DETRResize'), ('detrex', 'Resize')]
+    ('name', 'resize_type'),
+    [('detr', 'DETRResize'), ('detrex', 'AnyDepthResize')],
 )
 def test_pipelines_are_mmdets_but_for_the_resizing(
     name: str, resize_type: str, mmdet_config: Config

@@ -75,6 +75,41 @@ def test_all_of_it_in_the_interpreter():
     assert int(result.stdout.rpartition(' passed')[0].split()[-1]) > 20
 
 
+@pytest.mark.skipif(
+    triton_op.IS_INTERPRETED or not importlib.util.find_spec('triton'),
+    reason='what is interpreted is not compiled, or there is no triton',
+)
+@pytest.mark.parametrize('name', ['forward_kernel', 'backward_kernel'])
+def test_is_compiled_for_a_gpu_that_is_not_there(name, tmp_path, monkeypatch):
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
+    triton = pytest.importorskip('triton')
+    from triton.backends.compiler import GPUTarget
+
+    from project.ops import triton_kernels
+
+    kernel = getattr(triton_kernels, name)
+    constants = dict(
+        num_heads=8,
+        channels=30,
+        num_levels=4,
+        num_points=4,
+        padded=32,
+        tile=1024,
+    )
+    types = dict.fromkeys(kernel.arg_names, '*fp32')
+    types |= dict.fromkeys(('value', 'output', 'grad_output'), '*bf16')
+    types |= dict(spatial_shapes='*i64', num_keys='i32', num_queries='i32')
+    types |= dict.fromkeys(constants, 'constexpr')
+    source = triton.compiler.ASTSource(
+        kernel,
+        {name: types[name] for name in kernel.arg_names},
+        {(kernel.arg_names.index(k),): v for k, v in constants.items()},
+    )
+    compiled = triton.compile(source, target=GPUTarget('cuda', 90, 32))
+    assert compiled.asm['cubin']
+    assert ('atom' in compiled.asm['ptx']) == (name == 'backward_kernel')
+
+
 @pytest.fixture
 def run():
     """Values and gradients by Triton, back on the CPU."""

@@ -16,7 +16,7 @@ from project.datasets.shapes_scene import SHAPE_CLASSES
 from project.preflight import annotations, check_data, check_model
 from project.preflight.data import look_at_data
 from project.preflight.image_files import look_at_images
-from project.preflight.model import check_branches
+from project.preflight.model import check_trainable
 from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 from tests.helpers.configs import CONFIGS
@@ -55,6 +55,8 @@ def config(root: Path | str, **options: Any) -> Config:
             model=dict(
                 num_queries=5,
                 bbox_head=dict(type='HDETRHead', num_classes=2),
+                data_preprocessor=dict(type='DetDataPreprocessor'),
+                train_cfg=dict(assigner=dict(type='HungarianAssigner')),
                 test_cfg=dict(max_per_img=10),
             ),
             val_evaluator=dict(type='CocoMetric', ann_file=f'{root}/a.json'),
@@ -350,19 +352,19 @@ def switched(cfg: Config, pipeline: list) -> Config:
 
 def test_a_pipeline_that_a_hook_puts_in_place() -> None:
     cfg = branch_config(Path(), BRANCHED, [BRANCHES])
-    check_branches(switched(cfg, [BRANCHES]))
+    check_trainable(switched(cfg, [BRANCHES]))
     with pytest.raises(UserError) as caught:
-        check_branches(switched(cfg, [dict(type='Pad')]))
+        check_trainable(switched(cfg, [dict(type='Pad')]))
     message = str(caught.value)
     assert 'custom_hooks[0].switch_pipeline has no MultiBranch' in message
     assert "type='ReaugmentationDataPreprocessor'" in message
     takes_both = dict(BRANCHED, type='ReaugmentationDataPreprocessor')
     cfg = branch_config(Path(), takes_both, [BRANCHES])
-    check_branches(switched(cfg, [dict(type='Pad')]))
+    check_trainable(switched(cfg, [dict(type='Pad')]))
     cfg = branch_config(Path(), PLAIN, [dict(type='Pad')])
-    check_branches(switched(cfg, [dict(type='Pad')]))
+    check_trainable(switched(cfg, [dict(type='Pad')]))
     with pytest.raises(UserError) as caught:
-        check_branches(switched(cfg, [BRANCHES]))
+        check_trainable(switched(cfg, [BRANCHES]))
     message = str(caught.value)
     assert 'Custom_hooks' not in message
     assert 'custom_hooks[0].switch_pipeline has a MultiBranch' in message
@@ -371,7 +373,17 @@ def test_a_pipeline_that_a_hook_puts_in_place() -> None:
 def test_a_hook_that_would_not_reach_the_dataset() -> None:
     cfg = branch_config(Path(), PLAIN, [dict(type='Pad')], [])
     with pytest.raises(UserError, match='here it is wrapped'):
-        check_branches(switched(cfg, [dict(type='Pad')]))
+        check_trainable(switched(cfg, [dict(type='Pad')]))
+
+
+def test_a_training_without_an_assigner() -> None:
+    cfg = branch_config(Path(), PLAIN, [dict(type='Pad')])
+    check_trainable(cfg)
+    cfg.model.train_cfg = None
+    with pytest.raises(UserError, match=r'model\.train_cfg is None'):
+        check_trainable(cfg)
+    cfg.model = dict(type='FasterRCNN', data_preprocessor=PLAIN)
+    check_trainable(cfg)
 
 
 def mask_config(root: Path, **options: Any) -> Config:

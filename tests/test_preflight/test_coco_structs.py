@@ -53,35 +53,6 @@ def read_slowly(path: str, monkeypatch: pytest.MonkeyPatch) -> AnnotationFile:
         return AnnotationFile.read(path)
 
 
-MASKS = [
-    *(
-        [],
-        None,
-        '',
-        {},
-        [[]],
-        [[1, 2], [3, 4]],
-        [1, 2, 3, 4],
-        [[1, 2], 3, [4]],
-    ),
-    *([[[1, 2]]], [['1', 2]], [[None]], [[1e400]], dict(RLE, counts='abc')),
-    *(dict(RLE, size=[1, 1]), dict(counts=[1]), 'text', 5),
-]
-
-
-@pytest.mark.parametrize('mask', MASKS, ids=str)
-def test_masks(
-    mask: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = content()
-    data['annotations'][0]['segmentation'] = mask
-    path = str(tmp_path / 'a.json')
-    Path(path).write_text(json.dumps(data).replace('Infinity', '1e400'))
-    assert columns(AnnotationFile.read(path)) == columns(
-        read_slowly(path, monkeypatch)
-    )
-
-
 def test_a_sound_file_needs_no_second_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ _base_ = './coco_detection_detr.py'
 
 resize = dict(
     type='RandomChoiceResize',
+    resize_type='AnyDepthResize',
     scales=_base_.scales,
     keep_ratio=True,
     backend=_base_.resize_backend,
@@ -20,7 +21,7 @@ train_pipeline[3].transforms = [
     ],
 ]
 test_pipeline = _base_.test_pipeline
-test_pipeline[1].type = 'Resize'
+test_pipeline[1].type = 'AnyDepthResize'
 
 train_dataloader = dict(
     sampler=dict(type='InfiniteSampler'),
