@@ -18,6 +18,8 @@ def toy_model_config(config: str | Path, **changes) -> ConfigDict:
     """The model of a shipped config with few layers and queries."""
     model = copy.deepcopy(read_config(str(config)).model)
     model.backbone.init_cfg = None
+    if 'depths' in model.backbone:
+        model.backbone.depths = (2, 2, 2, 2)
     model.num_queries = min(model.num_queries, 12)
     if model.get('one2many'):
         model.one2many.num_queries = 20

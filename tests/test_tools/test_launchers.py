@@ -4,8 +4,6 @@ What takes importing mmdet takes seconds, so those mistakes are made once
 each; the sentences themselves are tested with the runner.
 """
 
-import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -146,26 +144,6 @@ def test_missing_data_root_on_two_processes(tmp_path: Path) -> None:
     assert_one_sentence(result, 'The data root data/shapes/', 'does not exist')
 
 
-def test_annotations_without_categories(
-    toy_data: Path, tmp_path: Path
-) -> None:
-    root = tmp_path / 'data'
-    shutil.copytree(toy_data, root)
-    path = root / 'annotations' / 'train.json'
-    content = json.loads(path.read_text())
-    del content['categories']
-    path.write_text(json.dumps(content))
-    result = run_tool(
-        TRAIN,
-        TOY_CONFIG,
-        '1',
-        tmp_path / 'w',
-        '--cfg-options',
-        f'data_root={root}',
-    )
-    assert_one_sentence(result, str(path), "has no 'categories'")
-
-
 def test_checkpoint_of_another_method(
     toy_data: Path, tmp_path: Path, checkpoint: Path
 ) -> None:
@@ -176,18 +154,6 @@ def test_checkpoint_of_another_method(
     assert_one_sentence(
         result, str(checkpoint), 'no checkpoint of this HDETR: 0 of'
     )
-
-
-def test_more_detections_than_queries_times_classes(tmp_path: Path) -> None:
-    result = run_tool(
-        TRAIN,
-        TOY_CONFIG,
-        '1',
-        tmp_path / 'w',
-        '--cfg-options',
-        'model.test_cfg.max_per_img=71',
-    )
-    assert_one_sentence(result, 'max_per_img=71', '10 queries times 7 classes')
 
 
 def test_mixed_precision_without_gpu(toy_data: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from tests.helpers.checkpoints import (
     numbered_weights,
     read_keys,
 )
-from tests.helpers.toy import toy_model_config
+from tests.helpers.toy import tiny_model_config
 
 LABELS = 'dn_query_generator.label_embedding.weight'
 DDQ = 'hpr/hpr-ddq_r50_8xb2-88k_coco.py'
@@ -60,7 +60,7 @@ TOYS = {
 
 def toy_model(config: str, num_classes: int) -> dict:
     """The model of a small config for some classes."""
-    cfg = Config(dict(model=toy_model_config(config)))
+    cfg = Config(dict(model=tiny_model_config(config)))
     cfg.classes = [str(i) for i in range(num_classes)]
     model = resolve_config(cfg).model
     model.test_cfg.max_per_img = 10
