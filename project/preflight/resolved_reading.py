@@ -75,13 +75,23 @@ def is_ours(content: Any) -> bool:
 
 
 def _finding_shipped(original: Callable) -> Callable:
-    """Make a look-up of bases that also finds ``mmdetr::...``."""
+    """Make a look-up of bases that also finds ``mmdetr::...``.
+
+    It remembers where those of mmdet are: mmengine reads all metafiles of
+    mmdet to find one.
+    """
+
+    @functools.cache
+    def find_in_package(cfg_path: str) -> tuple[str, str | None]:
+        return original(cfg_path, '')
 
     @functools.wraps(original)
     def find(cfg_path: str, filename: str) -> tuple[str, str | None]:
         if cfg_path.startswith(SCOPE):
             # Types are mmdet's or registered with it: no scope of our own.
             return str(find_config(cfg_path)), None
+        if '::' in cfg_path:
+            return find_in_package(cfg_path)
         return original(cfg_path, filename)
 
     setattr(find, _MARK, True)

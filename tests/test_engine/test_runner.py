@@ -82,6 +82,26 @@ def test_the_config_in_work_dir_is_complete(
     assert runner.model.bbox_head.num_classes == 2
 
 
+def test_a_config_is_formatted_once_in_a_training(
+    make_runner: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    formatted = []
+    monkeypatch.setattr(
+        'mmengine.config.config.FormatCode',
+        lambda text, **_: (formatted.append(text), (text, True))[1],
+    )
+    runner = make_runner(train_cfg__max_epochs=1, my_number=1)
+    runner.train()
+    assert len(formatted) == 1
+    saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    assert saved['meta']['cfg'] == formatted[0]
+    assert Config.fromstring(formatted[0], '.py').my_number == 1
+
+    runner.cfg.my_number = 2
+    assert Config.fromstring(runner.cfg.pretty_text, '.py').my_number == 2
+    assert Config(runner.cfg.to_dict()).pretty_text == runner.cfg.pretty_text
+
+
 def test_contradictions_end_it_before_the_model_is_built(
     make_runner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ from project.engine.runner.distributed import (
     set_rank_variables,
 )
 from project.engine.runner.durable_runner import DurableRunner
+from project.engine.runner.formatted_config import OnceFormattedConfig
 from project.engine.runner.ground_truth import complete_annotations
 from project.engine.runner.loops import resumable
 from project.engine.terminal import (
@@ -120,7 +121,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
         apply_fast_runtime(cfg)
         apply_checkpointing(cfg)
         with told_by_config(cfg):
-            runner = super().from_cfg(cfg)
+            runner = super().from_cfg(OnceFormattedConfig.of(cfg))
         for change in changes:
             runner.logger.warning(change)
         return runner
