@@ -13,18 +13,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from _cli import add_traceback, user_errors
-from _types import out_folder, positive_int
+from _types import count, number_between, out_folder, positive_int
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from rich.console import Console
 
 TOOLS = Path(__file__).resolve().parent
+_HOURS = (0.001, 10_000)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,22 +50,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='trained detector to start from, may be an official one '
         '(default: none, only the backbone is pretrained)',
     )
-    for name, text in (
-        (
-            'epochs',
-            'length of the training (default: by the data)',
-        ),
-        ('batch-size', "images per GPU (default: the config's)"),
-        ('gpus', 'number of GPUs, or of processes without GPUs (default: 1)'),
-        ('image-size', 'short side of images in pixels'),
-    ):
-        parser.add_argument(
-            f'--{name}',
-            type=positive_int,
-            metavar='N',
-            default=1 if name == 'gpus' else None,
-            help=text,
-        )
     parser.add_argument(
         '--work-dir',
         type=out_folder,
@@ -75,12 +61,54 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='write the config, check the data and stop',
     )
+    _add_training_options(parser)
     add_traceback(parser)
     args = parser.parse_args(argv)
     if args.work_dir is None:
         name = f'{Path(args.model).stem}_{Path(args.data).resolve().name}'
         args.work_dir = out_folder(str(Path('work_dirs') / name))
     return args
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the training depends on; the names are those of Options."""
+    group = parser.add_argument_group('training')
+    for name, text in (
+        ('epochs', 'length of the training (default: by the data)'),
+        ('batch-size', "images per GPU (default: the config's)"),
+        ('gpus', 'number of GPUs, or of processes without GPUs (default: 1)'),
+        ('image-size', 'short side of images in pixels'),
+        ('workers', 'processes per GPU that load images'),
+    ):
+        group.add_argument(
+            f'--{name}',
+            type=count if name == 'workers' else positive_int,
+            metavar='N',
+            default=1 if name == 'gpus' else None,
+            help=text,
+        )
+    group.add_argument(
+        '--time-limit',
+        type=number_between(*_HOURS),
+        metavar='HOURS',
+        help='save and end after so many hours of training, and test what is '
+        'best by then; the same command resumes it',
+    )
+    group.add_argument(
+        '--amp',
+        choices=['fp16', 'bf16'],
+        help='train in mixed precision; bf16 works on a CPU, too',
+    )
+    group.add_argument(
+        '--ema',
+        action='store_true',
+        help='test and keep a moving average of the weights',
+    )
+    group.add_argument(
+        '--tracker',
+        choices=['tensorboard', 'wandb', 'mlflow'],
+        help='where losses and metrics are written besides',
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,16 +127,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         classes = check(args, config)
         if args.check_only:
             return
-        if not read_state(work_dir).get('trained'):
+        is_trained = read_state(work_dir).get('trained', False)
+        if not is_trained:
             begun = (work_dir / 'last_checkpoint').is_file()
             resume = ['--resume'] if begun else []
-            launch('train', config, args.gpus, work_dir, *resume)
-            write_state(work_dir, trained=True)
+            words = (config, args.gpus, work_dir, *resume)
+            is_trained = launch('train', *words, hours=args.time_limit)
+            write_state(work_dir, trained=is_trained)
         best, tested = best_checkpoint(work_dir), work_dir / 'test'
         launch('test', config, best, args.gpus, '--work-dir', tested)
         curves = TOOLS / 'analysis_tools' / 'plot_training.py'
         run(sys.executable, curves, work_dir)
         tell(work_dir, best, classes)
+        if not is_trained:
+            print(
+                f'The training ended after {args.time_limit:g} hours; the '
+                'same command resumes it.'
+            )
 
 
 def check(args: argparse.Namespace, config: Path) -> tuple[str, ...]:
@@ -123,21 +158,18 @@ def check(args: argparse.Namespace, config: Path) -> tuple[str, ...]:
 
     import project.engine  # noqa: F401  registers everything of the package
     from project.apis.finetuning.preparation import Request, prepare
+    from project.apis.finetuning.recipe import Options, check_device
     from project.preflight.config_files import read_config_file
     from project.preflight.doctor import examine
 
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
     if checkpoint and Path(checkpoint).exists():
         checkpoint = str(Path(checkpoint).resolve())
-    request = Request(
-        str(Path(args.data).resolve()),
-        args.model,
-        checkpoint,
-        args.gpus,
-        args.batch_size,
-        args.epochs,
-        args.image_size,
-    )
+    chosen = {x.name: getattr(args, x.name) for x in fields(Options)}
+    data = str(Path(args.data).resolve())
+    if not args.check_only:
+        check_device(args.amp)
+    request = Request(data, args.model, checkpoint, **chosen)
     lines = prepare(request, config.parent)
     cfg: Config = read_config_file(config)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
@@ -156,19 +188,28 @@ def wide_console() -> 'Console':
     return console if console.is_terminal else Console(width=120)
 
 
-def launch(task: str, *words: str | int | Path) -> None:
-    """Run ``./dist_train.sh`` or ``./dist_test.sh``, or what is in them."""
+def launch(
+    task: str, *words: str | int | Path, hours: float | None = None
+) -> bool:
+    """Run ``./dist_train.sh`` or ``./dist_test.sh``; see :func:`run`."""
     script = TOOLS.parent / f'dist_{task}.sh'
     if script.is_file():
-        run(script, *words)
-    else:  # an installed wheel
-        run(sys.executable, TOOLS / 'launch.py', task, *words)
+        return run(script, *words, hours=hours)
+    # An installed wheel has what is in them.
+    return run(sys.executable, TOOLS / 'launch.py', task, *words, hours=hours)
 
 
-def run(*command: str | int | Path) -> None:
+def run(*command: str | int | Path, hours: float | None = None) -> bool:
     """Show a command, run it, and end with it if it fails.
 
     The signals at which a training saves and ends are passed on to it.
+
+    Args:
+        *command: The words of the command.
+        hours: When to send it such a signal. Defaults to never.
+
+    Returns:
+        bool: Whether it has come to its own end.
     """
     words = [str(word) for word in command]
     print(f'\n$ {shlex.join(words)}', flush=True)
@@ -179,17 +220,29 @@ def run(*command: str | int | Path) -> None:
 
     numbers = (signal.SIGTERM, signal.SIGUSR1)
     before = [signal.signal(number, pass_on) for number in numbers]
+    is_over = False
     try:
-        status = process.wait()
+        status = process.wait(hours and hours * 3600)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGUSR1)
+        status, is_over = process.wait(), True
     except KeyboardInterrupt:
         status = process.wait()  # Ctrl-C has reached it as well
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+    status = status if status >= 0 else 128 - status  # as a shell has it
+    if is_over and status == 128 + signal.SIGUSR1:
+        return False
+    _end_with(status, words[0])
+    return True
+
+
+def _end_with(status: int, command: str) -> None:
+    """End the program if a command has failed."""
     if status:
-        status = status if status > 0 else 128 - status  # as a shell has it
         print(
-            f'Error: {os.path.basename(words[0])} ended with status {status}; '
+            f'Error: {os.path.basename(command)} ended with status {status}; '
             'the same command resumes from the last checkpoint.',
             file=sys.stderr,
         )

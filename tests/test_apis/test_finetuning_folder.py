@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from mmdet.datasets import CocoDataset
 
-from project.apis.finetuning.folder import DataFolder, read_folder
+from project.apis.finetuning import folder
+from project.apis.finetuning.folder import (
+    DataFolder,
+    _read_json,
+    read_folder,
+)
 from project.utils.errors import UserError
 from tests.helpers.configs import SHARED
 from tests.helpers.data_formats import FORMATS, as_voc, as_yolo
@@ -200,3 +205,20 @@ def test_faults_are_told(toy_data, tmp_path) -> None:
     (tmp_path / 'yolo/data.yaml').write_text('nc: 3')
     with pytest.raises(UserError, match=r'no data\.yaml'):
         read_folder(tmp_path / 'yolo', tmp_path / 'out')
+
+
+def test_each_file_is_read_once(toy_data, tmp_path, monkeypatch) -> None:
+    names: list[str] = []
+
+    def read(file: Path) -> dict:
+        names.append(file.name)
+        return _read_json(file)
+
+    monkeypatch.setattr(folder, '_read_json', read)
+    read_folder(toy_data, tmp_path / 'a')
+    assert sorted(names) == ['train.json', 'val.json']
+    root = shutil.copytree(toy_data, tmp_path / 'mine')
+    (root / 'annotations/val.json').unlink()
+    names.clear()
+    assert read_folder(root, tmp_path / 'b').is_split
+    assert sorted(names) == ['train.json', 'train_part.json']

@@ -10,11 +10,14 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import VISBACKENDS
 
+import project.apis.finetuning.recipe as recipe_module
 from project.apis.finetuning.folder import DataFolder, read_folder
 from project.apis.finetuning.models import find_model
 from project.apis.finetuning.preparation import Request, prepare
 from project.apis.finetuning.recipe import (
+    TRACKERS,
     Options,
     choose,
     config_text,
@@ -31,7 +34,9 @@ pytestmark = pytest.mark.usefixtures('mmdet_scope')
 LR, IMAGES = 2e-4, 16
 
 
-def config_of(num_images: int, **options: Any) -> Any:
+def config_of(
+    num_images: int, start: Path | None = None, **options: Any
+) -> Any:
     """The recipe for so many images under a config of 16 images a step."""
     data = DataFolder('COCO', {}, ('a', 'b'), num_images, False)
     cfg = Config(
@@ -41,7 +46,8 @@ def config_of(num_images: int, **options: Any) -> Any:
             auto_scale_lr=dict(base_batch_size=IMAGES),
         )
     )
-    return choose(Path('a.py'), cfg, Path('.'), data, Options(**options))
+    chosen = Options(**options)
+    return choose(Path('a.py'), cfg, Path('.'), data, chosen, start)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +129,51 @@ def test_methods(toy_data, tmp_path, name) -> None:
     assert min(scales_of(cfg, 'test')[0]) == 800
 
 
+def test_each_flag_is_a_setting(toy_data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(recipe_module, 'find_spec', lambda name: object())
+    data = read_folder(toy_data, tmp_path)
+    base, path = TOY_CONFIG, tmp_path / 'finetune.py'
+    original = Config.fromfile(base)
+
+    def written(**options: Any) -> tuple[Config, str]:
+        chosen = Options(epochs=2, **options)
+        recipe = choose(base, original, toy_data, data, chosen)
+        path.write_text(config_text(recipe))
+        cfg = Config.fromfile(path)
+        assert check_config(cfg) == []
+        return cfg, '\n'.join(reasons(recipe))
+
+    cfg, told = written()
+    assert cfg.optim_wrapper.type == 'OptimWrapper'
+    assert [hook.type for hook in cfg.custom_hooks] == ['EarlyStoppingHook']
+    assert len(cfg.visualizer.vis_backends) == 1
+    assert 'EMA' not in told
+    for amp, dtype in (('fp16', 'float16'), ('bf16', 'bfloat16')):
+        cfg, told = written(amp=amp)
+        assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+        assert cfg.optim_wrapper.dtype == dtype
+        assert f'Mixed precision in {amp}.' in told
+    cfg, told = written(ema=True, workers=3)
+    ema = cfg.custom_hooks[-1]
+    assert (ema.type, ema.ema_type) == ('EMAHook', 'ExpMomentumEMA')
+    for split in ('train', 'val', 'test'):
+        assert cfg[f'{split}_dataloader'].num_workers == 3
+    assert 'EMA of the weights, 3 workers' in told
+    for tracker in TRACKERS:
+        cfg, told = written(tracker=tracker)
+        local, other = cfg.visualizer.vis_backends
+        assert local.type == 'LocalVisBackend'
+        assert other.type.lower() == f'{tracker}visbackend'
+        VISBACKENDS.build(dict(other, save_dir=str(tmp_path)))
+        assert tracker in told
+
+
+def test_a_tracker_that_is_not_installed(monkeypatch) -> None:
+    monkeypatch.setattr(recipe_module, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match='pip install wandb'):
+        config_of(9, tracker='wandb')
+
+
 def scales_of(cfg: Config, split: str) -> list[tuple[int, int]]:
     """All sizes of the pipeline of a split."""
 
@@ -197,6 +248,13 @@ def test_a_training_goes_on_by_the_same_request(toy_data, tmp_path) -> None:
     assert 'Goes on' in prepare(request, tmp_path)[0]
     with pytest.raises(UserError, match='epochs 2, not 3'):
         prepare(other, tmp_path)
+    with pytest.raises(UserError, match="amp None, not 'bf16'"):
+        prepare(replace(request, amp='bf16'), tmp_path)
+    # As a version without some of the options has left it.
+    state = json.loads((tmp_path / 'finetune.json').read_text())
+    del state['request']['ema'], state['request']['amp']
+    (tmp_path / 'finetune.json').write_text(json.dumps(state))
+    assert 'Goes on' in prepare(request, tmp_path)[0]
     assert config.read_text() == text
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import pytest
+import torch
 
 from tests.helpers.data_formats import as_yolo
 from tests.helpers.training import TOY_CONFIG, load_tool, run_tool
@@ -21,9 +22,11 @@ class Steps:
 
     def __init__(self, work_dir: Path) -> None:
         self.commands: list[list[str]] = []
+        self.hours: list[float | None] = []
         self.work_dir = work_dir
 
-    def run(self, *command: Any) -> None:
+    def run(self, *command: Any, hours: float | None = None) -> bool:
+        self.hours.append(hours)
         words = [str(word) for word in command]
         self.commands.append(words)
         if 'dist_train' in words[0]:
@@ -35,6 +38,7 @@ class Steps:
             folder.mkdir(parents=True, exist_ok=True)
             metrics = {'coco/bbox_mAP': 0.5, 'coco/circle_precision': 0.25}
             (folder / 'metrics.json').write_text(json.dumps(metrics))
+        return hours is None
 
 
 @pytest.fixture
@@ -82,6 +86,33 @@ def test_from_the_folder_to_the_report(toy_data, tmp_path, steps, capsys):
     assert steps.commands[5] == [*train, '--resume']
 
 
+def test_a_training_that_its_time_has_ended(
+    toy_data, tmp_path, steps, capsys
+) -> None:
+    command = words(toy_data, tmp_path / 'work')
+    finetune.main([*command, '--time-limit', '0.5'])
+    assert steps.hours == [0.5, None, None]
+    out = capsys.readouterr().out
+    assert 'mAP 0.500' in out
+    assert 'ended after 0.5 hours; the same command resumes it' in out
+    finetune.main(command)
+    assert steps.commands[3][-1] == '--resume'
+    assert 'resumes it' not in capsys.readouterr().out
+    finetune.main(command)
+    assert len(steps.commands) == 8  # trained
+
+
+def test_a_precision_that_this_machine_has_not(
+    toy_data, tmp_path, steps, monkeypatch
+) -> None:
+    wrappers = sys.modules['project.engine.optim_wrappers']
+    monkeypatch.setattr(wrappers, 'has_accelerator', lambda: False)
+    command = words(toy_data, tmp_path / 'work', '--amp', 'fp16')
+    finetune.main([*command, '--check-only'])
+    with pytest.raises(SystemExit, match='needs a GPU'):
+        finetune.main(command)
+
+
 def test_data_that_is_refused(toy_data, tmp_path, steps, capsys) -> None:
     data = shutil.copytree(toy_data, tmp_path / 'mine')
     (data / 'val/000001.png').unlink()
@@ -120,6 +151,21 @@ def test_signals_are_passed_on(capfd) -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize(
+    ('handler', 'is_finished'), [('os._exit(138)', False), ('None', True)]
+)
+def test_the_time_limit_is_a_signal(handler, is_finished) -> None:
+    """A step that ends by itself at the last moment is finished."""
+    script = (
+        'import os, signal, time\n'
+        f'signal.signal(signal.SIGUSR1, lambda *_: {handler})\n'
+        'time.sleep(2)'
+    )
+    command = (sys.executable, '-c', script)
+    assert finetune.run(*command, hours=1 / 3600) == is_finished
+    assert finetune.run(sys.executable, '-c', '', hours=1)
+
+
 @pytest.mark.slow
 def test_a_fine_tuning(toy_data, tmp_path) -> None:
     data, work_dir = tmp_path / 'mine', tmp_path / 'work'
@@ -134,3 +180,22 @@ def test_a_fine_tuning(toy_data, tmp_path) -> None:
     again = run_tool(*command)
     assert again.returncode == 0, again.stderr[-2000:]
     assert 'Epoch(train)' not in again.stdout
+
+
+@pytest.mark.slow
+def test_a_time_limit(toy_data, tmp_path) -> None:
+    """With the averages and the mixed precision that one flag each gives."""
+    work_dir = tmp_path / 'work'
+    flags = ['--ema', '--amp', 'bf16', '--workers', '0']
+    command = ['tools/finetune.py', *words(toy_data, work_dir, *flags)]
+    command[command.index('--epochs') + 1] = '400'
+    limited = run_tool(*command, '--time-limit', '0.01')
+    assert limited.returncode == 0, limited.stderr[-2000:]
+    assert 'the same command resumes it' in limited.stdout
+    assert (work_dir / 'class_ap.csv').is_file()
+    last = Path((work_dir / 'last_checkpoint').read_text())
+    before = torch.load(last)['meta']['iter']
+    again = run_tool(*command, '--time-limit', '0.01')
+    assert again.returncode == 0, again.stderr[-2000:]
+    last = Path((work_dir / 'last_checkpoint').read_text())
+    assert torch.load(last)['meta']['iter'] > before

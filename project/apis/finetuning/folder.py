@@ -2,8 +2,9 @@
 """Recognises the dataset in a folder and converts it to COCO's format."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from project.apis.finetuning.voc_folder import voc_splits
@@ -28,6 +29,8 @@ _FILES = (
 )
 _IMAGE_FOLDERS = ('{}', 'images/{}', '{}/images')
 _VAL_SHARE = 0.2
+
+Reader = Callable[[Path], dict]
 
 
 @dataclass(frozen=True)
@@ -73,27 +76,31 @@ def read_folder(root: Path, out: Path, seed: int = 0) -> DataFolder:
     root, out = root.resolve(), out.resolve()
     if not root.is_dir():
         raise UserError(f'The data folder {root} does not exist.')
-    kind, splits = _recognise(root, out)
-    if 'test' in splits and not _has_boxes(splits['test']):
+    read = cache(_read_json)
+    kind, splits = _recognise(root, out, read)
+    if 'test' in splits and not _has_boxes(splits['test'], read):
         del splits['test']
     is_split = 'val' not in splits
     if is_split:
         train = splits['train']
         parts = [out / 'train_part.json', out / 'val_part.json']
-        content = _read_json(train.annotations)
+        content = read(train.annotations)
         split_annotations(content, parts, _VAL_SHARE, seed)
         splits['train'] = Split(parts[0], train.images)
         splits['val'] = Split(parts[1], train.images)
-    content = _read_json(splits['train'].annotations)
+    content = read(splits['train'].annotations)
     classes = _classes(content, splits['train'].annotations)
     count = len(content['images'])
     return DataFolder(kind, splits, classes, count, is_split)
 
 
-def _recognise(root: Path, out: Path) -> tuple[str, dict[str, Split]]:
+def _recognise(
+    root: Path, out: Path, read: Reader
+) -> tuple[str, dict[str, Split]]:
     """Find the format of a dataset and its splits, converted into ``out``."""
-    for kind, read in (('COCO', _coco), ('YOLO', _yolo), ('VOC', _voc)):
-        splits = read(root, out)
+    coco = partial(_coco, read=read)
+    for kind, find in (('COCO', coco), ('YOLO', _yolo), ('VOC', _voc)):
+        splits = find(root, out)
         if 'train' in splits:
             return kind, splits
     raise UserError(
@@ -104,7 +111,7 @@ def _recognise(root: Path, out: Path) -> tuple[str, dict[str, Split]]:
     )
 
 
-def _coco(root: Path, out: Path) -> dict[str, Split]:
+def _coco(root: Path, out: Path, read: Reader) -> dict[str, Split]:
     """Find COCO annotations."""
     found = {
         split: file
@@ -114,19 +121,19 @@ def _coco(root: Path, out: Path) -> dict[str, Split]:
         if (file := root / pattern.format(name)).is_file()
     }
     if 'train' not in found:
-        some = [file for file in _json_files(root) if _is_coco(file)]
+        some = [file for file in _json_files(root) if _is_coco(file, read)]
         if found or len(some) != 1:
             return {}
         found = {'train': some[0]}
     splits = {}
     for split, file in found.items():
-        folder = _image_folder(root, file, _read_json(file))
+        folder = _image_folder(root, file, read(file))
         splits[split] = Split(file, folder)
     return splits
 
 
-def _has_boxes(split: Split) -> bool:
-    return bool(_read_json(split.annotations)['annotations'])
+def _has_boxes(split: Split, read: Reader) -> bool:
+    return bool(read(split.annotations)['annotations'])
 
 
 def _json_files(root: Path) -> Iterator[Path]:
@@ -134,9 +141,9 @@ def _json_files(root: Path) -> Iterator[Path]:
         yield from sorted(root.glob(pattern))
 
 
-def _is_coco(file: Path) -> bool:
+def _is_coco(file: Path, read: Reader) -> bool:
     try:
-        _read_json(file)
+        read(file)
     except UserError:
         return False
     return True

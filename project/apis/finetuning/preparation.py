@@ -31,7 +31,7 @@ _SEED = 0
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Options):
     """What to train; the same request resumes its training.
 
     Attributes:
@@ -39,16 +39,11 @@ class Request:
         model: Name of a config, or method and backbone.
         checkpoint: Path or URL to start from; None starts from a pretrained
             backbone.
-        gpus, batch_size, epochs, image_size: See ``Options``.
     """
 
     data: str
     model: str
     checkpoint: str | None = None
-    gpus: int = 1
-    batch_size: int | None = None
-    epochs: int | None = None
-    image_size: int | None = None
 
 
 def prepare(request: Request, work_dir: Path) -> list[str]:
@@ -75,14 +70,11 @@ def prepare(request: Request, work_dir: Path) -> list[str]:
     base = find_model(request.model)
     root, annotations = Path(request.data), work_dir / 'annotations'
     data = read_folder(root, annotations, _SEED)
-    options = Options(
-        request.gpus,
-        request.batch_size,
-        request.epochs,
-        request.image_size,
-        None if request.checkpoint is None else work_dir.resolve() / START,
-    )
-    recipe = choose(base, read_config_file(base), root, data, options)
+    start = None
+    if request.checkpoint is not None:
+        start = work_dir.resolve() / START
+    cfg = read_config_file(base)
+    recipe = choose(base, cfg, root, data, request, start)
     lines = reasons(recipe)
     work_dir.mkdir(parents=True, exist_ok=True)
     if config.is_file() and _digest(config) != state.get('config'):
@@ -126,11 +118,13 @@ def _check_request(state: dict, request: Request, work_dir: Path) -> None:
         return
     if not (work_dir / MARKER).is_file():
         return  # nothing is lost
-    other = [key for key in asked if asked[key] != begun.get(key)]
+    # A state of an earlier version lacks the newer options.
+    begun = {**asdict(Request('', '')), **begun}
+    other = [key for key in asked if asked[key] != begun[key]]
     if other:
         key = other[0]
         raise UserError(
-            f'{work_dir} holds a fine-tuning with {key} {begun.get(key)!r}, '
+            f'{work_dir} holds a fine-tuning with {key} {begun[key]!r}, '
             f'not {asked[key]!r}; repeat its command to go on with it, or '
             'choose another --work-dir.'
         )

@@ -3,17 +3,38 @@
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config
 
 from project.apis.finetuning.folder import DataFolder, Split
+from project.engine.optim_wrappers import amp_dtype
 from project.utils.errors import UserError
 from project.utils.paths import config_path
 
 MONITOR = 'coco/bbox_mAP'
 """The metric of the best checkpoint and of early stopping."""
 
+TRACKERS = {
+    'tensorboard': "dict(type='TensorboardVisBackend')",
+    'wandb': "dict(type='WandbVisBackend', "
+    "init_kwargs=dict(project='mmdetr', name={name}))",
+    'mlflow': "dict(type='MLflowVisBackend', exp_name='mmdetr', "
+    'run_name={name})',
+}
+"""mmengine's backend of each library, by the library's name."""
+_DTYPES = {'fp16': 'float16', 'bf16': 'bfloat16'}
+# The average covers few steps in the beginning: after ``gamma`` of them it
+# forgets a third, and in the end 0.0002, at every step.
+_EMA = """\
+    dict(
+        type='EMAHook',
+        ema_type='ExpMomentumEMA',
+        momentum=0.0002,
+        gamma={gamma},
+    ),
+"""
 _PASSES = 50_000  # images seen in training
 _EPOCHS = (12, 100)
 _FROM_BACKBONE = 3  # times as long without a detector's weights
@@ -22,7 +43,7 @@ _MIN_PATIENCE = 10
 _MIN_DELTA = 0.001
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of a fine-tuning.
 
@@ -32,14 +53,20 @@ class Options:
             config's.
         epochs: Number of epochs; None chooses it by the number of images.
         image_size: Short side of an image in testing; None keeps the config's.
-        start: Checkpoint to start from, with the dataset's classes.
+        workers: Processes that load images; None keeps the config's.
+        amp: Mixed precision, ``fp16`` or ``bf16``.
+        ema: Whether to average the weights.
+        tracker: Key of ``TRACKERS``.
     """
 
     gpus: int = 1
     batch_size: int | None = None
     epochs: int | None = None
     image_size: int | None = None
-    start: Path | None = None
+    workers: int | None = None
+    amp: str | None = None
+    ema: bool = False
+    tracker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +78,7 @@ class Recipe:
         root: Folder of the dataset.
         data: The dataset.
         options: The user's options.
+        start: Checkpoint to start from, with the dataset's classes.
         published: (learning rate, images per step) of ``config``.
         batch_size: Images per process and forward pass.
         accumulated: Forward passes per step.
@@ -63,6 +91,7 @@ class Recipe:
     root: Path
     data: DataFolder
     options: Options
+    start: Path | None
     published: tuple[float, int]
     batch_size: int
     accumulated: int
@@ -105,8 +134,19 @@ class Recipe:
         return max(_MIN_PATIENCE, self.epochs // 4)
 
 
+def check_device(amp: str | None) -> None:
+    """Raise a UserError if this machine cannot train in a precision."""
+    if amp is not None:
+        amp_dtype(_DTYPES[amp])
+
+
 def choose(
-    config: Path, cfg: Config, root: Path, data: DataFolder, options: Options
+    config: Path,
+    cfg: Config,
+    root: Path,
+    data: DataFolder,
+    options: Options,
+    start: Path | None = None,
 ) -> Recipe:
     """Choose the settings.
 
@@ -116,10 +156,17 @@ def choose(
         root: Folder of the dataset.
         data: The dataset.
         options: The user's options.
+        start: Checkpoint to start from, with the dataset's classes.
 
     Raises:
-        UserError: If the config has no learning rate or batch size.
+        UserError: If the config has no learning rate or batch size, or the
+            library of the tracker is not installed.
     """
+    if options.tracker and not find_spec(options.tracker):
+        raise UserError(
+            f'The tracker {options.tracker} is not installed; pip install '
+            f'{options.tracker} changes that.'
+        )
     lr = cfg.get('optim_wrapper', {}).get('optimizer', {}).get('lr')
     loader = cfg.get('train_dataloader') or {}
     batch_size = options.batch_size or loader.get('batch_size')
@@ -137,10 +184,11 @@ def choose(
         root.resolve(),
         data,
         options,
+        start,
         (lr, images),
         batch_size,
         min(max(1, round(images / per_pass)), batches),
-        options.epochs or _num_epochs(data.num_images, options.start is None),
+        options.epochs or _num_epochs(data.num_images, start is None),
         bool(cfg.get('custom_hooks')),
         'custom' in cfg,
     )
@@ -165,13 +213,13 @@ def reasons(recipe: Recipe) -> list[str]:
         f'{r.batch_size} x {options.gpus} GPUs x {r.accumulated} accumulated '
         f'= {r.step}).',
         f'{r.epochs} epochs '
-        + ('(chosen)' if options.epochs else _why_epochs(options))
+        + ('(chosen)' if options.epochs else _why_epochs(r))
         + f', a tenth of the lr after {r.milestone}, warm-up over the first '
         f'{r.warm_up} batches since the classifiers are new.',
         f'Best checkpoint by {MONITOR}; stops after {r.patience} epochs '
         f'without +{_MIN_DELTA:g} (mmengine asks for +0.1).',
-        f'Starts from {options.start.name}.'
-        if options.start
+        f'Starts from {r.start.name}.'
+        if r.start
         else 'Starts from the backbone of the config: a trained detector '
         '(--checkpoint) needs a third of the epochs.',
     ]
@@ -180,12 +228,29 @@ def reasons(recipe: Recipe) -> list[str]:
             f'Images of {options.image_size} pixels on the short side; the '
             'sizes in training follow.'
         )
+    if extras := _extras(options):
+        lines.append(f'{", ".join(extras)}.')
     return lines
 
 
-def _why_epochs(options: Options) -> str:
+def _extras(options: Options) -> list[str]:
+    """Name what was asked for besides."""
+    workers = options.workers
+    return [
+        words
+        for words, is_asked in (
+            (f'Mixed precision in {options.amp}', options.amp),
+            ('EMA of the weights', options.ema),
+            (f'{options.tracker} besides the logs', options.tracker),
+            (f'{workers} workers load images', workers is not None),
+        )
+        if is_asked
+    ]
+
+
+def _why_epochs(recipe: Recipe) -> str:
     """Explain the number of epochs."""
-    times = '' if options.start else f'{_FROM_BACKBONE} x '
+    times = '' if recipe.start else f'{_FROM_BACKBONE} x '
     return f'({times}{_PASSES:,} images, {_EPOCHS[0]} to {_EPOCHS[1]} epochs)'
 
 
@@ -194,7 +259,7 @@ def config_text(recipe: Recipe) -> str:
     r, options = recipe, recipe.options
     comments = ''.join(f'# - {line}\n' for line in reasons(r))
     size = f'image_size = {options.image_size}\n' * bool(options.image_size)
-    start = f'load_from = {str(options.start)!r}\n' * bool(options.start)
+    start = f'load_from = {str(r.start)!r}\n' * bool(r.start)
     paths = [r.config]
     if not r.is_for_own_data:
         paths.append(config_path('_base_/datasets/custom.py'))
@@ -215,18 +280,24 @@ max_epochs = {r.epochs}
 def _data_text(r: Recipe) -> str:
     train, val = r.data.splits['train'], r.data.splits['val']
     test = r.data.splits.get('test', val)
+    workers = r.options.workers
+    loading = f'num_workers={workers}, ' * (workers is not None)
     return f"""\
 train_dataloader = _base_.custom.train_dataloader
-train_dataloader.batch_size = {r.batch_size}
+train_dataloader.update({loading}batch_size={r.batch_size})
 train_dataloader.dataset.update({_dataset(train, r.root)})
-val_dataloader = dict(dataset=dict({_dataset(val, r.root)}))
-test_dataloader = dict(dataset=dict({_dataset(test, r.root)}))
+val_dataloader = dict({loading}dataset=dict({_dataset(val, r.root)}))
+test_dataloader = dict({loading}dataset=dict({_dataset(test, r.root)}))
 val_evaluator = dict(ann_file={str(val.annotations)!r}, classwise=True)
 test_evaluator = dict(ann_file={str(test.annotations)!r}, classwise=True)
 """
 
 
 def _schedule_text(r: Recipe) -> str:
+    amp = r.options.amp
+    mixed = ''
+    if amp:
+        mixed = f"    type='AmpOptimWrapper',\n    dtype={_DTYPES[amp]!r},\n"
     return f"""\
 train_cfg = dict(
     _delete_=True,
@@ -235,7 +306,8 @@ train_cfg = dict(
     val_interval=1,
 )
 optim_wrapper = dict(
-    optimizer=dict(lr={r.lr!r}), accumulative_counts={r.accumulated}
+{mixed}    optimizer=dict(lr={r.lr!r}),
+    accumulative_counts={r.accumulated},
 )
 auto_scale_lr = dict(base_batch_size={r.step})
 param_scheduler = [
@@ -261,8 +333,9 @@ param_scheduler = [
 def _hooks_text(r: Recipe) -> str:
     own_hooks = '    *_base_.custom_hooks,\n' * r.has_hooks
     logged = max(1, min(50, r.batches // 2))
+    ema = _EMA.format(gamma=r.warm_up) * r.options.ema
     return f"""\
-log_processor = dict(by_epoch=True)
+{_tracker_text(r)}log_processor = dict(by_epoch=True)
 default_hooks = dict(
     logger=dict(interval={logged}),
     checkpoint=dict(
@@ -281,7 +354,23 @@ custom_hooks = [
         min_delta={_MIN_DELTA},
         patience={r.patience},
     ),
-]
+{ema}]
+"""
+
+
+def _tracker_text(r: Recipe) -> str:
+    """Write where losses and metrics go besides the logs."""
+    if r.options.tracker is None:
+        return ''
+    name = f'{r.config.stem}_{r.root.name}'
+    backend = TRACKERS[r.options.tracker].format(name=repr(name))
+    return f"""\
+visualizer = dict(
+    vis_backends=[
+        dict(type='LocalVisBackend'),
+        {backend},
+    ]
+)
 """
 
 
