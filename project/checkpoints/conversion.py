@@ -44,6 +44,8 @@ class ConvertedCheckpoint:
         source_classes (int, optional): Number of classes of the source.
         num_classes (int, optional): Number of classes now.
         renewed (tuple[str]): For fine-tuning, a line for each changed tensor.
+        num_queries (tuple[int, int], optional): Number of queries before and
+            now, if some were left out.
     """
 
     state_dict: dict[str, Tensor]
@@ -55,6 +57,7 @@ class ConvertedCheckpoint:
     source_classes: int | None
     num_classes: int | None
     renewed: tuple[str, ...] = ()
+    num_queries: tuple[int, int] | None = None
 
     @property
     def architecture(self) -> str:

@@ -18,7 +18,11 @@ from project.checkpoints.conversion import (
     with_our_names,
 )
 from project.checkpoints.layouts.own_names import has_our_names
-from project.checkpoints.model_layout import model_layout
+from project.checkpoints.model_layout import (
+    model_layout,
+    read_model_config,
+)
+from project.checkpoints.query_ranks import with_first_queries
 from project.checkpoints.reading import read_weights
 from project.checkpoints.shipped_configs import (
     fitting_configs,
@@ -38,6 +42,7 @@ def convert_file(
     *,
     config: PathLike | None = None,
     num_classes: int | None = None,
+    num_queries: int | None = None,
     overwrite: bool = False,
 ) -> tuple[ConvertedCheckpoint, tuple[str, ...]]:
     """Convert a checkpoint of another repository.
@@ -52,6 +57,8 @@ def convert_file(
         num_classes (int, optional): Number of classes to fine-tune for. By
             default the classes are kept, and COCO's category ids are reduced
             to its 80 classes.
+        num_queries (int, optional): How many queries to keep, where they are
+            ranks: the first ones. By default all are kept.
         overwrite (bool): Whether ``target`` may exist, unless it is
             ``source``. Defaults to False.
 
@@ -74,33 +81,66 @@ def convert_file(
         )
     weights = read_weights(source)
     try:
-        converted = _converted(weights, num_classes)
+        converted = _converted(weights, num_classes, num_queries)
         if config is None:
             configs = _check_shipped(converted)
+            config = config_path(configs[0].removeprefix('configs/'))
+            num_classes = converted.num_classes
         else:
-            check_model(converted, model_layout(config, num_classes))
             configs = (str(config),)
+        if num_queries is not None:
+            converted = _with_first_queries(converted, config, num_queries)
+        layout = model_layout(config, num_classes, num_queries)
+        check_model(converted, layout)
     except UserError as error:
         raise UserError(f'{source}: {error}') from error
     meta = _meta(converted, Path(source).name, configs)
+    if num_queries is not None:
+        cfg = read_model_config(config)
+        cfg.model.num_queries = num_queries
+        meta['cfg'] = cfg.pretty_text
     write_checkpoint(dict(state_dict=converted.state_dict, meta=meta), target)
     return converted, configs
 
 
 def _converted(
-    weights: Mapping[str, Tensor], num_classes: int | None
+    weights: Mapping[str, Tensor],
+    num_classes: int | None,
+    num_queries: int | None,
 ) -> ConvertedCheckpoint:
     """Convert weights, for fine-tuning if ``num_classes`` is given."""
-    if num_classes is None:
+    if num_classes is None and num_queries is None:
         return convert_state_dict(weights)
     is_ours = has_our_names(weights)
     converted = (with_our_names if is_ours else convert_state_dict)(weights)
-    if is_ours and num_classes == converted.num_classes:
+    if num_classes is None:
+        return converted
+    if (
+        is_ours
+        and num_queries is None
+        and num_classes == converted.num_classes
+    ):
         raise UserError(
             f"the checkpoint has this project's names and {num_classes} "
             'classes already: load it as it is'
         )
     return for_finetuning(converted, num_classes)
+
+
+def _with_first_queries(
+    converted: ConvertedCheckpoint, config: PathLike, num_queries: int
+) -> ConvertedCheckpoint:
+    """Keep the queries of the first ranks."""
+    one2many = read_model_config(config).model.get('one2many') or {}
+    has_copies = one2many.get('num_copies', 0) > 0
+    weights, before = with_first_queries(
+        converted.state_dict,
+        num_queries,
+        one2many.get('num_queries', 0) if has_copies else 0,
+    )
+    return replace(
+        converted, state_dict=weights, num_queries=(before, num_queries)
+    )
 
 
 def _check_shipped(converted: ConvertedCheckpoint) -> tuple[str, ...]:

@@ -72,7 +72,9 @@ def on_meta() -> Iterator[None]:
 
 
 def model_layout(
-    config: str | os.PathLike, num_classes: int | None = None
+    config: str | os.PathLike,
+    num_classes: int | None = None,
+    num_queries: int | None = None,
 ) -> ModelLayout:
     """Names and shapes of the weights of a config's model.
 
@@ -80,6 +82,30 @@ def model_layout(
         config (str | PathLike): Path of the config.
         num_classes (int, optional): Number of classes of the model. Defaults
             to that of the config.
+        num_queries (int, optional): Number of its queries. Defaults to that
+            of the config.
+
+    Raises:
+        UserError: If there is no such config, or it has no model.
+    """
+    cfg = read_model_config(config)
+    if num_queries is not None:
+        cfg.model.num_queries = num_queries
+    if num_classes is None and cfg.get('classes'):
+        num_classes = len(cfg.classes)
+    if num_classes is not None:
+        _set_num_classes(cfg.model, num_classes)
+    text = repr(cfg.model)
+    if text not in _KNOWN:
+        _KNOWN[text] = _layout_of(build_on_meta(cfg.model))
+    return replace(_KNOWN[text], config=str(config))
+
+
+def read_model_config(config: str | os.PathLike) -> Config:
+    """Read a config with a model.
+
+    Args:
+        config (str | PathLike): Path of the config.
 
     Raises:
         UserError: If there is no such config, or it has no model.
@@ -89,14 +115,7 @@ def model_layout(
     cfg = Config.fromfile(config)
     if 'model' not in cfg:
         raise UserError(f'config {config} has no model, so no names to check')
-    if num_classes is None and cfg.get('classes'):
-        num_classes = len(cfg.classes)
-    if num_classes is not None:
-        _set_num_classes(cfg.model, num_classes)
-    text = repr(cfg.model)
-    if text not in _KNOWN:
-        _KNOWN[text] = _layout_of(build_on_meta(cfg.model))
-    return replace(_KNOWN[text], config=str(config))
+    return cfg
 
 
 # Layouts by the text of the model, which many configs share.

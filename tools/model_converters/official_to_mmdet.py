@@ -21,8 +21,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Convert a checkpoint of an official repository or of '
         'detrex for the configs of this project. A checkpoint that does not '
-        'fit exactly is refused, and nothing is written. With --num-classes, '
-        'checkpoints of this project are accepted as well.'
+        'fit exactly is refused, and nothing is written. With --num-classes '
+        'or --num-queries, checkpoints of this project are accepted as well.'
     )
     parser.add_argument('source', metavar='SRC', help='the checkpoint')
     parser.add_argument('target', metavar='DST', help='file to write')
@@ -37,6 +37,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='N',
         help='prepare for fine-tuning on N classes: keep the weights that do '
         'not depend on the classes and re-initialize the others',
+    )
+    parser.add_argument(
+        '--num-queries',
+        type=positive_int,
+        metavar='N',
+        help='keep the queries of the N best proposals, for methods that '
+        'learn queries by rank',
     )
     parser.add_argument(
         '--overwrite', action='store_true', help='replace DST if it exists'
@@ -66,6 +73,12 @@ def report(converted: 'ConvertedCheckpoint', configs: Sequence[str]) -> str:
             f'detections {layout.max_per_img} per image for the published AP '
             '(model.test_cfg.max_per_img)'
         )
+    if converted.num_queries:
+        before, now = converted.num_queries
+        lines.append(
+            f'queries    the first {now} of {before} ranks '
+            f'(model.num_queries={now})'
+        )
     if converted.renewed:
         lines.append(f'for fine-tuning with {converted.num_classes} classes')
         lines += [f'  {change}' for change in converted.renewed]
@@ -83,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.target,
             config=args.config,
             num_classes=args.num_classes,
+            num_queries=args.num_queries,
             overwrite=args.overwrite,
         )
     print(report(converted, configs))
