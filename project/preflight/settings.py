@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from mmdet.evaluation.metrics import CocoMetric
 from mmdet.models.detectors import DetectionTransformer
@@ -252,7 +252,14 @@ def _metric_names(cfg: Config) -> set[str] | None:
             if not cfg.get('classes'):
                 return None
         names |= {f'{prefix}/{item}' for item in items}
+    hooks = cfg.get('custom_hooks') or ()
+    if names and any(_adds_the_loss(hook) for hook in hooks):
+        names.add('val_loss')
     return names or None
+
+
+def _adds_the_loss(hook: Any) -> bool:
+    return isinstance(hook, dict) and hook.get('type') == 'ValidationLossHook'
 
 
 def _misspelt_variables(cfg: Config) -> list[str]:

@@ -30,6 +30,13 @@ from project.preflight.config_tree import (
 from project.preflight.image_size import set_image_size
 from project.utils.errors import UserError
 
+_TRACKERS = {
+    'TensorboardVisBackend': 'tensorboard',
+    'WandbVisBackend': 'wandb',
+    'MLflowVisBackend': 'mlflow',
+}
+"""Library of each of mmengine's backends that needs one."""
+
 
 def resolve_config(cfg: Config | dict) -> Config:
     """Apply the variables of a config to the whole config.
@@ -68,9 +75,9 @@ def resolve_config(cfg: Config | dict) -> Config:
 
 
 def drop_missing_backends(cfg: Config) -> list[str]:
-    """Remove the TensorBoard backend if TensorBoard is not installed.
+    """Remove backends of the visualizer whose library is not installed.
 
-    It would stop the run, and writes only what the logs have as well.
+    They would stop the run, and write only what the logs have as well.
 
     Args:
         cfg (Config): A config; changed in place.
@@ -80,17 +87,21 @@ def drop_missing_backends(cfg: Config) -> list[str]:
     """
     visualizer = cfg.get('visualizer') or {}
     backends = visualizer.get('vis_backends') or []
-    left = [
-        backend
-        for backend in backends
-        if backend.get('type') != 'TensorboardVisBackend'
-    ]
-    if len(left) == len(backends) or find_spec('tensorboard'):
-        return []
-    visualizer['vis_backends'] = left
+    missing = {
+        kind: library
+        for kind, library in _TRACKERS.items()
+        if not find_spec(library)
+        and any(backend.get('type') == kind for backend in backends)
+    }
+    if missing:
+        visualizer['vis_backends'] = [
+            backend for backend in backends if backend['type'] not in missing
+        ]
     return [
-        'TensorBoard, which the config asks for, is not installed, and '
-        'nothing is written for it; pip install tensorboard changes that.'
+        f'{kind.removesuffix("VisBackend")}, which the config asks for, is '
+        f'not installed, and nothing is written for it; pip install {library} '
+        'changes that.'
+        for kind, library in missing.items()
     ]
 
 

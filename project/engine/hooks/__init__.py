@@ -4,6 +4,7 @@ from .finite_hook import FiniteHook
 from .one_transfer import OneTransfer
 from .step_seed_hook import StepSeedHook
 from .terminal_hook import TerminalHook
+from .validation_loss_hook import ValidationLossHook
 
 __all__ = [
     'CheckpointForm',
@@ -11,4 +12,5 @@ __all__ = [
     'OneTransfer',
     'StepSeedHook',
     'TerminalHook',
+    'ValidationLossHook',
 ]

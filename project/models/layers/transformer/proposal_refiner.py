@@ -71,6 +71,8 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
 
     num_auxiliary = 2
     """Outputs of regional cross attention and of dynamic convolution."""
+    gives_more_in_training = True
+    """For ``ValidationLossHook``: these outputs are there in training only."""
 
     def __init__(
         self,
