@@ -53,6 +53,7 @@ if can_register():
         'HOOKS',
         'LOG_PROCESSORS',
         'LOOPS',
+        'OPTIM_WRAPPER_CONSTRUCTORS',
         'RUNNERS',
     ):
         registries = (

@@ -27,6 +27,7 @@ ALLOWED = {
     },
     'project.models.backbones': {'project.utils'},
     'project.models.data_preprocessors': set(),
+    'project.models.necks': {'project.utils'},
     'project.models.layers': {
         'project.models.utils',
         'project.ops',

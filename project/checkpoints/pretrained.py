@@ -29,6 +29,11 @@ _IMAGENET = {
     152: 'resnet152-394f9c45',
 }
 
+_NOT_LOADED = (
+    '{path}, from which {name} was to start, is not loaded: the checkpoint '
+    'has all weights of {name}.'
+)
+
 
 def pretrained_parts(cfg: Config) -> Iterator[tuple[str, ConfigDict, str]]:
     """Find the parts of the model that start from a local file.
@@ -108,19 +113,30 @@ def leave_out_replaced(
         module = _submodule(model, name)
         if osp.isfile(path) or module is None:
             continue
-        place = name.partition('.')[2]
-        expected = {
-            f'{place}.{key}'.removeprefix('.'): shape
-            for key, shape in shapes(module.state_dict()).items()
-            if not key.endswith(OPTIONAL_SUFFIX)
-        }
-        if expected and expected.items() <= found.items():
+        if _has_all(found, name, module):
             module.init_cfg = None
-            left_out[name] = (
-                f'{path}, from which {name} was to start, is not loaded: the '
-                f'checkpoint has all weights of {name}.'
-            )
+            left_out[name] = _NOT_LOADED.format(path=path, name=name)
+    backbone: Any = getattr(model, 'backbone', None)
+    # TimmBackbone's, which are timm's to find.
+    source = getattr(backbone, 'pretrained', False)
+    if source and _has_all(found, 'model.backbone', backbone):
+        backbone.pretrained = False
+        path = "timm's weights" if source is True else source
+        left_out['model.backbone'] = _NOT_LOADED.format(
+            path=path, name='model.backbone'
+        )
     return left_out
+
+
+def _has_all(found: Mapping, name: str, module: nn.Module) -> bool:
+    """Whether a checkpoint holds all weights of a part."""
+    place = name.partition('.')[2]
+    expected = {
+        f'{place}.{key}'.removeprefix('.'): shape
+        for key, shape in shapes(module.state_dict()).items()
+        if not key.endswith(OPTIONAL_SUFFIX)
+    }
+    return bool(expected) and expected.items() <= found.items()
 
 
 def check_pretrained(

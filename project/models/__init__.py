@@ -5,6 +5,7 @@ from . import (
     dense_heads,
     detectors,
     losses,
+    necks,
     task_modules,
 )
 
@@ -14,5 +15,6 @@ __all__ = [
     'dense_heads',
     'detectors',
     'losses',
+    'necks',
     'task_modules',
 ]

@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -20,6 +21,9 @@ def toy_model_config(config: str | Path, **changes) -> ConfigDict:
     model.backbone.init_cfg = None
     if 'depths' in model.backbone:
         model.backbone.depths = (2, 2, 2, 2)
+    if model.backbone.type == 'TimmBackbone':
+        pytest.importorskip('timm')
+        model.backbone.pretrained = False
     model.num_queries = min(model.num_queries, 12)
     if model.get('one2many'):
         model.one2many.num_queries = 20
