@@ -11,9 +11,11 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
+from torch.testing import assert_close
 
 from project.models.detectors import hpr_ddq_detr
 from project.models.layers.transformer import ddq_decoder
+from project.utils.errors import UserError
 
 from .toy import toy_batch
 from .waiting_ops import WaitingOps, on_device
@@ -208,3 +210,29 @@ def _totals(model: nn.Module, is_mixed: bool) -> list[float]:
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()
+
+
+def check_earlier_layers(model: nn.Module) -> None:
+    """``num_decoder_layers`` detects as a decoder that ends there does."""
+    model = copy.deepcopy(model).eval()
+    batch, samples = toy_batch()
+    model.bbox_head.test_cfg = dict(model.bbox_head.test_cfg)
+    settings = model.bbox_head.test_cfg
+
+    def detect() -> dict[str, Tensor]:
+        with torch.no_grad():
+            found = model.predict(batch, copy.deepcopy(samples))
+        return found[0].pred_instances.to_dict()
+
+    by_default = detect()
+    settings['num_decoder_layers'] = 2
+    assert_close(detect(), by_default, rtol=0, atol=0)
+    settings['num_decoder_layers'] = 1
+    after_one = detect()
+    assert not torch.equal(after_one['scores'], by_default['scores'])
+    settings['num_decoder_layers'] = 3
+    with pytest.raises(UserError, match='=3, but the decoder has 2 layers'):
+        detect()
+    del settings['num_decoder_layers']
+    model.decoder.layers = model.decoder.layers[:1]
+    assert_close(after_one, detect())

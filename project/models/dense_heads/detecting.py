@@ -28,10 +28,13 @@ class DetectionSettings:
             number of queries.
         clip_bboxes (bool): Whether to clip boxes to the image, which the
             authors' evaluation does not.
+        num_decoder_layers (int, optional): Decoder layers, of which the last
+            detects; by default all. Fewer show what the others contribute.
     """
 
     max_per_img: PositiveCount | None = None
     clip_bboxes: bool = True
+    num_decoder_layers: PositiveCount | None = None
 
 
 class DetectingMixin(DETRHead):
@@ -54,7 +57,7 @@ class DetectingMixin(DETRHead):
         rescale: bool = True,
         **kwargs: Any,
     ) -> InstanceList:
-        """Predict with the last decoder layer.
+        """Predict with the last decoder layer, or an earlier one.
 
         Args:
             decoder_output (DecoderOutput): Queries and references.
@@ -68,6 +71,9 @@ class DetectingMixin(DETRHead):
             list[:obj:`InstanceData`]: For each image, best first, ``bboxes``
             in pixels (x1, y1, x2, y2), ``scores`` and ``labels``.
         """
+        num_layers = self.detection_settings().num_decoder_layers
+        if num_layers is not None:
+            decoder_output = decoder_output.first_layers(num_layers)
         *_, last_layer = enumerate(decoder_output.layers())
         layer_id, inputs = last_layer
         cls_scores, bbox_preds = self.forward_layer(layer_id, *inputs)

@@ -2,9 +2,11 @@
 """Outputs of the stages of a detector."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
+
+from project.utils.errors import UserError
 
 from .transformer.query_groups import QueryGroups
 
@@ -93,6 +95,29 @@ class DecoderOutput:
         deltas = self.box_deltas or (None,) * len(self.hidden_states)
         references = self.references[: len(self.hidden_states)]
         yield from zip(self.hidden_states, references, deltas, strict=True)
+
+    def first_layers(self, number: int) -> 'DecoderOutput':
+        """Return the outputs of a decoder that ends earlier.
+
+        Args:
+            number (int): Number of layers, at least 1.
+
+        Raises:
+            UserError: If the decoder has fewer.
+        """
+        if number > len(self.hidden_states):
+            raise UserError(
+                f'model.test_cfg.num_decoder_layers={number}, but the decoder '
+                f'has {len(self.hidden_states)} layers.'
+            )
+        return replace(
+            self,
+            hidden_states=self.hidden_states[:number],
+            references=self.references[: number + 1],
+            layer_groups=self.layer_groups[:number],
+            box_deltas=self.box_deltas[:number],
+            auxiliary=tuple(x[:number] for x in self.auxiliary),
+        )
 
 
 @dataclass(frozen=True)

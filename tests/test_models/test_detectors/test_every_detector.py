@@ -15,6 +15,7 @@ from project.preflight.fast_runtime import apply_checkpointing
 from project.utils.errors import UserError
 from tests.helpers.numerics import (
     HALF,
+    check_earlier_layers,
     check_half_precision,
     check_losses_under_autocast,
     check_training_in_bf16,
@@ -152,6 +153,10 @@ def test_autocast(detector: nn.Module) -> None:
     """Losses are finite and every parameter is trained."""
     with torch.autocast('cpu', dtype=torch.bfloat16):
         check_training_step(detector, *toy_batch())
+
+
+def test_detections_of_earlier_layers(detector: nn.Module) -> None:
+    check_earlier_layers(detector)
 
 
 def test_training_in_bf16(detector: nn.Module) -> None:

@@ -18,6 +18,7 @@ from tests.helpers.checkpoints import GOLDENS
 from tests.helpers.configs import CONFIGS
 from tests.helpers.numerics import (
     HALF,
+    check_earlier_layers,
     check_half_precision,
     check_losses_under_autocast,
     check_training_in_bf16,
@@ -68,6 +69,10 @@ def flat(losses: dict) -> dict[str, Tensor]:
 
 
 @pytest.mark.slow  # on a CPU that has no such numbers
+def test_detections_of_earlier_layers(detector: nn.Module) -> None:
+    check_earlier_layers(detector)
+
+
 def test_training_in_bf16(detector: nn.Module) -> None:
     check_training_in_bf16(detector)
 
