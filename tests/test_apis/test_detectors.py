@@ -197,6 +197,20 @@ def test_supervision_gets_the_same(detector, image, monkeypatch):
     assert handed['data']['class_name'].tolist() == list(found.names)
 
 
+def test_supervision_takes_the_detections(detector, image):
+    supervision = pytest.importorskip('supervision')
+    found = detector(image, score_thr=0.8)
+    handed = found.to_supervision()
+    assert isinstance(handed, supervision.Detections)
+    assert len(handed) == len(found) > 0
+    assert (handed.confidence == found.scores).all()
+    sure = handed[handed.class_id == found.labels[0]]
+    assert set(sure['class_name']) == {found.names[0]}
+    pixels = np.asarray(Image.open(image).convert('RGB')).copy()
+    drawn = supervision.BoxAnnotator().annotate(pixels.copy(), handed)
+    assert (drawn != pixels).any()
+
+
 def test_class_names_that_contradict_the_model(toy_data, tmp_path):
     path = tmp_path / 'names.pth'
     write_trained(path, toy_data, dataset_meta=dict(CLASSES=('a', 'b')))

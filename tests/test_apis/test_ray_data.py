@@ -1,16 +1,13 @@
 """The detector as a stage of Ray Data, on a Ray of this machine."""
 
-import os
-import signal
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from project.apis.ray_data import RayDetector
 from project.utils.errors import UserError
+from tests.helpers.killed_once import KilledOnce
+from tests.helpers.training import tool_env
 
 
 @pytest.fixture(scope='module')
@@ -46,25 +43,6 @@ def test_pixels_give_what_their_file_gives(stage, image) -> None:
         stage(dict(pixels=pixels))
 
 
-class KilledOnce(RayDetector):
-    """A worker that dies in the middle, as on a machine that goes away."""
-
-    def __init__(self, marker: str, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.marker = Path(marker)
-        self.batches = 0
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> Any:
-        self.batches += 1
-        if self.batches == 3:
-            try:
-                self.marker.touch(exist_ok=False)
-            except FileExistsError:
-                return super().__call__(batch)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(batch)
-
-
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing(
     checkpoint, detector, toy_data, tmp_path
@@ -77,7 +55,13 @@ def test_a_killed_worker_loses_nothing(
         path = tmp_path / f'{number:02}.png'
         path.symlink_to(images[number % len(images)])
         paths.append(str(path))
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    paths_of_workers = dict(PYTHONPATH=tool_env()['PYTHONPATH'])
+    ray.init(
+        num_cpus=4,  # two workers, and tasks that read and write
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env=dict(env_vars=paths_of_workers),
+    )
     try:
         dataset = data.from_items([dict(path=path) for path in paths])
         found = dataset.repartition(12).map_batches(
