@@ -15,6 +15,7 @@ from project.utils.paths import tool_path
 
 TOOLS = {
     'detect': 'detect.py',
+    'app': 'app.py',
     'finetune': 'finetune.py',
     'train': 'train.py',
     'test': 'test.py',
@@ -31,6 +32,7 @@ TOOLS = {
 """What stands behind each name, below ``tools/``."""
 _USES = {
     'detect': 'detect objects in images, videos, folders',
+    'app': 'try detectors in the browser',
     'finetune': 'fine-tune a detector on a folder of images',
     'train': 'train a detector',
     'test': 'test a detector',

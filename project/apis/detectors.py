@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Trained detectors, loaded from a checkpoint."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -141,6 +142,7 @@ class Detector:
         *,
         batch_size: int = 1,
         channel_order: str = 'rgb',
+        num_decoder_layers: int | None = None,
     ) -> Any:
         """Detect objects.
 
@@ -154,6 +156,8 @@ class Detector:
                 which changes the results slightly.
             channel_order: Channel order of arrays and tensors: ``'rgb'``, or
                 ``'bgr'`` as in OpenCV.
+            num_decoder_layers: Decoder layers, of which the last detects. By
+                default as in ``test_cfg``, which is all.
 
         Returns:
             Detections | list[Detections]: A list if ``images`` is a list.
@@ -172,24 +176,33 @@ class Detector:
             )
         if isinstance(images, Tensor) and images.ndim == 4:
             images = list(images)
-        if not isinstance(images, (list, tuple)):
-            return next(self._detect([images], score_thr, channel_order))
+        is_list = isinstance(images, (list, tuple))
+        images = images if is_list else [images]
         found: list[Detections] = []
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            found += self._detect(batch, score_thr, channel_order)
-        return found
+            found += self._detect(
+                batch, score_thr, channel_order, num_decoder_layers
+            )
+        return found if is_list else found[0]
 
-    def detect(self, prepared: Sequence[dict]) -> list[DetDataSample]:
+    def detect(
+        self, prepared: Sequence[dict], num_decoder_layers: int | None = None
+    ) -> list[DetDataSample]:
         """Run the model on a batch.
 
         Args:
             prepared: Result of ``prepare`` for each image.
+            num_decoder_layers: As for calling the detector.
 
         Returns:
             list[DetDataSample]: Each with ``pred_instances``.
         """
-        with self._lock, torch.no_grad():
+        with (
+            self._lock,
+            torch.no_grad(),
+            _ending_after(self.model, num_decoder_layers),
+        ):
             return self.model.test_step(pseudo_collate(list(prepared)))
 
     def test_dataset(self) -> BaseDataset:
@@ -202,14 +215,20 @@ class Detector:
         return DATASETS.build(self.config.test_dataloader.dataset)
 
     def _detect(
-        self, images: Sequence, score_thr: float, channel_order: str
+        self,
+        images: Sequence,
+        score_thr: float,
+        channel_order: str,
+        num_decoder_layers: int | None,
     ) -> Iterator[Detections]:
         """Detect objects in one batch."""
         sources: list[str | np.ndarray] = [
             str(image) if is_path(image) else pixels_of(image, channel_order)
             for image in images
         ]
-        samples = self.detect([self.prepare(source) for source in sources])
+        samples = self.detect(
+            [self.prepare(source) for source in sources], num_decoder_layers
+        )
         for sample, source in zip(samples, sources, strict=True):
             found = Detections.of(
                 sample.pred_instances,
@@ -218,3 +237,37 @@ class Detector:
                 source=source,
             )
             yield found.above(score_thr)
+
+
+def num_layers_to_choose(model: BaseModel) -> int:
+    """Number of decoder layers that can detect; 1 if it is the last only."""
+    head = getattr(model, 'bbox_head', None)
+    settings = getattr(head, 'default_settings', None)
+    if not hasattr(settings, 'num_decoder_layers'):
+        return 1
+    return len(model.decoder.layers)
+
+
+@contextlib.contextmanager
+def _ending_after(model: BaseModel, number: int | None) -> Iterator[None]:
+    """Let an earlier decoder layer detect.
+
+    Raises:
+        UserError: If there is none to choose.
+    """
+    if number is None:
+        yield
+        return
+    num_layers = num_layers_to_choose(model)
+    if not 1 <= number <= num_layers:
+        raise UserError(
+            f'num_decoder_layers is {number}; expected a number from 1 to '
+            f'{num_layers} for this {type(model).__name__}.'
+        )
+    head = model.bbox_head
+    whole = head.test_cfg
+    head.test_cfg = {**(whole or {}), 'num_decoder_layers': number}
+    try:
+        yield
+    finally:
+        head.test_cfg = whole
