@@ -31,6 +31,7 @@ NOT_RUN = {
     'apt install': 'changes the machine',
     'pip install': 'changes the environment',
     'PIP_EXTRA_INDEX_URL=': 'sets up from the network',
+    'python tools/app.py': 'serves a page; tests/test_apis/test_app.py',
     'mim download': 'needs the network; tests/test_packaging.py',
     'tools/slurm_': 'needs Slurm; tests/test_tools/test_slurm.py',
     "SRUN_ARGS='--signal": 'an outline, and needs Slurm',
