@@ -34,7 +34,8 @@ def _program(
 
     Returns:
         Rows of its queries, int64, and which are queries; offsets of its
-        channels among the values of an image, and which are channels.
+        channels among the values of an image, and which are channels; places
+        of its outputs, and which there are.
     """
     block: constexpr = tile // padded if tile > padded else 1
     program = tl.program_id(0).to(tl.int64)
@@ -45,8 +46,11 @@ def _program(
     query = first + tl.arange(0, block)
     row = (image * num_queries + query) * num_heads + head
     channel = tl.arange(0, padded)
+    is_query, has_channel = query < num_queries, channel < channels
     offset = (image * num_keys * num_heads + head) * channels + channel
-    return row, query < num_queries, offset, channel < channels
+    at_output = (row * channels)[:, None] + channel
+    is_output = is_query[:, None] & has_channel
+    return row, is_query, offset, has_channel, at_output, is_output
 
 
 @triton.jit
@@ -120,7 +124,7 @@ def forward_kernel(
     tile: constexpr,
 ):
     """Weighted sum of the samples of each query."""
-    row, is_query, offset, has_channel = _program(
+    row, is_query, offset, has_channel, at_output, is_output = _program(
         num_keys, num_queries, num_heads, channels, padded, tile
     )
     shape: constexpr = [is_query.shape[0], padded]
@@ -145,9 +149,8 @@ def forward_kernel(
                 sample += features.to(total.dtype) * area
             total += sample * weight[:, None]
         start += height.to(tl.int64) * width
-    output += (row * channels)[:, None] + tl.arange(0, padded)
-    mask = is_query[:, None] & has_channel
-    tl.store(output, total.to(output.dtype.element_ty), mask=mask)
+    total = total.to(output.dtype.element_ty)
+    tl.store(output + at_output, total, mask=is_output)
 
 
 @triton.jit
@@ -186,12 +189,12 @@ def _point_grads(
         area = share_x * share_y
         grad_pixel = grad * (weight * area)[:, None]
         tl.atomic_add(grad_value + at_pixel, grad_pixel, mask, sem='relaxed')
-        product = tl.sum(grad * features.to(grad.dtype), axis=1)
+        product = tl.sum(grad * features.to(x.dtype), axis=1)
         grad_weight += product * area
         grad_x += product * (share_y if corner % 2 else -share_y)
         grad_y += product * (share_x if corner // 2 else -share_x)
-    grad_x *= weight * width.to(grad.dtype)
-    grad_y *= weight * height.to(grad.dtype)
+    grad_x *= weight * width.to(x.dtype)
+    grad_y *= weight * height.to(x.dtype)
     return grad_weight, grad_x, grad_y
 
 
@@ -215,12 +218,10 @@ def backward_kernel(
     tile: constexpr,
 ):
     """Gradients of the sum; those of the values by atomic addition."""
-    row, is_query, offset, has_channel = _program(
+    row, is_query, offset, has_channel, at_output, is_output = _program(
         num_keys, num_queries, num_heads, channels, padded, tile
     )
-    grad_output += (row * channels)[:, None] + tl.arange(0, padded)
-    mask = is_query[:, None] & has_channel
-    grad = tl.load(grad_output, mask, 0).to(locations.dtype.element_ty)
+    grad = tl.load(grad_output + at_output, is_output, 0)
     start = tl.full([], 0, tl.int64)
     for level in range(num_levels):
         height, width = _size(spatial_shapes, level)
