@@ -40,6 +40,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         f'{SOME_BROKEN} if some images\ncould not be read, which are named '
         'and counted, and all others were processed.',
     )
+    add_what(parser)
+    add_how(parser)
+    args = parser.parse_args(argv)
+    if '-' in args.sources and (len(args.sources) > 1 or args.launcher):
+        parser.error('- stands alone, and for one process')
+    join_job(args)
+    require_file(args.checkpoint, 'checkpoint')
+    if args.config:
+        require_file(args.config, 'config')
+    return args
+
+
+def add_what(parser: argparse.ArgumentParser) -> None:
+    """Add what to detect, in what, and where the results go."""
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         'sources',
@@ -77,15 +91,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='remove the results of another command from --out first',
     )
-    add_how(parser)
-    args = parser.parse_args(argv)
-    if '-' in args.sources and (len(args.sources) > 1 or args.launcher):
-        parser.error('- stands alone, and for one process')
-    join_job(args)
-    require_file(args.checkpoint, 'checkpoint')
-    if args.config:
-        require_file(args.config, 'config')
-    return args
 
 
 def add_how(parser: argparse.ArgumentParser) -> None:
