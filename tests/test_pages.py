@@ -275,7 +275,8 @@ def test_code_works(block: Block, tmp_path: Path) -> None:
         pytest.importorskip('ray')
     make_checkout(tmp_path, block.page, block.text)
     given = [lines for word, lines in GIVEN.items() if word in block.text]
-    (tmp_path / 'code.py').write_text('\n'.join([*given, block.text]))
+    text = block.text.replace("'SRC'", "'SRC.pth'")
+    (tmp_path / 'code.py').write_text('\n'.join([*given, text]))
     run(tmp_path, sys.executable, 'code.py')
 
 
