@@ -23,6 +23,7 @@ ALLOWED = {
     # Models compare what they are given with their own weights.
     'project.models.utils': {
         'project.checkpoints.comparison',
+        'project.ops',
         'project.utils',
     },
     'project.models.backbones': {'project.utils'},

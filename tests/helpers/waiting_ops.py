@@ -89,7 +89,8 @@ def on_device(value: Any) -> Any:
 class WaitingOps(TorchDispatchMode):
     """Lists, in ``found``, the operations that wait for the device.
 
-    Those whose result depends on values are seen on any tensor. Reading
+    Those whose result depends on values are seen on any tensor, and the
+    suppression, which waits in each of its calls of mmcv's op. Reading
     values (``tolist``, ``cpu``, ``bool(tensor)``), ``new_tensor`` and
     repeating by a tensor are seen on what :func:`on_device` gave, and on
     what is computed from it.
@@ -99,6 +100,7 @@ class WaitingOps(TorchDispatchMode):
     WAITING = (
         'local_scalar_dense',
         'masked_select',
+        'nms',
         'nonzero',
         'unique',
         'equal',

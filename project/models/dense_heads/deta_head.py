@@ -1,5 +1,4 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +18,9 @@ from ..task_modules.set_prediction import (
     PriorAssigner,
     Scoring,
 )
-from ..utils.nms import NMS, kept_in_groups
-from .detecting import DetectionSettings
+from ..utils.gather import gather_points, true_first
+from ..utils.nms import NMS, nms_in_groups
+from .detecting import DetectionSettings, Selection
 from .set_prediction_head import SetPredictionHead
 
 
@@ -103,7 +103,7 @@ class DETAHead(SetPredictionHead):
 
     def select_detections(
         self, cls_scores: Tensor, bbox_preds: Tensor
-    ) -> tuple[Iterable[Tensor], Iterable[Tensor], Iterable[Tensor]]:
+    ) -> Selection:
         """Select the best detections after NMS.
 
         Arguments and results are those of :class:`SetPredictionHead`.
@@ -112,20 +112,22 @@ class DETAHead(SetPredictionHead):
         assert isinstance(settings, DETADetectionSettings)
         if settings.nms is None:
             return super().select_detections(cls_scores, bbox_preds)
-        candidates = self.best_scored(cls_scores, bbox_preds, settings.nms_pre)
-        # Image by image: with so many boxes a joint call would not pay off.
-        selected = []
-        for scores, labels, boxes in zip(*candidates, strict=True):
-            kept = kept_in_groups(
-                boxes / 2 + 0.25,  # [-0.5, 1.5] to [0, 1], IoUs unchanged
-                labels,
-                self.num_classes,
-                settings.nms.iou_threshold,
-            )
-            kept = kept[: settings.max_per_img or 100]
-            selected.append((scores[kept], labels[kept], boxes[kept]))
-        scores, labels, boxes = map(list, zip(*selected, strict=True))
-        return scores, labels, boxes
+        found = self.best_scored(cls_scores, bbox_preds, settings.nms_pre)
+        wanted = settings.max_per_img or 100
+        stays = nms_in_groups(
+            found.boxes / 2 + 0.25,  # [-0.5, 1.5] to [0, 1], IoUs unchanged
+            found.labels,
+            self.num_classes,
+            settings.nms.iou_threshold,
+            wanted,
+        )
+        chosen = true_first(stays, wanted)
+        return Selection(
+            found.scores.gather(1, chosen),
+            found.labels.gather(1, chosen),
+            gather_points(found.boxes, chosen),
+            ~stays.gather(1, chosen),
+        )
 
 
 def _build_assigner(train_cfg: dict, key: str) -> PriorAssigner | None:

@@ -1,7 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmdet.models.dense_heads import DETRHead
@@ -14,6 +13,7 @@ from torch import Tensor
 from project.utils.settings import PositiveCount, read_settings
 
 from ..layers.stage_outputs import DecoderOutput
+from ..utils.box_ops import image_sizes
 from ..utils.compiling import not_compiled
 from ..utils.gather import gather_points
 from ..utils.precision import full_precision
@@ -35,6 +35,25 @@ class DetectionSettings:
     max_per_img: PositiveCount | None = None
     clip_bboxes: bool = True
     num_decoder_layers: PositiveCount | None = None
+
+
+class Selection(NamedTuple):
+    """The (query, class) pairs that become detections, best first.
+
+    Attributes:
+        scores (Tensor): Has shape (bs, n).
+        labels (Tensor): Has shape (bs, n).
+        boxes (Tensor): Unclipped boxes (x1, y1, x2, y2), normalized by the
+            image size, has shape (bs, n, 4).
+        is_filler (Tensor, optional): True for the last entries of an image
+            that has fewer than n detections, has shape (bs, n). None if all
+            are detections.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    boxes: Tensor
+    is_filler: Tensor | None = None
 
 
 class DetectingMixin(DETRHead):
@@ -71,6 +90,73 @@ class DetectingMixin(DETRHead):
             list[:obj:`InstanceData`]: For each image, best first, ``bboxes``
             in pixels (x1, y1, x2, y2), ``scores`` and ``labels``.
         """
+        cls_scores, bbox_preds, limits = self._last_layer(decoder_output)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        results = self.predict_by_feat(
+            cls_scores, bbox_preds, metas, rescale=rescale
+        )
+        if limits is None:
+            return results
+        return [
+            instances[:limit]
+            for instances, limit in zip(results, limits.tolist(), strict=True)
+        ]
+
+    def detect(
+        self, decoder_output: DecoderOutput, batch_data_samples: SampleList
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict with the last decoder layer, into tensors of fixed sizes.
+
+        Args:
+            decoder_output (DecoderOutput): Queries and references.
+            batch_data_samples (list[:obj:`DetDataSample`]): Hold the image
+                sizes, one for each image or for all.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: Boxes (x1, y1, x2, y2) in pixels
+            of the network's input, has shape (bs, n, 4), scores and labels,
+            best first, each has shape (bs, n). Where an image has fewer than
+            n detections, boxes and scores are 0 and labels -1.
+        """
+        shapes = [sample.img_shape for sample in batch_data_samples]
+        return self._in_fixed_sizes(*self._last_layer(decoder_output), shapes)
+
+    @full_precision
+    def _in_fixed_sizes(
+        self,
+        cls_scores: Tensor,
+        bbox_preds: Tensor,
+        limits: Tensor | None,
+        shapes: list[tuple[int, int]],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Select what :meth:`detect` returns from the last layer."""
+        found = self.select_detections(cls_scores, bbox_preds)
+        is_filler = found.is_filler
+        if limits is not None:
+            places = torch.arange(found.scores.shape[1], device=limits.device)
+            is_filler = places >= limits[:, None]
+        boxes = found.boxes
+        if self.detection_settings().clip_bboxes:
+            boxes = boxes.clamp(0, 1)
+        boxes = boxes * image_sizes(shapes, like=boxes)[:, None]
+        if is_filler is None:
+            return boxes, found.scores, found.labels
+        return (
+            boxes.masked_fill(is_filler[..., None], 0.0),
+            found.scores.masked_fill(is_filler, 0.0),
+            found.labels.masked_fill(is_filler, -1),
+        )
+
+    def _last_layer(
+        self, decoder_output: DecoderOutput
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits and boxes of the last layer, without queries ruled out.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor | None]: Logits, boxes and, if
+            queries may be ruled out, the number of (query, class) pairs of
+            each image, has shape (bs, ).
+        """
         num_layers = self.detection_settings().num_decoder_layers
         if num_layers is not None:
             decoder_output = decoder_output.first_layers(num_layers)
@@ -78,21 +164,10 @@ class DetectingMixin(DETRHead):
         layer_id, inputs = last_layer
         cls_scores, bbox_preds = self.forward_layer(layer_id, *inputs)
         detectable = self.detectable_queries(decoder_output)
-        if detectable is not None:
-            cls_scores = cls_scores.masked_fill(
-                ~detectable[..., None], -torch.inf
-            )
-        metas = [sample.metainfo for sample in batch_data_samples]
-        results = self.predict_by_feat(
-            cls_scores, bbox_preds, metas, rescale=rescale
-        )
         if detectable is None:
-            return results
-        limits = (detectable.sum(1) * self.num_classes).tolist()
-        return [
-            instances[:limit]
-            for instances, limit in zip(results, limits, strict=True)
-        ]
+            return cls_scores, bbox_preds, None
+        cls_scores = cls_scores.masked_fill(~detectable[..., None], -torch.inf)
+        return cls_scores, bbox_preds, detectable.sum(1) * self.num_classes
 
     def detectable_queries(
         self, decoder_output: DecoderOutput
@@ -130,22 +205,25 @@ class DetectingMixin(DETRHead):
             list[:obj:`InstanceData`]: As in :meth:`predict`.
         """
         clips = self.detection_settings().clip_bboxes
-        detections = self.select_detections(cls_scores, bbox_preds)
+        found = self.select_detections(cls_scores, bbox_preds)
         sizes = _output_sizes(batch_img_metas, rescale, bbox_preds)
+        counts = [found.scores.shape[1]] * len(sizes)
+        if found.is_filler is not None:
+            counts = (~found.is_filler).sum(1).tolist()
         return [
             InstanceData(
-                bboxes=(boxes.clamp(0, 1) if clips else boxes) * size,
-                scores=scores,
-                labels=labels,
+                bboxes=(boxes.clamp(0, 1) if clips else boxes)[:count] * size,
+                scores=scores[:count],
+                labels=labels[:count],
             )
-            for scores, labels, boxes, size in zip(
-                *detections, sizes, strict=True
+            for scores, labels, boxes, size, count in zip(
+                *found[:3], sizes, counts, strict=True
             )
         ]
 
     def select_detections(
         self, cls_scores: Tensor, bbox_preds: Tensor
-    ) -> tuple[Iterable[Tensor], Iterable[Tensor], Iterable[Tensor]]:
+    ) -> Selection:
         """Select the (query, class) pairs that become detections.
 
         By default the ``test_cfg.max_per_img`` best of each image.
@@ -157,9 +235,7 @@ class DetectingMixin(DETRHead):
                 (bs, num_queries, 4).
 
         Returns:
-            tuple[Iterable[Tensor]]: For each image, best first, scores of
-            shape (n, ), labels of shape (n, ), and unclipped boxes
-            (x1, y1, x2, y2), normalized by the image size, shape (n, 4).
+            Selection: The same number of each image.
         """
         wanted = self.detection_settings().max_per_img
         wanted = wanted or cls_scores.shape[1]
@@ -167,7 +243,7 @@ class DetectingMixin(DETRHead):
 
     def best_scored(
         self, cls_scores: Tensor, bbox_preds: Tensor, wanted: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Selection:
         """Top-k (query, class) pairs by score.
 
         Args:
@@ -178,15 +254,13 @@ class DetectingMixin(DETRHead):
             wanted (int): Number of pairs, at most.
 
         Returns:
-            tuple[Tensor, Tensor, Tensor]: Scores and labels of shape
-            (bs, n) and boxes (x1, y1, x2, y2) of shape (bs, n, 4), best
-            first.
+            Selection: The pairs.
         """
         # By logits: near 1, different logits round to equal probabilities.
         num_scores = cls_scores[0].numel()
         indices = cls_scores.flatten(1).topk(min(wanted, num_scores)).indices
         boxes = gather_points(bbox_preds, indices // self.num_classes)
-        return (
+        return Selection(
             cls_scores.sigmoid().flatten(1).gather(1, indices),
             indices % self.num_classes,
             bbox_cxcywh_to_xyxy(boxes),

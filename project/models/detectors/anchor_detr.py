@@ -21,11 +21,16 @@ from ..layers.transformer.row_column_attention import AxisPair, Padding
 from ..utils.own_weights import OwnWeightsMixin
 from .finite_step import FiniteStepMixin
 from .grey_images import GreyImagesMixin
+from .tensor_mode import TensorModeMixin
 
 
 @MODELS.register_module()
 class AnchorDETR(
-    FiniteStepMixin, GreyImagesMixin, OwnWeightsMixin, DetectionTransformer
+    FiniteStepMixin,
+    GreyImagesMixin,
+    OwnWeightsMixin,
+    TensorModeMixin,
+    DetectionTransformer,
 ):
     """Anchor DETR: a DETR whose queries are anchor points.
 
@@ -170,7 +175,7 @@ class AnchorDETR(
         query_pos = self.point_pos_mlp(
             torch.cat([sine_encoding(y, half), sine_encoding(x, half)], -1)
         )
-        batch_size = len(memory)
+        batch_size = memory.shape[0]
         query = self.patterns.weight.repeat_interleave(len(points), 0)
 
         def at_every_pattern(of_points: Tensor) -> Tensor:

@@ -228,7 +228,7 @@ class BaseDeformableDETR(
         ]
         if masks[0] is None:
             feat_mask = None
-            shape = (len(mlvl_feats[0]), len(mlvl_feats), 2)
+            shape = (mlvl_feats[0].shape[0], len(mlvl_feats), 2)
             ratios = mlvl_feats[0].new_ones(shape)
         else:
             padding = [mask for mask in masks if mask is not None]
@@ -318,7 +318,7 @@ class BaseDeformableDETR(
             references = first_stage.references_unact.sigmoid()
             head_inputs['first_stage'] = first_stage
         else:
-            query, query_pos = self._learned_queries(len(memory))
+            query, query_pos = self._learned_queries(memory.shape[0])
             references = widened(self.reference_points_fc(query_pos)).sigmoid()
         decoder_inputs = dict(
             query=query,

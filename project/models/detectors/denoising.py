@@ -74,7 +74,7 @@ class DenoisingMixin(DetectionTransformer):
         """
         contents, anchors = self.matched_queries()
         query, references = (
-            tensor.expand(len(memory), -1, -1)
+            tensor.expand(memory.shape[0], -1, -1)
             for tensor in (contents, anchors)
         )
         groups, head_inputs = None, dict()

@@ -14,6 +14,7 @@ from project.utils.errors import UserError
 
 from ..layers.stage_outputs import FirstStageOutput
 from ..layers.transformer.deformable_attention import LevelShapes
+from ..layers.transformer.feature_levels import level_centres
 from ..utils.gather import gather_points
 from ..utils.precision import (
     apply_in_full_precision,
@@ -80,11 +81,24 @@ class FirstStageMixin(DeformableDETR):
             ``memory``, and the logits of the anchors (cx, cy, w, h),
             infinite at invalid points, has shape (bs, num_feat_points, 4).
         """
-        if memory_mask is None:  # without it mmdet copies sizes to the device
+        if memory_mask is None:
             memory_mask = memory.new_zeros(memory.shape[:2], dtype=torch.bool)
-        return super().gen_encoder_output_proposals(
-            memory, memory_mask, spatial_shapes
+        centres = level_centres(spatial_shapes, memory.device)
+        masks = memory_mask.split([h * w for h, w in spatial_shapes], dim=1)
+        levels = enumerate(zip(centres, masks, spatial_shapes, strict=True))
+        anchors = torch.cat(
+            [
+                _anchors(points, mask.unflatten(1, shape), 0.05 * 2.0**level)
+                for level, (points, mask, shape) in levels
+            ],
+            1,
         )
+        is_valid = ((anchors > 0.01) & (anchors < 0.99)).all(-1, keepdim=True)
+        is_valid = is_valid & ~memory_mask[..., None]
+        anchors = torch.log(anchors / (1 - anchors))
+        memory = memory.masked_fill(~is_valid, 0.0)
+        memory = self.memory_trans_norm(self.memory_trans_fc(memory))
+        return memory, anchors.masked_fill(~is_valid, torch.inf)
 
     def propose(
         self,
@@ -213,3 +227,19 @@ class FirstStageMixin(DeformableDETR):
         embedding = self.pos_trans_norm(self.pos_trans_fc(embedding))
         query_pos, query = embedding.chunk(2, dim=-1)
         return query, query_pos
+
+
+def _anchors(points: Tensor, mask: Tensor, size: float) -> Tensor:
+    """Square anchors at the points of a level, relative to the image.
+
+    Args:
+        points (Tensor): Centres in points, has shape (h * w, 2).
+        mask (Tensor): True for padding, has shape (bs, h, w).
+        size (float): Width and height in [0, 1].
+
+    Returns:
+        Tensor: (cx, cy, w, h) in [0, 1], has shape (bs, h * w, 4).
+    """
+    valid = torch.stack([(~mask[:, 0]).sum(1), (~mask[:, :, 0]).sum(1)], -1)
+    centres = points / valid[:, None]
+    return torch.cat([centres, torch.full_like(centres, size)], -1)

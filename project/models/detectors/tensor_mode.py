@@ -1,7 +1,29 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from dataclasses import dataclass
+from typing import Any
+
 from mmdet.models.detectors import BaseDetector
-from mmdet.structures import DetDataSample, OptSampleList
+from mmdet.structures import OptSampleList
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class WholeImages:
+    """Stands for the data samples of a batch in which no image is padded.
+
+    One is enough for any number of images. ``DetDataSample`` copies its meta
+    information, which the symbolic sizes of an export do not allow.
+
+    Attributes:
+        img_shape (tuple[int, int]): (h, w) of the images.
+    """
+
+    img_shape: tuple[int, int]
+
+    @property
+    def batch_input_shape(self) -> tuple[int, int]:
+        """tuple[int, int]: The same."""
+        return self.img_shape
 
 
 class TensorModeMixin(BaseDetector):
@@ -14,10 +36,28 @@ class TensorModeMixin(BaseDetector):
         self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
     ) -> tuple[Tensor, ...]:
         """Compute the head's outputs; by default no image is padded."""
-        if batch_data_samples is None:
-            shape = tuple(batch_inputs.shape[-2:])
-            meta = dict(img_shape=shape, batch_input_shape=shape)
-            batch_data_samples = [
-                DetDataSample(metainfo=meta) for _ in range(len(batch_inputs))
-            ]
-        return super()._forward(batch_inputs, batch_data_samples)
+        samples: Any = batch_data_samples
+        if samples is None:
+            samples = [WholeImages(tuple(batch_inputs.shape[-2:]))]
+        return super()._forward(batch_inputs, samples)
+
+    def detect(self, batch_inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Detect objects in images without padding.
+
+        Unlike ``predict`` it takes and returns tensors alone, whose sizes do
+        not depend on what is found, so that it can be exported.
+
+        Args:
+            batch_inputs (Tensor): Preprocessed images, has shape
+                (bs, 3, h, w).
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: Boxes (x1, y1, x2, y2) in pixels
+            of the images, has shape (bs, n, 4), scores and labels, best
+            first, each has shape (bs, n). Where an image has fewer than n
+            detections, boxes and scores are 0 and labels -1.
+        """
+        samples: Any = [WholeImages(tuple(batch_inputs.shape[-2:]))]
+        features = self.extract_feat(batch_inputs)
+        outputs = self.forward_transformer(features, samples)
+        return self.bbox_head.detect(outputs['decoder_output'], samples)

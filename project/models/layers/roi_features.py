@@ -7,6 +7,7 @@ from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from project.ops.region_pooling import multi_level_roi_align
 from project.utils.errors import UserError
 
 from .transformer.deformable_attention import LevelShapes
@@ -72,9 +73,11 @@ class MemoryRoIAlign:
             Tensor: Features, bins in row-major order, has shape
             (bs * num_boxes, num_bins, dim).
         """
+        if torch.onnx.is_in_onnx_export():
+            return self._as_one_op(memory, boxes, level_shapes)
         with torch.no_grad():
             index, weight = self._points(boxes, level_shapes)
-            first = torch.arange(len(memory), device=memory.device)
+            first = torch.arange(memory.shape[0], device=memory.device)
             index += (first * memory.shape[1]).view(-1, 1, 1, 1)
         num_bins = index.shape[2]
         features = F.embedding_bag(
@@ -84,6 +87,21 @@ class MemoryRoIAlign:
             per_sample_weights=weight.flatten(0, 2).to(memory.dtype),
         )
         return features.unflatten(0, (-1, num_bins))
+
+    def _as_one_op(
+        self, memory: Tensor, boxes: Tensor, level_shapes: LevelShapes
+    ) -> Tensor:
+        """Pool as :meth:`__call__` does, by what becomes ONNX's RoiAlign."""
+        return multi_level_roi_align(
+            memory,
+            boxes,
+            self.levels(boxes),
+            torch.tensor(level_shapes),
+            strides=self.strides,
+            output_size=self.output_size,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.min_size is None,
+        )
 
     def levels(self, boxes: Tensor) -> Tensor:
         """Assign each box to a level by its size.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from project.utils.settings import IoU, PositiveCount, checked
 
+from ..utils.gather import true_first
 from ..utils.nms import nms_in_groups
 from ..utils.precision import full_precision, widened
 
@@ -72,8 +73,7 @@ class LevelNMSSelector:
         marked = _share_among_levels(
             survives, levels, len(level_shapes), num_wanted
         )
-        places = (~marked).byte().argsort(dim=1, stable=True)
-        chosen = points.gather(1, places[:, :num_wanted])
+        chosen = points.gather(1, true_first(marked, num_wanted))
         enough = survives.sum(1, keepdim=True) >= num_wanted
         return torch.where(enough, chosen, best)
 
@@ -91,7 +91,7 @@ class LevelNMSSelector:
             has shape (bs, num_candidates).
         """
         levels = _levels_of_points(level_shapes, scores.device)
-        count = min(self.max_per_level, scores.shape[1])
+        count = torch.sym_min(self.max_per_level, scores.shape[1])
         probabilities = scores.sigmoid()
         points = torch.cat(
             [
@@ -110,15 +110,10 @@ class LevelNMSSelector:
         self, boxes_unact: Tensor, levels: Tensor, num_levels: int
     ) -> Tensor:
         """True for candidates that survive NMS, (bs, num_candidates)."""
-        batch_size = len(levels)
         boxes = bbox_cxcywh_to_xyxy(widened(boxes_unact).sigmoid())
         boxes = boxes.float().clamp(0, 1)
-        images = torch.arange(batch_size, device=levels.device)
         # Large levels first: the first groups lose no precision.
-        groups = levels * batch_size + images[:, None]
-        return nms_in_groups(
-            boxes, groups, num_levels * batch_size, self.iou_threshold
-        )
+        return nms_in_groups(boxes, levels, num_levels, self.iou_threshold)
 
 
 def _levels_of_points(

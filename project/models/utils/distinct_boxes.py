@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .gather import gather_points
-from .nms import IMAGES_PER_CALL, survivors
+from project.ops.suppression import IMAGES_PER_CALL, survivors
+
+from .gather import gather_points, true_first
 
 
 @torch.no_grad()
@@ -40,7 +41,8 @@ def distinct_boxes(
     # Boxes without area overlap nothing.
     moved = moved.masked_fill(others, 0)
     order = best_first(scores.float())  # the op has no float64
-    stays = survivors(_apart(gather_points(moved, order)), iou_threshold)
+    apart = _apart(gather_points(moved, order))
+    stays = survivors(apart, iou_threshold, images_apart=True)
     return torch.zeros_like(stays).scatter(1, order, stays) & candidates
 
 
@@ -49,9 +51,6 @@ def best_distinct_boxes(
     boxes: Tensor, scores: Tensor, num_wanted: int, iou_threshold: float
 ) -> tuple[Tensor, Tensor]:
     """Select the best boxes after class-agnostic NMS.
-
-    Only better boxes can suppress a box, so NMS runs on the best ones first
-    and on all only if too few of those survive.
 
     Args:
         boxes (Tensor): As in :func:`distinct_boxes`.
@@ -65,13 +64,9 @@ def best_distinct_boxes(
         (bs, num_wanted).
     """
     order = best_first(scores.float())  # the op has no float64
-    moved = _moved(boxes, boxes)
-    num_boxes, looked_at = order.shape[1], 4 * num_wanted
-    best = gather_points(moved, order[:, :looked_at])
-    stays = survivors(_apart(best), iou_threshold)
-    if looked_at < num_boxes and (stays.sum(1) < num_wanted).any():
-        stays = survivors(_apart(gather_points(moved, order)), iou_threshold)
-    first = (~stays).byte().argsort(dim=1, stable=True)[:, :num_wanted]
+    apart = _apart(gather_points(_moved(boxes, boxes), order))
+    stays = survivors(apart, iou_threshold, True, max_kept=num_wanted)
+    first = true_first(stays, num_wanted)
     indices, is_filler = order.gather(1, first), ~stays.gather(1, first)
     missing = (0, num_wanted - indices.shape[1])
     return (
@@ -92,6 +87,8 @@ def best_first(scores: Tensor) -> Tensor:
     Returns:
         Tensor: Indices, has the same shape.
     """
+    if torch.compiler.is_exporting():  # for any number of images
+        return scores.argsort(dim=1, descending=True)
     return torch.stack(
         [of_image.argsort(descending=True) for of_image in scores]
     )
@@ -117,7 +114,8 @@ def _apart(boxes: Tensor) -> Tensor:
         Tensor: In float32, has the same shape.
     """
     boxes = boxes.float()
-    image = torch.arange(len(boxes), device=boxes.device) % IMAGES_PER_CALL
+    image = torch.arange(boxes.shape[0], device=boxes.device)
+    image = image % IMAGES_PER_CALL
     signs = 1 - 2 * torch.stack([image % 2, image // 2 % 2], 1)
     factors = (signs * 8.0 ** (image // 4)[:, None]).to(boxes.dtype)
     corners = boxes.unflatten(-1, (2, 2)) * factors[:, None, None]

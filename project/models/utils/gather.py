@@ -1,4 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+import torch
 from torch import Tensor
 
 
@@ -14,3 +15,20 @@ def gather_points(tensor: Tensor, indices: Tensor) -> Tensor:
     """
     dims = tensor.shape[-1]
     return tensor.gather(1, indices[..., None].expand(-1, -1, dims))
+
+
+def true_first(mask: Tensor, count: int) -> Tensor:
+    """Indices of the True entries of each row, then of the others.
+
+    Args:
+        mask (Tensor): Has shape (bs, num_points).
+        count (int): Number of indices of a row, at most.
+
+    Returns:
+        Tensor: Indices, both kinds in their order, has shape
+        (bs, min(count, num_points)).
+    """
+    length = mask.shape[1]
+    # All different, so that the order does not depend on the sort.
+    keys = torch.arange(length, device=mask.device) + length * ~mask
+    return keys.topk(min(count, length), dim=1, largest=False).indices

@@ -192,13 +192,13 @@ def test_a_label_that_is_no_class(
 def test_waits(name: str, detector: nn.Module) -> None:
     """The host waits for the matching, and for nothing in a loop.
 
-    But mmcv's suppression waits in each call, which on a CPU is one for each
-    image, as everywhere that of DETA's detections.
+    But suppression does, and in DETA's detection there are two; then the
+    number of detections of the images is read.
     """
     in_training, in_detection = {'cpu': 1}, {}
     if name == 'deta':
-        in_training['masked_select'] = 2
-        in_detection['masked_select'] = 2 + 2
+        in_training['nms'] = 1
+        in_detection.update(nms=2, tolist=1)
     assert waits_in_training(detector) == in_training
     assert waits_in_detection(detector) == in_detection
 

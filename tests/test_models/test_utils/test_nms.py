@@ -2,12 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from project.models.utils import nms as nms_module
-from project.models.utils.nms import (
-    kept_in_groups,
-    nms_in_groups,
-    survivors,
-)
+from project.models.utils.nms import nms_in_groups
+from project.ops import suppression
+from project.ops.suppression import survivors
 
 
 def random_boxes(count: int, seed: int = 0, spread: float = 0.03) -> Tensor:
@@ -104,20 +101,47 @@ def test_a_call_has_no_more_boxes_than_memory_allows(
         calls.append(len(boxes))
         return boxes, torch.empty(0, dtype=torch.long, device=boxes.device)
 
-    monkeypatch.setattr(nms_module, 'nms', op)
+    monkeypatch.setattr(suppression, 'nms', op)
     boxes = torch.empty(99, num_boxes, 4, device='meta')
-    assert survivors(boxes, 0.7).shape == (99, num_boxes)
+    marks = suppression._kernel(boxes, 0.7, True, None)
+    assert marks.shape == survivors(boxes, 0.7).shape == (99, num_boxes)
     full, rest = divmod(99, num_images)
     assert calls == [num_images * num_boxes] * full + [rest * num_boxes] * (
         rest > 0
     )
 
 
-def test_calls_choose_as_one_call_does() -> None:
-    """On the CPU a call has one image."""
-    boxes = random_boxes(12 * 500, spread=0.2).view(12, -1, 4)
-    groups = torch.arange(36).view(12, 3).repeat(1, 167)[:, :500]
-    by_image = nms_in_groups(boxes, groups, 36, 0.7)
-    kept = kept_in_groups(boxes.flatten(0, 1), groups.flatten(), 36, 0.7)
-    assert by_image.flatten().nonzero().flatten().equal(kept)
-    assert 100 < by_image.sum() < 5000
+@pytest.mark.parametrize(('spread', 'max_kept'), [(0.2, 7), (0.01, 30)])
+def test_the_best_survivors_are_found_early(
+    spread: float, max_kept: int
+) -> None:
+    """The first boxes have enough of them, or too few."""
+    boxes = random_boxes(6 * 500, spread=spread).view(6, -1, 4)
+    stays = survivors(boxes, 0.7)
+    early = survivors(boxes, 0.7, max_kept=max_kept)
+    for image in range(6):
+        (places,) = stays[image].nonzero(as_tuple=True)
+        (found,) = early[image].nonzero(as_tuple=True)
+        assert found[:max_kept].equal(places[:max_kept])
+        assert len(places) >= 2
+
+
+def test_images_do_not_suppress_each_other() -> None:
+    boxes = random_boxes(500, spread=0.2).expand(3, -1, -1)
+    groups = (torch.arange(500) % 3).expand(3, -1)
+    by_image = nms_in_groups(boxes, groups, 3, 0.7)
+    assert by_image[0].tolist() == greedy(boxes[0], groups[0], 0.7)
+    assert by_image[0].equal(by_image[1])
+    assert by_image[0].equal(by_image[2])
+
+
+def test_it_is_one_operator_of_a_graph() -> None:
+    def suppress(boxes: Tensor) -> Tensor:
+        return survivors(boxes, 0.7)
+
+    compiled = torch.compile(suppress, backend='eager', fullgraph=True)
+    for count in (40, 70):
+        boxes = random_boxes(count, spread=0.2)[None]
+        assert compiled(boxes).equal(suppress(boxes))
+    inputs = boxes, 0.7, False, None
+    torch.library.opcheck(torch.ops.mmdetr.nms.default, inputs)

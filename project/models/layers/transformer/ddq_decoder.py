@@ -78,7 +78,7 @@ class DistinctQueryGroups(QueryGroups):
         if self.keep is None or self._mask is not None:
             return super().attention_mask(device)
         mask = self.first.attention_mask(device)
-        mask = mask.repeat(len(self.keep), 1, 1, 1)
+        mask = mask.repeat(self.keep.shape[0], 1, 1, 1)
         place = self['matching']
         mask[:, 0, place, place] = self.keep[:, :, None] | self.keep[:, None]
         self._mask = mask

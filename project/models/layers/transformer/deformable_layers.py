@@ -25,6 +25,7 @@ from ...utils.precision import like_weights
 from ..recomputation import RecomputedEncoder, recompute_layers
 from ..stage_outputs import DecoderOutput
 from .deformable_attention import DeformableAttention, LevelShapes
+from .feature_levels import level_centres
 from .layer_norms import layer_norms
 from .query_groups import GroupedSelfAttention, QueryGroups
 
@@ -54,6 +55,34 @@ class DeformableEncoder(RecomputedEncoder, DeformableDetrTransformerEncoder):
         )
         self.embed_dims = self.layers[0].embed_dims
         recompute_layers(self.layers, max(self.num_cp, 0))
+
+    @staticmethod
+    def get_encoder_reference_points(
+        spatial_shapes: LevelShapes,
+        valid_ratios: Tensor,
+        device: torch.device | str,
+    ) -> Tensor:
+        """Compute the references of the features: their own places.
+
+        Args:
+            spatial_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+            valid_ratios (Tensor): As in :meth:`forward`.
+            device (torch.device | str): Device of the references.
+
+        Returns:
+            Tensor: (x, y) in [0, 1] of each padded level, has shape
+            (bs, num_feat_points, num_levels, 2).
+        """
+        centres = level_centres(spatial_shapes, device)
+        levels = zip(
+            centres, valid_ratios.unbind(1), spatial_shapes, strict=True
+        )
+        on_image = [
+            points
+            / torch.stack([ratio[:, 0] * w, ratio[:, 1] * h], -1)[:, None]
+            for points, ratio, (h, w) in levels
+        ]
+        return torch.cat(on_image, 1)[:, :, None] * valid_ratios[:, None]
 
     def forward(
         self,

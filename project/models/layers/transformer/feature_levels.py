@@ -50,6 +50,32 @@ def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
     return torch.cat([m.flatten(2) for m in maps], 2).transpose(1, 2)
 
 
+def level_centres(
+    level_shapes: LevelShapes, device: torch.device | str
+) -> list[Tensor]:
+    """Centres of the points of each level, in points.
+
+    mmdet's ``linspace`` gives the same numbers, but fixes the sizes when
+    the network is exported.
+
+    Args:
+        level_shapes (Sequence[tuple[int, int]]): (h, w) of each level.
+        device (torch.device | str): Device of the tensors.
+
+    Returns:
+        list[Tensor]: (x, y) in [0.5, w - 0.5] and [0.5, h - 0.5] of each
+        level, in float32, has shape (h * w, 2).
+    """
+    grids = []
+    for shape in level_shapes:
+        y, x = torch.meshgrid(
+            *(torch.arange(n, device=device) + 0.5 for n in shape),
+            indexing='ij',
+        )
+        grids.append(torch.stack([x, y], -1).flatten(0, 1).float())
+    return grids
+
+
 def level_masks(
     mlvl_feats: Sequence[Tensor], batch_data_samples: OptSampleList
 ) -> list[Tensor | None]:

@@ -103,8 +103,10 @@ class QueryGroups:
                     for query in groups
                 ]
             )
-            sizes = torch.tensor([group.num_queries for group in groups])
-            group = torch.arange(len(sizes)).repeat_interleave(sizes)
+            sizes = [group.num_queries for group in groups]
+            group = torch.arange(len(sizes)).repeat_interleave(
+                torch.tensor(sizes), output_size=sum(sizes)
+            )
             sees, group = (
                 tensor.to(device, non_blocking=True)
                 for tensor in (sees, group)

@@ -145,12 +145,13 @@ class RegionalCrossAttention(BaseModule):
         # The bias of the keys shifts all scores of a token equally.
         on_features = torch.matmul(tokens, weight[_KEYS])
         scores = torch.bmm(
-            self._by_query(on_features, len(query)), regions.transpose(1, 2)
+            self._by_query(on_features, query.shape[0]),
+            regions.transpose(1, 2),
         )
         if self.position is not None:
             keys = torch.matmul(self.position, weight[_KEYS].transpose(1, 2))
             on_positions = torch.matmul(tokens, keys.transpose(1, 2))
-            scores = scores + self._by_query(on_positions, len(query))
+            scores = scores + self._by_query(on_positions, query.shape[0])
         found = torch.bmm(scores.softmax(-1), regions)
         found = found.unflatten(1, (heads, self.sample_num)).transpose(0, 1)
         values = torch.matmul(
@@ -158,7 +159,7 @@ class RegionalCrossAttention(BaseModule):
         )
         values = values + bias[_VALUES][:, None]  # weights sum to one
         values = values.transpose(0, 1).flatten(1)
-        return self.attn.out_proj(values).view(len(query), -1)
+        return self.attn.out_proj(values).view(query.shape[0], -1)
 
     def _by_query(self, tensor: Tensor, num_queries: int) -> Tensor:
         """Move the heads after the queries: (query, head and token, dim)."""

@@ -152,7 +152,11 @@ def _pool(weights_x: Tensor, weights_y: Tensor, values: Tensor) -> Tensor:
     """
     first, second = weights_x, weights_y
     values = values.permute(0, 3, 2, 1, 4)
-    if weights_x.shape[-1] <= weights_y.shape[-1]:
+    # An export has to serve both, so it does not look.
+    is_wide = torch.compiler.is_exporting() or (
+        weights_x.shape[-1] > weights_y.shape[-1]
+    )
+    if not is_wide:
         first, second = second, first
         values = values.transpose(2, 3)
     pooled = (first @ values.flatten(3)).unflatten(-1, values.shape[3:])

@@ -1,0 +1,2 @@
+# Copyright (c) mmdetr authors. All rights reserved.
+"""Trained detectors as files of other runtimes; see docs/deployment.md."""
