@@ -21,6 +21,7 @@ TOOLS = {
     'test': 'test.py',
     'launch': 'launch.py',
     'check-data': 'check_data.py',
+    'export': 'deployment/export.py',
     'convert': 'model_converters/official_to_mmdet.py',
     'publish': 'publish.py',
     'yolo-to-coco': 'dataset_converters/yolo_to_coco.py',
@@ -39,6 +40,7 @@ _USES = {
     'launch': 'train, test or detect in several processes, as dist_train.sh, '
     'dist_test.sh and dist_detect.sh do',
     'check-data': 'check the data of a config',
+    'export': 'export a detector to ONNX, OpenVINO or torch.export',
     'convert': "convert an authors' checkpoint",
     'publish': 'write a checkpoint of weights only, to share',
     'yolo-to-coco': 'convert annotations from YOLO to COCO',

@@ -11,10 +11,14 @@ from PIL import Image
 
 from project.apis import load_detector
 from project.apis.export import exporting
-from project.apis.export.network import ExportedNetwork
+from project.apis.export.comparison import Tolerance, compare
+from project.apis.export.network import ExportedNetwork, capture
+from project.apis.export.runtimes import open_file, write
 from project.datasets.transforms.detr_resize import size_within
+from tests.helpers.configs import ROOT
 from tests.helpers.trained import write_trained
 from tests.helpers.training import load_tool
+from tests.test_models.test_detectors.test_compile import CONFIGS, build
 
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
@@ -22,99 +26,10 @@ pytest.importorskip('onnxscript')
 export = load_tool('deployment/export')
 predict = load_tool('deployment/predict')
 
-# Operators of TensorRT's ONNX parser (onnx-tensorrt, docs/operators.md, 10.x)
-# that these files may have; those with limits are told in docs/deployment.md.
+# What the parser of TensorRT 9.2 and later takes: docs/operators.md of
+# onnx-tensorrt.
 TENSORRT = set(
-    [
-        'Abs',
-        'Add',
-        'And',
-        'BatchNormalization',
-        'Cast',
-        'Ceil',
-        'Clip',
-        'Concat',
-        'Constant',
-        'ConstantOfShape',
-        'Conv',
-        'Cos',
-        'CumSum',
-        'Div',
-        'Einsum',
-        'Equal',
-        'Erf',
-        'Exp',
-        'Expand',
-        'Flatten',
-        'Floor',
-        'Gather',
-        'GatherElements',
-        'GatherND',
-        'Gelu',
-        'Gemm',
-        'GlobalAveragePool',
-        'Greater',
-        'GreaterOrEqual',
-        'GridSample',
-        'GroupNormalization',
-        'Identity',
-        'InstanceNormalization',
-        'LayerNormalization',
-        'LeakyRelu',
-        'Less',
-        'LessOrEqual',
-        'Log',
-        'LogSoftmax',
-        'MatMul',
-        'Max',
-        'MaxPool',
-        'Min',
-        'Mod',
-        'Mul',
-        'Neg',
-        'NonMaxSuppression',
-        'NonZero',
-        'Not',
-        'Or',
-        'Pad',
-        'Pow',
-        'PRelu',
-        'Range',
-        'Reciprocal',
-        'ReduceL2',
-        'ReduceMax',
-        'ReduceMean',
-        'ReduceMin',
-        'ReduceProd',
-        'ReduceSum',
-        'Relu',
-        'Reshape',
-        'Resize',
-        'RoiAlign',
-        'Round',
-        'ScatterElements',
-        'ScatterND',
-        'Shape',
-        'Sigmoid',
-        'Sign',
-        'Sin',
-        'Size',
-        'Slice',
-        'Softmax',
-        'Split',
-        'Sqrt',
-        'Squeeze',
-        'Sub',
-        'Sum',
-        'Tanh',
-        'Tile',
-        'TopK',
-        'Transpose',
-        'Trilu',
-        'Unsqueeze',
-        'Where',
-        'Xor',
-    ]
+    (ROOT / 'tests/data/tensorrt_operators.txt').read_text().split()
 )
 
 
@@ -130,15 +45,63 @@ def trained(toy_data: Path, tmp_path_factory: Any) -> tuple[str, str]:
 
 @pytest.fixture(scope='module')
 def file(trained: tuple[str, str], tmp_path_factory: Any) -> Path:
-    """The toy model as ONNX, for images of any size."""
+    """The toy model as ONNX, for one image of 64 x 64."""
     out = tmp_path_factory.mktemp('exported') / 'model.onnx'
-    export.main([*trained, '--format', 'onnx', '--out', str(out), '--dynamic'])
+    export.main([*trained, '--format', 'onnx', '--out', str(out)])
     return out
 
 
-@pytest.mark.parametrize('shape', [(2, 96, 64), (1, 77, 131)])
-def test_it_detects_what_pytorch_detects(
-    file: Path, trained: tuple[str, str], shape: tuple[int, int, int]
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('kind', 'name'),
+    [('onnx', 'm.onnx'), ('openvino', 'm.xml'), ('torch-export', 'm.pt2')],
+)
+def test_images_of_any_size(
+    trained: tuple[str, str], tmp_path: Path, kind: str, name: str
+) -> None:
+    if kind == 'openvino':
+        pytest.importorskip('openvino')
+    out = tmp_path / name
+    export.main([*trained, '--format', kind, '--out', str(out), '--dynamic'])
+    run = open_file(kind, out)
+    for shape in ((2, 96, 64), (1, 77, 131), (3, 64, 64)):
+        check_detections(run, trained, shape)
+    if kind == 'onnx':
+        (given,) = onnx.load(out).graph.input
+        axes = [x.dim_param for x in given.type.tensor_type.shape.dim]
+        assert axes == ['batch', '', 'height', 'width']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', list(CONFIGS))
+def test_every_method(name: str, tmp_path: Path) -> None:
+    """In images of other sizes than the traced ones."""
+    network = ExportedNetwork(build(name))
+    torch.manual_seed(1)
+    for module in network.model.bbox_head.modules():
+        if isinstance(module, torch.nn.Linear) and module.out_features == 80:
+            torch.nn.init.normal_(module.weight, std=0.3)
+            torch.nn.init.normal_(module.bias)
+    program = capture(network, (128, 160), dynamic=True)
+    write('onnx', program, tmp_path / 'm.onnx', {})
+    run = open_file('onnx', tmp_path / 'm.onnx')
+    kinds = {x.op_type for x in onnx.load(tmp_path / 'm.onnx').graph.node}
+    assert not kinds - TENSORRT
+    assert ('RoiAlign' in kinds) == name.startswith('hpr')
+    assert ('NonMaxSuppression' in kinds) == (name in ('deta', 'hpr-ddq'))
+    for shape in ((1, 128, 160), (2, 200, 100), (1, 97, 131)):
+        images = torch.rand(shape[0], 3, *shape[1:]) * 255
+        with torch.no_grad():
+            expected = [x.numpy() for x in network(images)]
+        for runner in (run, lambda x: program.module()(torch.from_numpy(x))):
+            found = [np.asarray(x) for x in runner(images.numpy())]
+            tolerance = Tolerance()
+            difference = compare(expected, found, shape[1:], tolerance)
+            assert not difference.exceeds(tolerance), difference
+
+
+def check_detections(
+    run: Any, trained: tuple[str, str], shape: tuple[int, int, int]
 ) -> None:
     number, height, width = shape
     generator = torch.Generator().manual_seed(0)
@@ -146,9 +109,7 @@ def test_it_detects_what_pytorch_detects(
     network = ExportedNetwork(load_detector(trained[1], device='cpu').model)
     with torch.no_grad():
         expected = network(images)
-    session = onnxruntime.InferenceSession(str(file))
-    names = ['boxes', 'scores', 'labels']
-    found = session.run(names, {'images': images.numpy()})
+    found = run(images.numpy())
     assert [x.shape for x in found] == [
         (number, 20, 4),
         (number, 20),
@@ -161,18 +122,20 @@ def test_it_detects_what_pytorch_detects(
         assert np.abs(tensor.numpy() - array).max() <= tolerance
 
 
-def test_interface_and_operators(file: Path) -> None:
+def test_interface_and_operators(file: Path, trained: tuple[str, str]) -> None:
+    session = onnxruntime.InferenceSession(str(file))
+    names = ['boxes', 'scores', 'labels']
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        return session.run(names, {'images': images})
+
+    check_detections(run, trained, (1, 64, 64))
     model = onnx.load(file)
     onnx.checker.check_model(model, full_check=True)
     (given,) = model.graph.input
     assert given.name == 'images'
     shape = given.type.tensor_type.shape.dim
-    assert [x.dim_param or x.dim_value for x in shape] == [
-        'batch',
-        3,
-        'height',
-        'width',
-    ]
+    assert [x.dim_value for x in shape] == [1, 3, 64, 64]
     assert [x.name for x in model.graph.output] == [
         'boxes',
         'scores',

@@ -16,6 +16,7 @@ _FLOAT, _INT64, _BOOL = (
     ir.DataType.INT64,
     ir.DataType.BOOL,
 )
+_AXES = ('batch', 'channels', 'height', 'width')
 
 
 def translations() -> dict[Callable, Callable]:
@@ -24,6 +25,19 @@ def translations() -> dict[Callable, Callable]:
         torch.ops.mmdetr.nms.default: non_max_suppression,
         torch.ops.mmdetr.roi_align.default: multi_level_roi_align,
     }
+
+
+def name_axes(model: ir.Model) -> None:
+    """Give the axes of any size their names."""
+    images, *_ = model.graph.inputs
+    assert images.shape is not None
+    names = dict(zip(map(str, images.shape), _AXES, strict=True))
+    for value in (images, *model.graph.outputs):
+        if value.shape is not None:
+            value.shape = ir.Shape(
+                size if isinstance(size, int) else names.get(str(size))
+                for size in value.shape
+            )
 
 
 def non_max_suppression(
@@ -38,8 +52,11 @@ def non_max_suppression(
     before, so ``max_kept`` also bounds its time.
     """
     number = op.Shape(boxes, start=1, end=2)
-    if max_kept is None:
-        max_kept = number
+    size = boxes.shape[1] if boxes.shape is not None else None
+    if max_kept is None:  # TensorRT wants a constant, if there can be one
+        max_kept = size if isinstance(size, int) else number
+    if isinstance(max_kept, int):
+        max_kept = op.Constant(value_ints=[max_kept])
     zero, one = (op.Constant(value_int=value) for value in (0, -1))
     ranks = op.Cast(op.Range(op.Squeeze(number), zero, one), to=_FLOAT)
     images = op.Shape(boxes, start=0, end=1)

@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,10 @@ def write_onnx(
     program: ExportedProgram, path: Path, metadata: Mapping
 ) -> None:
     """Write a graph as ONNX, with the weights in the same file."""
-    from .onnx_ops import translations
+    from .onnx_ops import name_axes, translations
 
+    for name in ('torch.onnx', 'onnxscript'):  # of what concerns only them
+        logging.getLogger(name).setLevel(logging.ERROR)
     exported = torch.onnx.export(
         program,
         (),
@@ -95,6 +98,7 @@ def write_onnx(
         verbose=False,
     )
     assert exported is not None
+    name_axes(exported.model)
     exported.model.metadata_props.update(metadata)
     exported.save(path, external_data=False)
 

@@ -104,8 +104,9 @@ class QueryGroups:
                 ]
             )
             sizes = [group.num_queries for group in groups]
-            group = torch.arange(len(sizes)).repeat_interleave(
-                torch.tensor(sizes), output_size=sum(sizes)
+            group = torch.tensor(
+                [i for i, size in enumerate(sizes) for _ in range(size)],
+                dtype=torch.int64,
             )
             sees, group = (
                 tensor.to(device, non_blocking=True)
