@@ -101,7 +101,8 @@ def export(detector: Detector, request: Request) -> tuple[Difference, str]:
         network = copy.deepcopy(reference)
         network.model.half()
     example = _example(shape) if request.dynamic else shape
-    program = capture(network, example, request.dynamic)
+    for_onnx = request.kind != 'torch-export'
+    program = capture(network, example, request.dynamic, for_onnx)
     with _kept_if_good(request.files()) as files:
         write(request.kind, program, files[-1], metadata)
         run = open_file(request.kind, files[-1])

@@ -2,6 +2,7 @@
 """A detector from pixels to boxes as one module, and its graph."""
 
 import warnings
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.export import Dim, ExportedProgram
 from project.models.dense_heads.detecting import DetectingMixin
 from project.models.detectors.tensor_mode import TensorModeMixin
 from project.ops import attention_backend
+from project.ops.region_pooling import pooling_as_operator
 from project.utils.errors import UserError
 
 INPUT = 'images'
@@ -73,7 +75,10 @@ class ExportedNetwork(nn.Module):
 
 @torch.no_grad()
 def capture(
-    network: nn.Module, shape: tuple[int, int], dynamic: bool
+    network: nn.Module,
+    shape: tuple[int, int],
+    dynamic: bool,
+    for_onnx: bool = True,
 ) -> ExportedProgram:
     """Trace a network.
 
@@ -83,6 +88,8 @@ def capture(
             of an example.
         dynamic (bool): Whether it is to take any number of images of any
             size.
+        for_onnx (bool): Whether it becomes ONNX, whose ``RoiAlign`` pools
+            regions. Defaults to True.
 
     Returns:
         ExportedProgram: Its graph and weights.
@@ -90,7 +97,8 @@ def capture(
     number = 2 if dynamic else 1
     images = torch.rand(number, 3, *shape) * 255
     sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    with attention_backend('pytorch'), warnings.catch_warnings():
+    pooling = pooling_as_operator() if for_onnx else nullcontext()
+    with attention_backend('pytorch'), pooling, warnings.catch_warnings():
         warnings.simplefilter('ignore')
         return torch.export.export(
             network,
