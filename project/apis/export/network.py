@@ -28,6 +28,9 @@ class ExportedNetwork(nn.Module):
         UserError: If it is another detector.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         head = getattr(model, 'bbox_head', None)

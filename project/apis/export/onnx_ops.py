@@ -4,18 +4,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import onnxscript
 import torch
 from onnxscript import ir
-from onnxscript import opset18 as op
 
 import project.ops.region_pooling
 import project.ops.suppression  # noqa: F401
 
-_FLOAT, _INT64, _BOOL = (
-    ir.DataType.FLOAT,
-    ir.DataType.INT64,
-    ir.DataType.BOOL,
-)
+op: Any = onnxscript.opset18
+_FLOAT, _BOOL = ir.DataType.FLOAT, ir.DataType.BOOL
 _AXES = ('batch', 'channels', 'height', 'width')
 
 

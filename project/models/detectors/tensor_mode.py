@@ -20,6 +20,11 @@ class WholeImages:
 
     img_shape: tuple[int, int]
 
+    @classmethod
+    def of(cls, images: Tensor) -> list['WholeImages']:
+        """Stand for images of shape (bs, channels, h, w)."""
+        return [cls((images.shape[-2], images.shape[-1]))]
+
     @property
     def batch_input_shape(self) -> tuple[int, int]:
         """tuple[int, int]: The same."""
@@ -38,7 +43,7 @@ class TensorModeMixin(BaseDetector):
         """Compute the head's outputs; by default no image is padded."""
         samples: Any = batch_data_samples
         if samples is None:
-            samples = [WholeImages(tuple(batch_inputs.shape[-2:]))]
+            samples = WholeImages.of(batch_inputs)
         return super()._forward(batch_inputs, samples)
 
     def detect(self, batch_inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,7 +62,7 @@ class TensorModeMixin(BaseDetector):
             first, each has shape (bs, n). Where an image has fewer than n
             detections, boxes and scores are 0 and labels -1.
         """
-        samples: Any = [WholeImages(tuple(batch_inputs.shape[-2:]))]
+        samples: Any = WholeImages.of(batch_inputs)
         features = self.extract_feat(batch_inputs)
         outputs = self.forward_transformer(features, samples)
         return self.bbox_head.detect(outputs['decoder_output'], samples)
