@@ -19,6 +19,7 @@ TOOLS = {
     'finetune': 'finetune.py',
     'train': 'train.py',
     'test': 'test.py',
+    'report': 'report.py',
     'launch': 'launch.py',
     'check-data': 'check_data.py',
     'export': 'deployment/export.py',
@@ -37,6 +38,7 @@ _USES = {
     'finetune': 'fine-tune a detector on a folder of images',
     'train': 'train a detector',
     'test': 'test a detector',
+    'report': 'test a detector and report what it gets wrong',
     'launch': 'train, test or detect in several processes, as dist_train.sh, '
     'dist_test.sh and dist_detect.sh do',
     'check-data': 'check the data of a config',

@@ -29,6 +29,13 @@ def parse_args() -> argparse.Namespace:
         help="write the detections to a file for mmdet's analysis tools",
     )
     parser.add_argument(
+        '--report',
+        type=out_file,
+        metavar='FILE.html',
+        help='write a page on what the detector gets wrong; '
+        'see tools/report.py',
+    )
+    parser.add_argument(
         '--show',
         action='store_true',
         help='show each image with its detections in a window',
@@ -136,7 +143,13 @@ def main() -> None:
     with user_errors(args.traceback):
         cfg = load_config(args)
         apply_options(cfg, args)
-        build_runner(cfg).test()
+        if args.report is None:
+            build_runner(cfg).test()
+            return
+        from project.apis.report import keep_evaluation, write_report
+
+        keep_evaluation(cfg)
+        write_report(build_runner(cfg), args.report)
 
 
 if __name__ == '__main__':

@@ -61,12 +61,29 @@ def best_threshold(
             there = truth.bboxes[truth.labels == label]
             scores.append(mine.scores)
             hits.append(_hits(mine, there, iou_thr))
-    score, hit = np.concatenate(scores), np.concatenate(hits)
-    order = np.argsort(-score, kind='stable')
-    score, num_hits = score[order], np.cumsum(hit[order])
+    num_objects = sum(len(truth.labels) for _, truth in images)
+    return threshold_of_hits(
+        np.concatenate(scores), np.concatenate(hits), num_objects
+    )
+
+
+def threshold_of_hits(
+    scores: np.ndarray, hits: np.ndarray, num_objects: int
+) -> tuple[float, float]:
+    """Find the score threshold with the highest F1 of matched detections.
+
+    Args:
+        scores: Of the detections, shape (num,).
+        hits: Whether each is matched to an object, shape (num,).
+        num_objects: Number of objects there are.
+
+    Returns:
+        As :func:`best_threshold`.
+    """
+    order = np.argsort(-scores, kind='stable')
+    score, num_hits = scores[order], np.cumsum(hits[order])
     if not len(score) or not num_hits[-1]:
         return 0.5, 0.0
-    num_objects = sum(len(truth.labels) for _, truth in images)
     f1 = 2 * num_hits / (np.arange(1, len(score) + 1) + num_objects)
     # Detections of equal score are kept or dropped together.
     is_last = np.append(score[1:] < score[:-1], True)

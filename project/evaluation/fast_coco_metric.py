@@ -58,17 +58,25 @@ class FastCocoMetric(CocoMetric):
             return values
         for metric in self.metrics:
             logger.info(f'Evaluating {metric}...')
-            evaluation = HotCOCOeval(self._coco_api, detections)
-            evaluation.params.catIds = self.cat_ids
-            evaluation.params.imgIds = self.img_ids
-            evaluation.params.maxDets = list(self.proposal_nums)
-            evaluation.params.iouThrs = self.iou_thrs
-            evaluation.params.useCats = int(metric != 'proposal')
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
+            evaluation = self._evaluate(metric, detections)
             values.update(self._named(metric, evaluation, logger))
         return values
+
+    def _evaluate(self, metric: str, detections: np.ndarray) -> HotCOCOeval:
+        """Match detections with annotations and summarize.
+
+        ``detections`` is as in :class:`HotCOCOeval`.
+        """
+        evaluation = HotCOCOeval(self._coco_api, detections)
+        evaluation.params.catIds = self.cat_ids
+        evaluation.params.imgIds = self.img_ids
+        evaluation.params.maxDets = list(self.proposal_nums)
+        evaluation.params.iouThrs = self.iou_thrs
+        evaluation.params.useCats = int(metric != 'proposal')
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        return evaluation
 
     def results2json(
         self, results: Sequence[dict], outfile_prefix: str
@@ -157,16 +165,28 @@ class FastCocoMetric(CocoMetric):
         for index, category in enumerate(
             self._coco_api.loadCats(self.cat_ids)
         ):
-            # Of shape (IoU thresholds, recalls, areas).
-            of_class = precisions[:, :, index, :, -1]
-            parts = [of_class[..., 0], of_class[0, :, 0], of_class[5, :, 0]]
-            parts += [of_class[..., area] for area in (1, 2, 3)]
-            means = [
-                np.mean(part[part > -1]) if (part > -1).any() else np.nan
-                for part in parts
-            ]
+            means = class_means(precisions[:, :, index])
             rows.append([category['name'], *(f'{round(m, 3)}' for m in means)])
             values[f'{category["name"]}_precision'] = round(means[0], 3)
         table = AsciiTable([['category', *AP_ITEMS], *rows])
         logger.info('\n' + table.table)
         return values
+
+
+def class_means(precisions: np.ndarray) -> list[float]:
+    """Average precisions of one class, as mmdet's ``classwise`` has them.
+
+    Args:
+        precisions (ndarray): Has shape (IoU thresholds, recalls, areas,
+            numbers of detections); -1 where there is no object.
+
+    Returns:
+        list[float]: The values of ``AP_ITEMS``, NaN where there is no object.
+    """
+    most = precisions[..., -1]
+    parts = [most[..., 0], most[0, :, 0], most[5, :, 0]]
+    parts += [most[..., area] for area in (1, 2, 3)]
+    return [
+        np.mean(part[part > -1]) if (part > -1).any() else np.nan
+        for part in parts
+    ]

@@ -38,6 +38,9 @@ class HotCOCOeval(COCOeval):
         truth (COCO): Annotations; see :func:`is_countable`.
         detections (ndarray): Rows of image id, box (x, y, w, h) in pixels,
             score and category id, has shape (num_detections, 7).
+
+    Attributes:
+        engine (hotcoco.COCOeval): What computes, after :meth:`evaluate`.
     """
 
     def __init__(self, truth: COCO, detections: np.ndarray) -> None:
@@ -52,8 +55,8 @@ class HotCOCOeval(COCOeval):
         self.params.imgIds = sorted(set(self.params.imgIds))
         truth = _to_hotcoco(self.cocoGt)
         found = truth.load_res(np.ascontiguousarray(self._detections))
-        self._engine: Any = hotcoco.COCOeval(truth, found, 'bbox')
-        params = self._engine.params
+        self.engine: Any = hotcoco.COCOeval(truth, found, 'bbox')
+        params = self.engine.params
         params.cat_ids, params.img_ids = self.params.catIds, self.params.imgIds
         params.iou_thrs = np.asarray(self.params.iouThrs).tolist()
         params.rec_thrs = np.asarray(self.params.recThrs).tolist()
@@ -61,13 +64,13 @@ class HotCOCOeval(COCOeval):
         params.area_rng = [list(map(float, r)) for r in self.params.areaRng]
         params.area_rng_lbl = list(self.params.areaRngLbl)
         params.use_cats = bool(self.params.useCats)
-        self._engine.evaluate()
+        self.engine.evaluate()
 
     def accumulate(self, p: object = None) -> None:
         """Compute precision and recall."""
-        self._engine.accumulate()
+        self.engine.accumulate()
         self.eval = {
-            name: np.asarray(self._engine.eval[name])
+            name: np.asarray(self.engine.eval[name])
             for name in ('precision', 'recall', 'scores')
         }
 
