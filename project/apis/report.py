@@ -197,14 +197,15 @@ def _head(runner: Runner, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
         f'objects, {len(findings.classes)} classes',
     )
     device = next(runner.model.parameters()).device
-    place = f'CPU, {torch.get_num_threads()} threads'
+    threads = torch.get_num_threads()
+    place = f'CPU, {threads} thread{"s" if threads > 1 else ""}'
     if device.type == 'cuda':
         place = torch.cuda.get_device_name(device)
-    for run in runs:
+    for label, run in zip(('Speed', 'Speed, against'), runs, strict=False):
         if run.seconds is not None:
             speed = f'{run.seconds:.4f} s per image, loading included'
             batch = runner.test_dataloader.batch_size
-            yield 'Speed', f'{speed}; {place}, batch of {batch}'
+            yield label, f'{speed}; {place}, batch of {batch}'
     yield 'Date', f'{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}'
     yield (
         'Versions',

@@ -97,7 +97,7 @@ def check_hotcoco() -> None:
     if not has_hotcoco():
         raise UserError(
             'A report is computed by hotcoco, which is not installed; run '
-            "pip install 'mmdetr[eval]' or pip install 'hotcoco>=1.3,<2'"
+            "pip install 'hotcoco>=1.3,<2' jinja2"
         )
 
 

@@ -63,6 +63,15 @@ def test_metrics_and_detections_are_written(run: Any, tmp_path: Path) -> None:
     assert all(len(i['pred_instances']['scores']) == 20 for i in images)
 
 
+def test_a_report_is_written(run: Any, tmp_path: Path) -> None:
+    pytest.importorskip('hotcoco')
+    page = tmp_path / 'report.html'
+    run('--report', str(page))
+    mean = metrics(tmp_path)['coco/bbox_mAP']
+    row = f'<tr><td>AP</td><td>{mean:.3f}</td></tr>'
+    assert row in page.read_text(encoding='utf-8')
+
+
 def test_images_are_drawn(run: Any, tmp_path: Path) -> None:
     run('--show-dir', 'drawn')
     names = sorted(path.name for path in tmp_path.glob('2*/drawn/*'))
