@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -13,8 +14,22 @@ from matplotlib.figure import Figure
 
 from project.evaluation.detection_report import Findings
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 RUN_COLORS = ('#12507b', '#d98032')
 _GREY = '#5b6470'
+_AS_TEXT: 'dict[RcKeyType, Any]' = {
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'mmdetr',
+}
+_STYLE: 'dict[RcKeyType, Any]' = {
+    'font.size': 9,
+    'axes.edgecolor': '#b8bec6',
+    'axes.labelcolor': _GREY,
+    'xtick.color': _GREY,
+    'ytick.color': _GREY,
+}
 _SIZE = (4.8, 3.3)  # inches
 _DASHES = ('-', '--', ':')
 
@@ -22,8 +37,7 @@ _DASHES = ('-', '--', ':')
 def svg(figure: Figure) -> str:
     """Write a figure as an SVG element, with its words as text."""
     buffer = io.StringIO()
-    style = {'svg.fonttype': 'none', 'svg.hashsalt': 'mmdetr'}
-    with rc_context(style):
+    with rc_context(_AS_TEXT):
         figure.savefig(buffer, format='svg', metadata={'Date': None})
     text = buffer.getvalue()
     text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.S)
@@ -34,9 +48,7 @@ def svg(figure: Figure) -> str:
 @contextmanager
 def _chart(height: float = _SIZE[1]) -> Iterator[tuple[Figure, Axes]]:
     """A figure with one panel, in the style of the page."""
-    style = {'font.size': 9, 'axes.edgecolor': '#b8bec6'}
-    style |= {'axes.labelcolor': _GREY, 'xtick.color': _GREY}
-    with rc_context(style | {'ytick.color': _GREY}):
+    with rc_context(_STYLE):
         figure = Figure(figsize=(_SIZE[0], height), layout='constrained')
         axis = figure.subplots()
         axis.spines[['top', 'right']].set_visible(False)

@@ -40,6 +40,7 @@ def run(
         command += [
             f'data_root={toy_data}',
             f'experiment_name={tmp_path.name}',
+            f'visualizer.name={tmp_path.name}',
         ]
         monkeypatch.setattr('sys.argv', command)
         monkeypatch.setenv('LOCAL_RANK', '0')
