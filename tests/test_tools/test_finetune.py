@@ -188,14 +188,14 @@ def test_a_time_limit(toy_data, tmp_path) -> None:
     work_dir = tmp_path / 'work'
     flags = ['--ema', '--amp', 'bf16', '--workers', '0']
     command = ['tools/finetune.py', *words(toy_data, work_dir, *flags)]
-    command[command.index('--epochs') + 1] = '400'
-    limited = run_tool(*command, '--time-limit', '0.01')
+    command[command.index('--epochs') + 1] = '4000'
+    limited = run_tool(*command, '--time-limit', '0.03')
     assert limited.returncode == 0, limited.stderr[-2000:]
     assert 'the same command resumes it' in limited.stdout
     assert (work_dir / 'class_ap.csv').is_file()
     last = Path((work_dir / 'last_checkpoint').read_text())
     before = torch.load(last)['meta']['iter']
-    again = run_tool(*command, '--time-limit', '0.01')
+    again = run_tool(*command, '--time-limit', '0.03')
     assert again.returncode == 0, again.stderr[-2000:]
     last = Path((work_dir / 'last_checkpoint').read_text())
     assert torch.load(last)['meta']['iter'] > before
