@@ -48,6 +48,7 @@ def srun(tmp_path: Path) -> dict[str, str]:
     return dict(PATH=f'{path.parent}:/usr/local/bin:/usr/bin:/bin')
 
 
+@pytest.mark.slow
 def test_two_tasks_train_together(
     toy_data: Path, tmp_path: Path, srun: dict[str, str]
 ) -> None:
