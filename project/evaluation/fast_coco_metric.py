@@ -21,7 +21,9 @@ class FastCocoMetric(CocoMetric):
 
     Without hotcoco (``pip install hotcoco``), for masks, and for annotations
     whose ids are not positive integers, it falls back to the slower
-    ``CocoMetric``. The results are the same.
+    ``CocoMetric``. The results are the same, but for ``classwise`` where the
+    category ids of a file do not ascend: ``CocoMetric`` confuses the classes
+    then.
 
     Args:
         *args, **kwargs: As in ``CocoMetric``.
@@ -40,12 +42,11 @@ class FastCocoMetric(CocoMetric):
         Returns:
             dict[str, float]: The metrics under the names of ``CocoMetric``.
         """
+        if self._coco_api is not None:
+            results = self._with_sorted_categories(results)
         if not self._is_fast(results):
             return super().compute_metrics(results)
         predictions = [prediction for _, prediction in results]
-        if self.cat_ids is None:
-            classes = self.dataset_meta['classes']
-            self.cat_ids = self._coco_api.get_cat_ids(cat_names=classes)
         if self.img_ids is None:
             self.img_ids = self._coco_api.get_img_ids()
         if self.outfile_prefix is not None:
@@ -61,6 +62,23 @@ class FastCocoMetric(CocoMetric):
             evaluation = self._evaluate(metric, detections)
             values.update(self._named(metric, evaluation, logger))
         return values
+
+    def _with_sorted_categories(self, results: list) -> list:
+        """Number the classes by their ids, as pycocotools does.
+
+        mmdet numbers them in the order of the file, and so confuses the APs
+        of classes (``classwise``) where ids do not ascend.
+        """
+        classes = self.dataset_meta['classes']
+        listed = self._coco_api.get_cat_ids(cat_names=classes)
+        self.cat_ids = sorted(listed)
+        if self.cat_ids == listed:
+            return results
+        places = np.searchsorted(self.cat_ids, listed)
+        return [
+            (truth, {**found, 'labels': places[found['labels']]})
+            for truth, found in results
+        ]
 
     def _evaluate(self, metric: str, detections: np.ndarray) -> HotCOCOeval:
         """Match detections with annotations and summarize.
