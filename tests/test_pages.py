@@ -291,4 +291,9 @@ def test_configs_train(block: Block, tmp_path: Path) -> None:
     if '88k' in block.text:
         length = 'train_cfg.max_iters=2 train_cfg.val_interval=2'
     options = SMALL.replace('max_epochs=1', length)
+    if 'configs/custom/' in block.text and 'data_root' not in block.text:
+        options += ' data_root=data/mine/ classes=cat,dog'
+    if 'images/train' in block.text:
+        convert = 'tools/dataset_converters/yolo_to_coco.py'
+        run(tmp_path, sys.executable, convert, 'data/mine')
     run(tmp_path, 'bash', '-c', f'./dist_train.sh {path} 1 work {options}')

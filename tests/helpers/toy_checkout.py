@@ -59,7 +59,8 @@ def make_checkout(
         return
     shapes = root / 'toy'
     make_shapes(shapes, SHAPES_SPEC)
-    write_data(root / 'data', shapes, is_yolo='yolo' in text)
+    is_yolo = 'yolo' in text or 'images/train' in text
+    write_data(root / 'data', shapes, is_yolo)
     (root / 'my_config.py').write_text(
         "_base_ = 'configs/custom/h-detr_r50_8xb2-12e_custom.py'\n"
         f"data_root = 'data/mine/'\nclasses = {MINE}\n"
