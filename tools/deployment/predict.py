@@ -96,13 +96,18 @@ class OnnxDetector:
         return sides if width <= height else sides[::-1]
 
 
-def main() -> None:
-    """Print a line of JSON for each image."""
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('model', help='ONNX file')
     parser.add_argument('images', nargs='+', help='image files')
     parser.add_argument('--score-thr', type=float, default=0.3)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print a line of JSON for each image."""
+    args = parse_args()
     detector = OnnxDetector(args.model)
     for path in args.images:
         found = detector(Image.open(path), args.score_thr)

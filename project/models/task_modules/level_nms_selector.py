@@ -91,7 +91,10 @@ class LevelNMSSelector:
             has shape (bs, num_candidates).
         """
         levels = _levels_of_points(level_shapes, scores.device)
-        count = torch.sym_min(self.max_per_level, scores.shape[1])
+        num_points = scores.shape[1]
+        if torch.jit.is_tracing():  # to count operations: it is a tensor then
+            num_points = int(num_points)
+        count = torch.sym_min(self.max_per_level, num_points)
         probabilities = scores.sigmoid()
         points = torch.cat(
             [
