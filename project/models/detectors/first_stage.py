@@ -38,6 +38,10 @@ class ProposalSelector(Protocol):
         """Return indices, best first, of shape (bs, num_wanted)."""
 
 
+# Not made where it is used: torch.compile would have to trace that.
+_linear = full_precision(F.linear)
+
+
 class FirstStageMixin(DeformableDETR):
     """First stage of a two-stage Deformable DETR: proposals and queries."""
 
@@ -133,9 +137,8 @@ class FirstStageMixin(DeformableDETR):
             scores = logits[..., 0]
             predictions = dict(cls_scores=logits, bbox_preds=boxes.sigmoid())
         else:
-            objectness = full_precision(F.linear)
-            scores = objectness(memory, cls_head.weight[:1], cls_head.bias[:1])
-            scores = scores[..., 0]
+            weight, bias = cls_head.weight[:1], cls_head.bias[:1]
+            scores = _linear(memory, weight, bias)[..., 0]
 
         def boxes_of(points: Tensor) -> Tensor:
             if self.training:
