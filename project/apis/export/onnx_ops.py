@@ -74,6 +74,15 @@ def non_max_suppression(
     return op.Cast(op.ScatterND(marks, places, found), to=_BOOL)
 
 
+def _level_map(memory: Any, start: Any, end: Any, shape: Any) -> Any:
+    """Cut a level out of the features: (bs, dim, h, w)."""
+    points = op.Slice(memory, start, end, op.Constant(value_ints=[1]))
+    images = op.Shape(memory, start=0, end=1)
+    dims = op.Shape(memory, start=2, end=3)
+    whole = op.Concat(images, dims, shape, axis=0)
+    return op.Reshape(op.Transpose(points, perm=[0, 2, 1]), whole)
+
+
 def multi_level_roi_align(
     memory: Any,
     boxes: Any,
@@ -90,7 +99,6 @@ def multi_level_roi_align(
     """
     num_boxes = op.Shape(boxes, start=1, end=2)
     dims = op.Shape(memory, start=2, end=3)
-    images = op.Shape(memory, start=0, end=1)
     minus = op.Constant(value_ints=[-1])
     flat_levels = op.Reshape(levels, minus)
     rois = op.Reshape(boxes, op.Constant(value_ints=[-1, 4]))
@@ -102,15 +110,9 @@ def multi_level_roi_align(
         number = op.Constant(value_int=level)
         shape = op.Gather(spatial_shapes, number, axis=0)
         end = op.Add(start, op.ReduceProd(shape, keepdims=1))
-        points = op.Slice(memory, start, end, op.Constant(value_ints=[1]))
-        feature = op.Reshape(
-            op.Transpose(points, perm=[0, 2, 1]),
-            op.Concat(images, dims, shape, axis=0),
-        )
-        here = op.NonZero(op.Equal(flat_levels, number))
-        here = op.Reshape(here, minus)
+        here = op.Reshape(op.NonZero(op.Equal(flat_levels, number)), minus)
         found = op.RoiAlign(
-            feature,
+            _level_map(memory, start, end, shape),
             op.Gather(rois, here, axis=0),
             op.Div(here, num_boxes),
             mode='avg',
