@@ -13,15 +13,14 @@ import numpy as np
 from project.preflight import file_cache
 from project.preflight.coco_json import (
     Records,
-    boxes_of_first,
     first_unlisted,
     load_coco_json,
     positions,
+    sample_of,
 )
 from project.preflight.coco_structs import read_sound
 from project.utils.errors import UserError
 
-_SAMPLE_SIZE, _SAMPLE_BOXES = 50, 200
 _TEXTS = ('names', 'category_names')
 _JSON = (
     *('image_ids', 'category_ids', 'annotation_ids'),
@@ -53,7 +52,7 @@ class AnnotationFile:
         ignored (ndarray): ``ignore`` of each annotation, likewise.
         unlisted (dict[str, str]): The first ``image_id`` and ``category_id``
             that are not listed, as they stand in the file.
-        sample (dict): A COCO json of the first images and their annotations.
+        sample (dict): A COCO json of some annotations and their images.
     """
 
     path: str
@@ -90,7 +89,7 @@ class AnnotationFile:
         if kept is not None:
             return cls(path=path, **_unpacked(kept))
         with _without_collector():
-            columns = read_sound(path, _SAMPLE_SIZE, _SAMPLE_BOXES)
+            columns = read_sound(path)
             if columns is None:
                 columns = _columns(path, load_coco_json(path))
         read = cls(path=path, **columns)
@@ -202,11 +201,11 @@ def _sizes(images: Records) -> np.ndarray:
 
 
 def _sample(content: dict[str, Any], of_image: np.ndarray) -> dict:
-    """Take the first images and some of their annotations."""
-    belongs = boxes_of_first(_SAMPLE_SIZE, of_image, _SAMPLE_BOXES)
+    """Take some annotations and their images."""
+    images, boxes = sample_of(of_image, len(content['images']))
     return dict(
-        images=content['images'][:_SAMPLE_SIZE],
-        annotations=[content['annotations'][index] for index in belongs],
+        images=[content['images'][index] for index in images],
+        annotations=[content['annotations'][index] for index in boxes],
         categories=content['categories'],
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 from project.utils.errors import UserError, some_of
 
 _NUM_NAMES_SHOWN = 5
+_SAMPLE_SIZE, _SAMPLE_BOXES = 50, 200
 ANNOTATION_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'area')
 _LISTS = ('images', 'annotations', 'categories')
 
@@ -268,12 +269,23 @@ def first_unlisted(ids: Sequence[Any], found: np.ndarray) -> str:
     return json.dumps(ids[unlisted[0]]) if len(unlisted) else ''
 
 
-def boxes_of_first(
-    num_images: int, of_image: np.ndarray, num_boxes: int
-) -> np.ndarray:
-    """Indices of the first annotations of the first images."""
-    belongs = (of_image >= 0) & (of_image < num_images)
-    return np.flatnonzero(belongs)[:num_boxes]
+def sample_of(of_image: np.ndarray, num_images: int) -> tuple[list, list]:
+    """Choose a few annotations and their images, as indices.
+
+    Args:
+        of_image (ndarray): Index of each annotation's image; -1 if it is not
+            listed.
+        num_images (int): Number of images; the first ones are taken if none
+            has an annotation.
+
+    Returns:
+        tuple[list[int], list[int]]: Of the images and of the annotations.
+    """
+    listed = np.flatnonzero(of_image >= 0)[:_SAMPLE_BOXES]
+    images = np.unique(of_image[listed])[:_SAMPLE_SIZE]
+    chosen = listed[np.isin(of_image[listed], images)]
+    first = np.arange(min(num_images, _SAMPLE_SIZE))
+    return (images if len(images) else first).tolist(), chosen.tolist()
 
 
 def _more(count: int, what: str) -> str:

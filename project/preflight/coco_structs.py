@@ -6,18 +6,19 @@ is left to :mod:`.coco_json`, which explains what is wrong with it.
 """
 
 import json
+import mmap
+from concurrent.futures import BrokenExecutor
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from project.preflight.coco_json import (
-    boxes_of_first,
     first_unlisted,
-    positions,
+    sample_of,
 )
+from project.preflight.json_pieces import cuts, read_pieces
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -56,94 +57,141 @@ class _Records(msgspec.Struct, gc=False):
     categories: list[msgspec.Raw]
 
 
-def read_sound(path: str, num_images: int, num_boxes: int) -> dict | None:
+def read_sound(path: str) -> dict | None:
     """Read a file by column.
 
     Args:
         path (str): Path of the file.
-        num_images (int): Images that the sample has at most.
-        num_boxes (int): Annotations that the sample has at most.
 
     Returns:
         dict | None: The columns of ``AnnotationFile``; None where the file is
         not as expected in every respect.
     """
     try:
-        text = Path(path).read_bytes()
-        text.isascii() or text.decode()
-        file = msgspec.json.decode(text, type=_File)
-    except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
+        with (
+            open(path, 'rb') as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text,
+        ):
+            places = cuts(text, 'annotations')
+            try:
+                return _read(path, text, places)
+            except (ValueError, msgspec.MsgspecError):
+                return _read(path, text, []) if places else None
+    except _ERRORS:
         return None
-    columns = _columns(file)
-    if not file.images or not _is_sound(columns):
+
+
+_ERRORS = (
+    *(OSError, ValueError, OverflowError, RecursionError),
+    *(msgspec.MsgspecError, BrokenExecutor),
+)
+
+
+def _read(path: str, text: mmap.mmap, places: list[int]) -> dict | None:
+    """Read pieces of the annotations by themselves, then the rest."""
+    pieces = read_pieces(path, places, _read_annotations) if places else []
+    rest = text[: places[0]] + text[places[-1] :] if places else text[:]
+    _check_encoding(rest)
+    file = msgspec.json.decode(rest, type=_File)
+    if not file.images:
         return None
-    boxes = boxes_of_first(num_images, columns['images'], num_boxes)
-    records = msgspec.json.decode(text, type=_Records)
+    last = _annotation_columns(file.annotations)
+    columns = {
+        name: np.concatenate([*(piece[name] for piece in pieces), column])
+        for name, column in last.items()
+    }
+    images, categories = _image_columns(file), _category_columns(file)
+    columns |= images | categories
+    columns['images'], no_image = _positions(
+        columns.pop('image_id'), images['image_ids']
+    )
+    columns['categories'], no_category = _positions(
+        columns.pop('category_id'), categories['category_ids']
+    )
+    if not _is_sound(columns):
+        return None
+    columns['annotation_ids'] = columns['annotation_ids'].tolist()
     return columns | dict(
-        unlisted=dict(
-            image_id=first_unlisted(
-                [a.image_id for a in file.annotations], columns['images']
-            ),
-            category_id=first_unlisted(
-                [a.category_id for a in file.annotations],
-                columns['categories'],
-            ),
-        ),
-        sample=dict(
-            images=[_object(raw) for raw in records.images[:num_images]],
-            annotations=[
-                _object(records.annotations[index]) for index in boxes
-            ],
-            categories=[_object(raw) for raw in records.categories],
-        ),
+        unlisted=dict(image_id=no_image, category_id=no_category),
+        sample=_sample(rest, columns['images'][-len(file.annotations) :]),
     )
 
 
-def _object(raw: msgspec.Raw) -> dict:
-    return json.loads(bytes(raw))
+def _check_encoding(text: bytes) -> None:
+    """Raise UnicodeDecodeError where Python's json would."""
+    text.isascii() or text.decode()
 
 
-def _columns(file: _File) -> dict[str, Any]:
-    """Gather what the records say of a thing."""
-    annotations = file.annotations
-    image_ids = [image.id for image in file.images]
-    category_ids = [category.id for category in file.categories]
-    sizes = np.array([(i.width, i.height) for i in file.images], np.float64)
-    boxes = np.fromiter(
-        chain.from_iterable(a.bbox for a in annotations),
-        np.float64,
-        4 * len(annotations),
+def _read_annotations(text: bytes) -> dict[str, np.ndarray]:
+    _check_encoding(text)
+    return _annotation_columns(
+        msgspec.json.decode(text, type=list[_Annotation])
     )
+
+
+def _annotation_columns(
+    annotations: list[_Annotation],
+) -> dict[str, np.ndarray]:
+    num = len(annotations)
+    boxes = chain.from_iterable([a.bbox for a in annotations])
     return dict(
-        image_ids=image_ids,
-        names=[image.file_name for image in file.images],
-        sizes=sizes.reshape(-1, 2),
-        category_ids=category_ids,
-        category_names=[category.name for category in file.categories],
-        annotation_ids=[a.id for a in annotations],
-        boxes=boxes.reshape(-1, 4),
+        annotation_ids=np.array([a.id for a in annotations], np.int64),
+        image_id=np.array([a.image_id for a in annotations], np.int64),
+        category_id=np.array([a.category_id for a in annotations], np.int64),
+        boxes=np.fromiter(boxes, np.float64, 4 * num).reshape(-1, 4),
         areas=np.array([a.area for a in annotations], np.float64),
-        images=positions([a.image_id for a in annotations], image_ids),
-        categories=positions(
-            [a.category_id for a in annotations], category_ids
-        ),
         crowds=_flags([a.iscrowd for a in annotations]),
         ignored=_flags([a.ignore for a in annotations]),
     )
 
 
+def _image_columns(file: _File) -> dict[str, Any]:
+    sizes = np.array([(i.width, i.height) for i in file.images], np.float64)
+    return dict(
+        image_ids=[image.id for image in file.images],
+        names=[image.file_name for image in file.images],
+        sizes=sizes.reshape(-1, 2),
+    )
+
+
+def _category_columns(file: _File) -> dict[str, Any]:
+    return dict(
+        category_ids=[category.id for category in file.categories],
+        category_names=[category.name for category in file.categories],
+    )
+
+
+def _positions(ids: np.ndarray, known: list[int]) -> tuple[np.ndarray, str]:
+    """Return the index of each id, and the first that is not listed."""
+    order = np.argsort(known)
+    in_order = np.append(np.array(known, np.int64)[order], -1)
+    found = np.searchsorted(in_order[:-1], ids)
+    found = np.where(in_order[found] == ids, np.append(order, -1)[found], -1)
+    return found, first_unlisted(ids.tolist(), found)
+
+
+def _sample(text: bytes, of_image: np.ndarray) -> dict:
+    """Take some annotations and their images, with all of their keys."""
+    records = msgspec.json.decode(text, type=_Records)
+    images, boxes = sample_of(of_image, len(records.images))
+    return dict(
+        images=[json.loads(bytes(records.images[i])) for i in images],
+        annotations=[json.loads(bytes(records.annotations[i])) for i in boxes],
+        categories=[json.loads(bytes(raw)) for raw in records.categories],
+    )
+
+
 def _flags(values: list[int | None]) -> np.ndarray:
     """0 or 1; 2 where there is none."""
-    flags = (2 if value is None else value != 0 for value in values)
-    return np.fromiter(flags, np.int8, len(values))
+    flags = np.array(values, np.float64)  # None becomes NaN
+    return np.where(np.isnan(flags), 2, flags != 0).astype(np.int8)
 
 
 def _is_sound(columns: dict[str, Any]) -> bool:
     """Return whether there is nothing to explain."""
-    names = ('image_ids', 'category_ids', 'annotation_ids')
-    are_unique = all(
-        len(set(columns[name])) == len(columns[name]) for name in names
-    )
+    ids = map(columns.get, ('image_ids', 'category_ids', 'annotation_ids'))
+    in_order = (np.sort(np.array(of, np.int64)) for of in ids)
+    are_unique = all((of[1:] != of[:-1]).all() for of in in_order)
     sizes, boxes = columns['sizes'], columns['boxes']
     return bool(
         are_unique

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from project.preflight import annotations
+from project.preflight import annotations, json_pieces
 from project.preflight.annotations import AnnotationFile
 from project.utils.errors import UserError
 
@@ -66,6 +66,64 @@ def test_a_sound_file_needs_no_second_reading(
     assert slow.image_ids == [7, 3]
     assert slow.unlisted == dict(image_id='', category_id='4')
     assert slow.crowds.tolist() == [0, 1, 2, 2]
+
+
+def many(**values: object) -> dict:
+    boxes = [dict(annotation(i), iscrowd=i % 2) for i in range(40)]
+    boxes[11].update(image_id=3, category_id=9)
+    boxes[25].update(values)
+    return dict(content(), annotations=boxes)
+
+
+IN_PIECES = dict(
+    as_usual=many(),
+    annotations_first=dict(reversed(many().items())),
+    not_listed=many(image_id=12),
+)
+NOT_IN_PIECES = dict(
+    like_an_end_in_a_text=many(comment='"}, {"'),
+    list_of_objects=many(keypoints=[{'x': 1}] * 90),
+    key_in_images=dict(many(), images=[content()['images'][0] | many()]),
+)
+
+
+@pytest.mark.parametrize('kind', IN_PIECES | NOT_IN_PIECES)
+@pytest.mark.parametrize('indent', [None, 1])
+def test_a_large_file_is_read_in_pieces(
+    kind: str,
+    indent: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / 'a.json'
+    data = (IN_PIECES | NOT_IN_PIECES)[kind]
+    path.write_text(json.dumps(data, indent=indent, ensure_ascii=False))
+    slow = read_slowly(str(path), monkeypatch)
+    sizes = [500, 501, 502, 503, 504]
+    with monkeypatch.context() as patch:
+        patch.setattr(annotations, 'load_coco_json', None)  # would fail
+        for size in sizes:
+            patch.setattr(json_pieces, '_PIECE', size)
+            text = path.read_bytes()
+            places = json_pieces.cuts(text, 'annotations')
+            assert (len(places) > 5) == (kind != 'key_in_images')
+            fast = AnnotationFile.read(str(path))
+            assert columns(replace(fast, sample=slow.sample)) == columns(slow)
+
+
+def test_pieces_are_read_where_no_process_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / 'a.json'
+    path.write_text(json.dumps(many()))
+    slow = read_slowly(str(path), monkeypatch)
+    monkeypatch.setattr(json_pieces, '_PIECE', 500)
+    monkeypatch.setattr(json_pieces.sys, 'platform', 'darwin')
+    monkeypatch.setattr(json_pieces, 'ProcessPoolExecutor', None)
+    fast = AnnotationFile.read(str(path))
+    assert fast.boxes.tolist() == slow.boxes.tolist()
+    assert len(fast.sample['annotations']) < 10  # of the last piece
+    assert fast.sample['images'] == slow.sample['images'][:1]
 
 
 def change(key: str, **values: object) -> Callable[[dict], object]:
