@@ -16,22 +16,41 @@ from tests.helpers.configs import read_config
 
 
 def toy_model_config(config: str | Path, **changes) -> ConfigDict:
-    """The model of a shipped config with few layers and queries."""
+    """The model of a shipped config, narrow, with few layers and queries."""
     model = copy.deepcopy(read_config(str(config)).model)
     model.backbone.init_cfg = None
-    if 'depths' in model.backbone:
+    if model.backbone.type == 'SwinTransformer':
+        heads = model.backbone.num_heads
         model.backbone.depths = (2, 2, 2, 2)
+        model.backbone.num_heads = [num // heads[0] for num in heads]
+        model.backbone.embed_dims //= heads[0]
+        model.neck.in_channels = [
+            width // heads[0] for width in model.neck.in_channels
+        ]
+    elif (
+        model.backbone.type.endswith('ResNet')
+        and 'base_channels' not in model.backbone
+    ):
+        model.backbone.base_channels = 16  # for 64
+        model.neck.in_channels = [
+            width // 4 for width in model.neck.in_channels
+        ]
     if model.backbone.type == 'TimmBackbone':
         pytest.importorskip('timm')
         model.backbone.pretrained = False
     model.num_queries = min(model.num_queries, 12)
     if model.get('one2many'):
         model.one2many.num_queries = 20
+    denoising = model.get('dn_cfg', {}).get('group_cfg', {})
+    if 'num_dn_queries' in denoising:
+        denoising.num_dn_queries = 12
     for coder in (model.encoder, model.decoder):
         coder.num_layers = 2
         if 'num_cp' in coder:
             coder.num_cp = min(coder.num_cp, 2)
         coder.layer_cfg.ffn_cfg.feedforward_channels = 32
+        if 'dy_conv_cfg' in coder.layer_cfg:
+            coder.layer_cfg.dy_conv_cfg.feat_channels = 4
     if 'all_layers_num_gt_repeat' in model.bbox_head:
         # Of the two decoder layers and the encoder.
         model.bbox_head.all_layers_num_gt_repeat = [2, 1, 2]

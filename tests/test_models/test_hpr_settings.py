@@ -250,6 +250,7 @@ def test_a_detector_may_have_no_neck() -> None:
         decoder__layer_cfg__cross_attn_cfg__num_levels=1,
         encoder__layer_cfg__self_attn_cfg__num_levels=1,
         backbone__depth=18,
+        backbone__base_channels=64,
         backbone__norm_cfg__type='BN',
         backbone__out_indices=[2],
     )

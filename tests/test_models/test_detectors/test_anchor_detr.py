@@ -125,8 +125,8 @@ def test_initial_weights() -> None:
     layer = model.decoder.layers[0]
     conv = model.neck.convs[0].conv
     defaults = (
-        (conv.weight, 512),
-        (conv.bias, 512),
+        (conv.weight, 128),
+        (conv.bias, 128),
         (model.axis_pos_mlp[0].weight, 256),
         (model.point_pos_mlp[2].weight, 256),
         (layer.ffn.layers[0][0].weight, 256),

@@ -147,10 +147,11 @@ def test_a_backbone_may_resize_what_it_loads(
 ) -> None:
     weights = model.state_dict()
     name = 'backbone.conv1.weight'
+    wanted = torch.ones_like(weights[name])
     weights[name] = torch.zeros(1)
     model.backbone.register_load_state_dict_pre_hook(
         lambda module, weights, prefix, *args: weights.update(
-            {f'{prefix}conv1.weight': torch.ones(64, 3, 7, 7)}
+            {f'{prefix}conv1.weight': wanted}
         )
     )
     load_checkpoint(model, save(tmp_path / 'resized.pth', weights))
