@@ -27,7 +27,7 @@ demo: setup  ## train, test and draw an H-DETR on synthetic images
 	@$(RUN) tools/demo.py $(ARGS)
 
 test: setup  ## run the whole test suite
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: setup  ## check style, common mistakes and types
 	@$(RUN) -m ruff check .
