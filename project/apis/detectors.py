@@ -264,10 +264,5 @@ def _ending_after(model: BaseModel, number: int | None) -> Iterator[None]:
             f'num_decoder_layers is {number}; expected a number from 1 to '
             f'{num_layers} for this {type(model).__name__}.'
         )
-    head = model.bbox_head
-    whole = head.test_cfg
-    head.test_cfg = {**(whole or {}), 'num_decoder_layers': number}
-    try:
+    with model.bbox_head.ending_after(number):
         yield
-    finally:
-        head.test_cfg = whole

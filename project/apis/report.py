@@ -15,8 +15,10 @@ from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from project.checkpoints.start_checks import check_checkpoint
 from project.evaluation.detection_report import (
@@ -27,6 +29,11 @@ from project.evaluation.detection_report import (
     check_hotcoco,
 )
 from project.evaluation.f1 import Boxes, Detections
+from project.evaluation.layer_records import (
+    NUM_IMAGES,
+    LayerRecorder,
+    has_layers,
+)
 from project.utils.errors import UserError
 from project.version import __version__
 from project.visualization.report_page import Picture, draw_picture, render
@@ -94,11 +101,10 @@ def write_report(
         UserError: If a checkpoint does not fit, or nothing is detected.
     """
     if against is not None:
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
-        check_checkpoint(against, model)
+        check_checkpoint(against, _unwrapped(runner))
     checkpoint = str(runner.cfg.load_from)
+    if has_layers(_unwrapped(runner)):
+        runner.register_hook(_LayerHook())
     runs = [_test(runner, checkpoint)]
     if against is not None:
         runner._load_from, runner._has_loaded = against, False
@@ -110,16 +116,44 @@ def write_report(
         runner.logger.info(f'Report: {out}')
 
 
-def _test(runner: Runner, checkpoint: str) -> Run | None:
-    """Test the checkpoint that is to be loaded; None if not the first."""
-    runner.test()
-    if runner.rank != 0:
-        return None
+class _LayerHook(Hook):
+    """Lets the decoder layers be recorded during a test."""
+
+    def before_test(self, runner: Runner) -> None:
+        self.recorder = LayerRecorder(
+            _unwrapped(runner), -(-NUM_IMAGES // runner.world_size)
+        )
+        _metric(runner).recorder = self.recorder
+        self.recorder.start()
+
+    def after_test(self, runner: Runner) -> None:
+        self.recorder.stop()
+
+
+def _unwrapped(runner: Runner) -> nn.Module:
+    """The model without what distributes it."""
+    model = runner.model
+    while is_model_wrapper(model):
+        model = model.module
+    return model
+
+
+def _metric(runner: Runner) -> ReportCocoMetric:
+    """What a report is made of."""
     (metric,) = [
         metric
         for metric in runner.test_loop.evaluator.metrics
         if isinstance(metric, ReportCocoMetric)
     ]
+    return metric
+
+
+def _test(runner: Runner, checkpoint: str) -> Run | None:
+    """Test the checkpoint that is to be loaded; None if not the first."""
+    runner.test()
+    if runner.rank != 0:
+        return None
+    metric = _metric(runner)
     if metric.evaluated is None:
         raise UserError(
             f'{checkpoint} detects nothing in the test set, so there is '

@@ -16,6 +16,8 @@ from project.utils.errors import UserError
 from .f1 import threshold_of_hits
 from .fast_coco_metric import FastCocoMetric, class_means
 from .hotcoco_eval import HotCOCOeval, has_hotcoco
+from .layer_records import LayerRecord, LayerRecorder
+from .layer_report import LayerFindings, analyse_layers
 
 IOU_THR = 0.5
 """Lowest IoU of a hit, except in AP."""
@@ -41,12 +43,16 @@ class Evaluated:
         evaluation: The evaluation of boxes.
         detections: As in :class:`HotCOCOeval`.
         truth: The annotations.
+        records: What was recorded of the decoder layers, by image id.
+        categories: Category id of each label of the records.
     """
 
     values: dict[str, float]
     evaluation: HotCOCOeval
     detections: np.ndarray
     truth: COCO
+    records: dict[int, LayerRecord] = field(default_factory=dict)
+    categories: list[int] = field(default_factory=list)
 
 
 @METRICS.register_module()
@@ -59,6 +65,7 @@ class ReportCocoMetric(FastCocoMetric):
     Attributes:
         evaluated (Evaluated | None): Of the last test; None in processes
             other than the first, and without any detection.
+        recorder (LayerRecorder | None): What records the decoder layers.
 
     Raises:
         UserError: If hotcoco cannot evaluate the annotations.
@@ -68,6 +75,7 @@ class ReportCocoMetric(FastCocoMetric):
         super().__init__(*args, **kwargs)
         check_hotcoco()
         self.evaluated: Evaluated | None = None
+        self.recorder: LayerRecorder | None = None
         if not self._is_fast([]) or 'bbox' not in self.metrics:
             raise UserError(
                 'A report needs a test_evaluator with metric "bbox", '
@@ -75,12 +83,28 @@ class ReportCocoMetric(FastCocoMetric):
                 f'positive integers; the metrics are {self.metrics}'
             )
 
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep the detections of a batch, and what was recorded of it."""
+        super().process(data_batch, data_samples)
+        if self.recorder is None:
+            return
+        for _, found in self.results[-len(data_samples) :]:
+            found['layers'] = self.recorder.records.pop(found['img_id'], None)
+
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute the metrics of all images, as ``FastCocoMetric``."""
         self.evaluated = None
         values = super().compute_metrics(results)
         if self.evaluated is not None:
             self.evaluated.values = dict(values)
+            self.evaluated.records = {
+                found['img_id']: found['layers']
+                for _, found in results
+                if found.get('layers') is not None
+            }
+            self.evaluated.categories = self._coco_api.get_cat_ids(
+                cat_names=self.dataset_meta['classes']
+            )
         return values
 
     def _evaluate(self, metric: str, detections: np.ndarray) -> HotCOCOeval:
@@ -141,6 +165,7 @@ class Findings:
         errors: Count and cost in AP at IoU 0.5, by the kind of error.
         ranked_images: Ids of images with objects, the worst first.
         image_precisions: AP at IoU 0.5 of each of them.
+        layers: Of the decoder layers, if they were recorded.
     """
 
     metrics: dict[str, float]
@@ -155,6 +180,7 @@ class Findings:
     errors: dict[str, tuple[int, float]]
     ranked_images: list[int] = field(default_factory=list)
     image_precisions: dict[int, float] = field(default_factory=dict)
+    layers: LayerFindings | None = None
 
 
 def analyse(evaluated: Evaluated) -> Findings:
@@ -202,6 +228,9 @@ def analyse(evaluated: Evaluated) -> Findings:
             precisions, key=lambda i: (precisions[i], -num_of_image[i], i)
         ),
         image_precisions=precisions,
+        layers=analyse_layers(
+            evaluated.evaluation, evaluated.records, evaluated.categories
+        ),
     )
 
 

@@ -53,20 +53,41 @@ class RankQuality:
                 (num_gts, 4).
             gt_labels (ndarray): Has shape (num_gts, ).
         """
+        self.add_ranked(
+            scores.max(1), scores.argmax(1), boxes, gt_boxes, gt_labels
+        )
+
+    def add_ranked(
+        self,
+        confidence: np.ndarray,
+        labels: np.ndarray,
+        boxes: np.ndarray,
+        gt_boxes: np.ndarray,
+        gt_labels: np.ndarray,
+    ) -> None:
+        """Add one image, of whose scores only the highest are known.
+
+        Args:
+            confidence (ndarray): Highest probability of each query, has shape
+                (num_queries, ).
+            labels (ndarray): Its class, has the same shape.
+            boxes (ndarray): As in :meth:`add`.
+            gt_boxes (ndarray): As in :meth:`add`.
+            gt_labels (ndarray): As in :meth:`add`.
+        """
         if not len(gt_boxes):
             return
-        confidence = scores.max(1)
         order = np.argsort(-confidence, kind='stable')
         overlaps = bbox_overlaps(boxes[order], gt_boxes, eps=1e-12)
         quality = overlaps.max(1)
         close = quality >= self.iou_thr
         ranked = confidence[order]
-        self._correlations.append(_correlation(ranked, quality))
+        self._correlations.append(rank_correlation(ranked, quality))
         self._close_correlations.append(
-            _correlation(ranked[close], quality[close])
+            rank_correlation(ranked[close], quality[close])
         )
         candidates = overlaps >= self.iou_thr
-        candidates &= scores[order].argmax(1)[:, None] == gt_labels
+        candidates &= labels[order][:, None] == gt_labels
         ious, duplicates = _claim(candidates, overlaps)
         hits = ious > 0
         self._hit_scores.append(ranked[hits])
@@ -97,7 +118,7 @@ class RankQuality:
         Mean over images of the correlation over all queries, each with the
         largest IoU of its box with any object.
         """
-        return _mean(self._correlations)
+        return known_mean(self._correlations)
 
     @property
     def close_correlation(self) -> float:
@@ -105,7 +126,7 @@ class RankQuality:
 
         NaN if no image has three of them.
         """
-        return _mean(self._close_correlations)
+        return known_mean(self._close_correlations)
 
     @property
     def hit_correlation(self) -> float:
@@ -114,7 +135,7 @@ class RankQuality:
         That is, whether the better of two detections has the higher score, as
         required for AP at a high IoU.
         """
-        return _correlation(
+        return rank_correlation(
             np.concatenate(self._hit_scores), np.concatenate(self._hit_ious)
         )
 
@@ -171,27 +192,25 @@ def _claim(
     ious = np.zeros(len(candidates))
     duplicates = np.zeros(len(candidates), dtype=bool)
     free = np.ones(candidates.shape[1], dtype=bool)
-    for rank, (possible, iou) in enumerate(
-        zip(candidates, overlaps, strict=True)
-    ):
-        claimable = possible & free
+    for rank in np.flatnonzero(candidates.any(1)):
+        claimable = candidates[rank] & free
         if claimable.any():
-            claimed = np.where(claimable, iou, -1).argmax()
-            ious[rank] = iou[claimed]
+            claimed = np.where(claimable, overlaps[rank], -1).argmax()
+            ious[rank] = overlaps[rank, claimed]
             free[claimed] = False
-        elif possible.any():
+        else:
             duplicates[rank] = True
     return ious, duplicates
 
 
-def _correlation(scores: np.ndarray, quality: np.ndarray) -> float:
+def rank_correlation(scores: np.ndarray, quality: np.ndarray) -> float:
     """Spearman's rank correlation; NaN for too few or equal values."""
     if len(scores) < 3 or np.ptp(scores) == 0 or np.ptp(quality) == 0:
         return _NAN
     return float(spearmanr(scores, quality).statistic)
 
 
-def _mean(values: list[float]) -> float:
+def known_mean(values: list[float]) -> float:
     """Mean of the values that are not NaN."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else _NAN

@@ -1,7 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Rank correlation by layer, and precision and duplicates by rank."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,31 +35,11 @@ def draw(layers: Sequence[RankQuality], path: Path, title: str) -> None:
     """
     figure = Figure(figsize=(15, 4.6), layout='constrained')
     figure.suptitle(title, x=0.01, ha='left', fontsize=13, fontweight='bold')
-    left, middle, right = figure.subplots(1, 3)
-    _draw_correlations(left, layers)
-    ranks = np.arange(1, layers[0].max_rank + 1)
-    colors = colormaps['viridis'](np.linspace(0.9, 0.1, len(layers)))
-    middle.plot(
-        ranks,
-        layers[0].best_precision(),
-        '--',
-        color='#888888',
-        label='all objects first',
-    )
-    for index, (layer, color) in enumerate(
-        zip(layers, colors, strict=True), 1
+    for (name, plot), axis in zip(
+        PLOTS.items(), figure.subplots(1, 3), strict=True
     ):
-        name = f'layer {index}'
-        middle.plot(ranks, layer.precision(), color=color, label=name)
-        right.plot(ranks, layer.duplicates(), color=color, label=name)
-    middle.set_title('Precision of the top k', loc='left')
-    middle.set_ylim(0, 1)
-    right.set_title('Duplicates for each object in the top k', loc='left')
-    right.set_ylim(bottom=0)
-    for axis in (middle, right):
-        axis.set_xscale('log')
-        axis.set_xlabel('k')
-    for axis in (left, middle, right):
+        plot(axis, layers)
+        axis.set_title(name, loc='left')
         axis.spines[['top', 'right']].set_visible(False)
         axis.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
@@ -82,6 +62,45 @@ def _draw_correlations(axis: Axes, layers: Sequence[RankQuality]) -> None:
         ),
     ):
         axis.plot(depth, values, 'o-', label=name, color=color)
-    axis.set_title("Spearman's correlation of score and IoU", loc='left')
     axis.set_xlabel('decoder layer')
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_precision(axis: Axes, layers: Sequence[RankQuality]) -> None:
+    """Draw the precision of the top k, and the best possible one."""
+    best = layers[0].best_precision()
+    axis.plot(
+        np.arange(1, len(best) + 1),
+        best,
+        '--',
+        color='#888888',
+        label='all objects first',
+    )
+    _draw_over_ranks(axis, [layer.precision() for layer in layers])
+    axis.set_ylim(0, 1)
+
+
+def _draw_duplicates(axis: Axes, layers: Sequence[RankQuality]) -> None:
+    """Draw the duplicates for each object in the top k."""
+    _draw_over_ranks(axis, [layer.duplicates() for layer in layers])
+    axis.set_ylim(bottom=0)
+
+
+def _draw_over_ranks(axis: Axes, curves: Sequence[np.ndarray]) -> None:
+    """Draw a curve of each layer."""
+    colors = colormaps['viridis'](np.linspace(0.9, 0.1, len(curves)))
+    for number, (curve, color) in enumerate(
+        zip(curves, colors, strict=True), 1
+    ):
+        ranks = np.arange(1, len(curve) + 1)
+        axis.plot(ranks, curve, color=color, label=f'layer {number}')
+    axis.set_xscale('log')
+    axis.set_xlabel('k')
+
+
+PLOTS: dict[str, Callable[[Axes, Sequence[RankQuality]], None]] = {
+    "Spearman's correlation of score and IoU": _draw_correlations,
+    'Precision of the top k': _draw_precision,
+    'Duplicates for each object in the top k': _draw_duplicates,
+}
+"""What draws the results of each decoder layer, by its title."""

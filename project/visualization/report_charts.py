@@ -12,7 +12,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from project.evaluation import RankQuality
 from project.evaluation.detection_report import Findings
+from project.visualization.rank_quality import PLOTS
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -96,6 +98,24 @@ def draw_calibration(runs: Mapping[str, Findings]) -> str:
         axis.set(xlabel='score', ylabel='share of hits')
         axis.legend(frameon=False, fontsize=8)
         return svg(figure)
+
+
+def draw_ranking(layers: Sequence[RankQuality]) -> dict[str, str]:
+    """Draw how well the scores of each decoder layer rank its boxes.
+
+    Args:
+        layers: Results of each layer.
+
+    Returns:
+        dict[str, str]: SVG elements by their titles.
+    """
+    drawn = {}
+    for title, plot in PLOTS.items():
+        with _chart() as (figure, axis):
+            plot(axis, layers)
+            axis.legend(frameon=False, fontsize=8)
+            drawn[title] = svg(figure)
+    return drawn
 
 
 def draw_bars(

@@ -15,12 +15,14 @@ import numpy as np
 
 from project.evaluation.detection_report import ERRORS, ClassFindings, Findings
 from project.evaluation.f1 import Boxes, Detections
+from project.evaluation.layer_report import LayerFindings
 from project.visualization.boxes import draw_on_image
 from project.visualization.report_charts import (
     RUN_COLORS,
     draw_bars,
     draw_calibration,
     draw_curves,
+    draw_ranking,
 )
 
 METRICS = {
@@ -94,6 +96,9 @@ def render(
         calibrations=[
             (name, f'{x.calibration["ece"]:.3f}', f'{x.threshold:.3f}')
             for name, x in runs.items()
+        ],
+        layers=[
+            (name, _layers(x.layers)) for name, x in runs.items() if x.layers
         ],
         thresholds=[
             (name, f'{x.threshold:.3f}', f'{x.f1:.3f}')
@@ -200,6 +205,52 @@ def _charts(runs: Mapping[str, Findings]) -> dict[str, str]:
             'AP of the images with so many objects',
         ),
     )
+
+
+def _layers(found: LayerFindings) -> dict[str, Any]:
+    """Rows on the decoder layers, and on refiners if there are any."""
+    alone: dict[str, list[str]] = {}
+    for (part, _), values in found.precisions.items():
+        alone.setdefault(part, []).append(_number(values[0]))
+    whole = found.precisions['', len(found.ranking)][0]
+    return dict(
+        num_images=found.num_images,
+        rows=[
+            (
+                str(number),
+                [
+                    *map(_number, found.precisions['', number]),
+                    *map(_signed, (boxes, ranks, quality.hit_correlation)),
+                    *map(_number, quality.at_object_count()),
+                ],
+            )
+            for number, (quality, boxes, ranks) in enumerate(
+                zip(
+                    found.ranking,
+                    found.kept_boxes,
+                    found.kept_ranks,
+                    strict=True,
+                ),
+                1,
+            )
+        ],
+        refiners=[
+            (part or 'all merged, as it detects', cells)
+            for part, cells in alone.items()
+            if len(alone) > 1 and len(cells) == len(found.ranking)
+        ],
+        without=[
+            (part, _cells([values[0], whole]))
+            for (part, _), values in found.precisions.items()
+            if part.startswith('without ')
+        ],
+        charts=draw_ranking(found.ranking),
+    )
+
+
+def _signed(value: float) -> str:
+    """A number that may be negative as text."""
+    return _DASH if math.isnan(value) else f'{value:.3f}'
 
 
 def _confusion(name: str, findings: Findings) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from PIL import Image
 from project.apis import report
 from project.evaluation import FastCocoMetric, detection_report
 from project.evaluation.f1 import Boxes, Detections, best_threshold
+from project.evaluation.layer_records import LayerRecord
 from project.utils.errors import UserError
 from tests.helpers.trained import write_trained
 from tests.helpers.training import TOY_CONFIG, load_tool
@@ -111,6 +112,31 @@ def evaluate(
     return metric, metric.compute_metrics(metric.results)
 
 
+def make_records(path: Path, noises: tuple[float, ...]) -> dict:
+    """Two queries, whose order and boxes change; detections by layer."""
+    samples = [make_samples(path, noise) for noise in noises]
+    scores = np.linspace(0.1, 0.9, 5)
+    boxes = np.tile([0.0, 0.0, 20.0, 20.0], (5, 1))
+    return {
+        layers[0]['img_id']: LayerRecord(
+            np.stack([scores, scores[::-1]]),
+            np.zeros((2, 5), int),
+            np.stack([boxes, boxes * [1, 1, 1, 0.5]]),
+            np.full((5, 4), np.nan),
+            {
+                ('', number): np.column_stack(
+                    [
+                        sample['pred_instances'][key]
+                        for key in ('bboxes', 'scores', 'labels')
+                    ]
+                )
+                for number, sample in enumerate(layers, 1)
+            },
+        )
+        for layers in zip(*samples, strict=True)
+    }
+
+
 def make_page(
     folder: Path, names: tuple[str, ...], noises: tuple[float, ...], size: int
 ) -> tuple[str, list[report.Run]]:
@@ -121,6 +147,7 @@ def make_page(
         metric, _ = evaluate(
             detection_report.ReportCocoMetric, path, make_samples(path, noise)
         )
+        metric.evaluated.records = make_records(path, (0.3, noise))
         findings = detection_report.analyse(metric.evaluated)
         runs.append(
             report.Run(f'w/epoch_{index}.pth', metric.evaluated, findings, 0.1)
@@ -173,6 +200,24 @@ def test_numbers_are_those_of_the_metric(page: tuple) -> None:
         assert classes[name][1:3] == [f'{v:.3f}' for v in values]
     assert classes['a bird &amp; more'][1] != '-'
     assert classes['never seen'][:3] == ['0', '-', '-']
+
+
+def test_layers_are_those_of_the_metric(page: tuple) -> None:
+    text, (run, _), path = page
+    layers = run.findings.layers
+    assert layers.num_images == 30
+    for number, noise in ((1, 0.3), (2, 0.05)):
+        samples = make_samples(path, noise)
+        _, values = evaluate(FastCocoMetric, path, samples)
+        expected = [values[f'bbox_mAP{x}'] for x in ('', '_50', '_75')]
+        found = layers.precisions['', number]
+        assert np.round(found, 3).tolist() == expected
+    assert layers.precisions['', 1] < layers.precisions['', 2]
+    np.testing.assert_allclose(layers.kept_boxes, [np.nan, 0.5])
+    np.testing.assert_allclose(layers.kept_ranks, [np.nan, -1])
+    shown = rows_of(text, 'layers')
+    assert shown['1'][:1] == [f'{layers.precisions["", 1][0]:.3f}']
+    assert shown['2'][3:5] == ['0.500', '-1.000']
 
 
 def report_metrics() -> dict[str, str]:
@@ -236,7 +281,7 @@ def test_the_page_needs_nothing_else(page: tuple) -> None:
     for source in re.findall('(?:src|href)="(.*?)"', text):
         assert source.startswith(('data:', '#'))
     assert 'url(' not in re.sub(r'url\(#\w+\)', '', text)
-    assert text.count('<svg') == 5
+    assert text.count('<svg') == 5 + 2 * 3
     assert text.count('data:image/jpeg') == 3 * 20
     assert 'a bird & more' not in text  # escaped
 
@@ -285,6 +330,7 @@ def test_two_checkpoints_are_compared(
     shown = rows_of(text, 'metrics')
     for index, value in enumerate(values):
         assert shown['AP'][index] == f'{value["coco/bbox_mAP"]:.3f}'
+    assert len(rows_of(text, 'layers')) == 2
 
 
 def test_mistakes_are_told_before_the_test(

@@ -1,4 +1,6 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,6 +70,23 @@ class DetectingMixin(DETRHead):
         known = vars(defaults).keys()
         given = {k: v for k, v in (self.test_cfg or {}).items() if k in known}
         return read_settings(defaults, given, 'model.test_cfg')
+
+    @contextmanager
+    def ending_after(self, num_decoder_layers: int) -> Iterator[None]:
+        """Let an earlier decoder layer detect.
+
+        Args:
+            num_decoder_layers (int): As in :class:`DetectionSettings`.
+        """
+        whole = self.test_cfg
+        self.test_cfg = {
+            **(whole or {}),
+            'num_decoder_layers': num_decoder_layers,
+        }
+        try:
+            yield
+        finally:
+            self.test_cfg = whole
 
     def predict(
         self,

@@ -1,7 +1,8 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """HPR's decoder layer: three parallel refiners of proposals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from mmcv.cnn.bricks.transformer import FFN
@@ -73,6 +74,14 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
     """Outputs of regional cross attention and of dynamic convolution."""
     gives_more_in_training = True
     """For ``ValidationLossHook``: these outputs are there in training only."""
+    gives_auxiliary = False
+    """Whether they are there in evaluation as well."""
+    refiners = (
+        'deformable attention',
+        'dynamic convolution',
+        'regional cross attention',
+    )
+    """Names of the refiners, in the order of the mergers' weights."""
 
     def __init__(
         self,
@@ -199,10 +208,31 @@ class ProposalRefinerLayer(DeformableDecoderLayer):
         by_dyconv = self._refine_by_dyconv(by_dyconv, regions)
         by_ca = self._refine_by_ca(by_ca, regions)
         query = self.norms[2](self.merger_FFN(query, by_dyconv, by_ca))
-        if not self.training:
+        if not (self.training or self.gives_auxiliary):
             return query, ()
         auxiliary = self.ca_norms[2](by_ca), self.dyconv_norms[2](by_dyconv)
         return query, auxiliary
+
+    @contextmanager
+    def without(self, refiner: str) -> Iterator[None]:
+        """Leave a refiner out of what is merged, in evaluation.
+
+        Args:
+            refiner (str): One of ``refiners``.
+        """
+        index = self.refiners.index(refiner)
+        columns = [
+            merger.weights.data[..., index]
+            for merger in (self.merger_SA, self.merger_FFN)
+        ]
+        kept = [column.clone() for column in columns]
+        for column in columns:
+            column.zero_()
+        try:
+            yield
+        finally:
+            for column, values in zip(columns, kept, strict=True):
+                column.copy_(values)
 
     def region_features(
         self,

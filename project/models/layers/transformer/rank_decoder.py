@@ -70,15 +70,8 @@ class RankDecoder(BoxRefinementDecoder):
         The rank-adaptive biases have no influence on the order. Arguments
         and results are those of :class:`BoxRefinementDecoder`.
         """
-        if self.sort_queries:
-            # In full precision, since half precision makes ties. Without
-            # autocast and no_grad: under both, older versions of torch cache
-            # a half-precision copy of the weight that the head would use.
-            logits = apply_in_full_precision(
-                cls_branches[layer_id], query.detach()
-            )
-            confidence = logits.detach().amax(-1)
-            order = rank_order(confidence, query_groups)
+        order = self.order_after(layer_id, query, query_groups, cls_branches)
+        if order is not None:
             query, query_pos, reference = (
                 gather_points(tensor, order)
                 for tensor in (query, query_pos, reference)
@@ -86,6 +79,31 @@ class RankDecoder(BoxRefinementDecoder):
         if self.num_ranks:
             query = self._merge_rank_contents(layer_id, query)
         return query, query_pos, reference, query_groups
+
+    def order_after(
+        self,
+        layer_id: int,
+        query: Tensor,
+        query_groups: QueryGroups | None,
+        cls_branches: nn.ModuleList,
+    ) -> Tensor | None:
+        """Order in which the queries enter the next layer.
+
+        Arguments are those of :meth:`hand_over`.
+
+        Returns:
+            Tensor | None: As of :func:`rank_order`; None if they are not
+            sorted.
+        """
+        if not self.sort_queries:
+            return None
+        # In full precision, since half precision makes ties. Without
+        # autocast and no_grad: under both, older versions of torch cache
+        # a half-precision copy of the weight that the head would use.
+        logits = apply_in_full_precision(
+            cls_branches[layer_id], query.detach()
+        )
+        return rank_order(logits.detach().amax(-1), query_groups)
 
     def _merge_rank_contents(self, layer_id: int, query: Tensor) -> Tensor:
         """Merge the learned content of each rank into the query.
