@@ -62,6 +62,7 @@ class DetectingMixin(DETRHead):
     """Prediction of a head that has ``forward_layer``."""
 
     default_settings = DetectionSettings()
+    test_cfg: Any  # mmdet's heads set it
 
     @not_compiled
     def detection_settings(self) -> DetectionSettings:
