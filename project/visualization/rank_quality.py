@@ -95,6 +95,7 @@ def _draw_over_ranks(axis: Axes, curves: Sequence[np.ndarray]) -> None:
         ranks = np.arange(1, len(curve) + 1)
         axis.plot(ranks, curve, color=color, label=f'layer {number}')
     axis.set_xscale('log')
+    axis.xaxis.set_major_formatter('{x:g}')
     axis.set_xlabel('k')
 
 
