@@ -78,10 +78,11 @@ def test_a_tracker_writes(library: str, tmp_path: Path, monkeypatch) -> None:
     if not find_spec(library):
         pytest.skip(f'{library} is not installed')
     monkeypatch.setenv('WANDB_MODE', 'offline')
+    monkeypatch.chdir(tmp_path)
     (line,) = (x for x in LINES if library in type_of(x).lower())
     cfg = Config.fromstring(f'x = {line.rstrip(",")}', '.py').x
     backend = VISBACKENDS.build(dict(cfg, save_dir=str(tmp_path)))
-    backend.add_config(Config(dict(lr=1)))
+    backend.add_config(Config(dict(lr=1, work_dir=str(tmp_path))))
     backend.add_scalars(dict(loss=0.5), step=1)
     backend.close()
     written = [x for x in tmp_path.rglob('*') if x.is_file()]

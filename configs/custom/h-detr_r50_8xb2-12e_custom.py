@@ -26,6 +26,6 @@ vis_backends = [
     dict(type='LocalVisBackend'),
     # dict(type='TensorboardVisBackend'),
     # dict(type='WandbVisBackend', init_kwargs=dict(project='mmdetr')),
-    # dict(type='MLflowVisBackend', exp_name='mmdetr'),
+    # dict(type='MLflowVisBackend', exp_name='mmdetr', tracking_uri='sqlite:///mlflow.db'),
 ]
 visualizer = dict(vis_backends=vis_backends)

@@ -20,8 +20,9 @@ TRACKERS = {
     'tensorboard': "dict(type='TensorboardVisBackend')",
     'wandb': "dict(type='WandbVisBackend', "
     "init_kwargs=dict(project='mmdetr', name={name}))",
+    # MLflow no longer writes into folders, which mmengine would name.
     'mlflow': "dict(type='MLflowVisBackend', exp_name='mmdetr', "
-    'run_name={name})',
+    "run_name={name}, tracking_uri='sqlite:///mlflow.db')",
 }
 """mmengine's backend of each library, by the library's name."""
 _DTYPES = {'fp16': 'float16', 'bf16': 'bfloat16'}
