@@ -8,11 +8,11 @@ import os.path as osp
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from mmengine.fileio import FileClient, LocalBackend, get_file_backend
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, checkpoint_hook
 from torch import Tensor
 
 from project.utils.errors import UserError
@@ -97,6 +97,26 @@ def write_text(path: str, text: str) -> None:
         open(unfinished, 'w', encoding='utf-8') as file,
     ):
         file.write(text)
+
+
+@contextmanager
+def markers_written_beside() -> Iterator[None]:
+    """Have mmengine's hook write ``last_checkpoint`` atomically.
+
+    The hook opens it by the builtin function, which another one of that name
+    in its module hides.
+    """
+    vars(checkpoint_hook)['open'] = _opened_beside
+    try:
+        yield
+    finally:
+        vars(checkpoint_hook).pop('open', None)
+
+
+@contextmanager
+def _opened_beside(path: str, mode: str) -> Iterator[IO]:
+    with written_beside(path) as unfinished, open(unfinished, mode) as file:
+        yield file
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:

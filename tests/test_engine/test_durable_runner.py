@@ -393,11 +393,15 @@ def test_a_signal_ends_a_training_after_a_checkpoint(
     assert signal.getsignal(number) == handler
     stopped = torch.load(tmp_path / 'stopped.pth')
     assert stopped['meta']['iter'] == iteration + 1
-    marker = (tmp_path / 'last_checkpoint').read_text()
-    assert marker == str(tmp_path / 'stopped.pth')
+    marker = tmp_path / 'last_checkpoint'
+    assert marker.read_text() == str(tmp_path / 'stopped.pth')
+    os.link(marker, tmp_path / 'old_marker')
 
     runner = make(tmp_path, resume=True)
     runner.train()
+    # A new file took its place, so that it was whole at any time.
+    assert marker.read_text() == str(tmp_path / 'epoch_3.pth')
+    assert (tmp_path / 'old_marker').read_text().endswith('stopped.pth')
     assert (runner.epoch, runner.iter) == (3, 6)
     expected = torch.load(trained / 'epoch_3.pth')
     resumed = torch.load(tmp_path / 'epoch_3.pth')

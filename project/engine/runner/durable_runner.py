@@ -24,6 +24,7 @@ from project.checkpoints.writing import (
     full_disk_told,
     is_local,
     keep_until_replaced,
+    markers_written_beside,
     remove_unfinished,
     write_text,
     written_beside,
@@ -43,8 +44,9 @@ from project.engine.runner.work_dir import (
 class DurableRunner(Runner):
     """mmengine's Runner with trainings that may be killed at any time.
 
-    - Checkpoints are written atomically, and outdated ones are removed only
-      when the new one is complete, whatever hook saves them.
+    - Checkpoints and ``last_checkpoint`` are written atomically, and outdated
+      ones are removed only when the new one is complete, whatever hook saves
+      them.
     - One training at a time writes into a work dir, and none overwrites the
       checkpoints of another unless the config says ``overwrite = True``.
     - SIGTERM and SIGUSR1 end a training after it has saved a checkpoint.
@@ -93,7 +95,7 @@ class DurableRunner(Runner):
             warning = decide_together(lambda: self._claim(lock))
             if warning:
                 self.logger.warning(warning)
-            with full_disk_told(self.work_dir):
+            with full_disk_told(self.work_dir), markers_written_beside():
                 yield
         except Exception as error:
             number = self._stop_on_signal.signal_behind(self, error)
