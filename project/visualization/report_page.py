@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import mmcv
 import numpy as np
+from PIL import Image
 
 from project.evaluation.detection_report import ERRORS, ClassFindings, Findings
 from project.evaluation.f1 import Boxes, Detections
@@ -72,15 +73,8 @@ def render(
     Returns:
         str: HTML without references to other files.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     first = next(iter(runs.values()))
-    return environment.get_template('report_page.html').render(
+    return page_template('report_page.html').render(
         title=f'Report: {next(iter(runs))}',
         head=head,
         names=list(runs),
@@ -108,6 +102,26 @@ def render(
         worst=worst,
         best=best,
     )
+
+
+def page_template(name: str) -> jinja2.Template:
+    """Read the template of a page, beside this file."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def as_jpeg(image: np.ndarray) -> str:
+    """Write an image, (h, w, 3), uint8, RGB, as JPEG into a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, 'JPEG', quality=_QUALITY)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return f'data:image/jpeg;base64,{text}'
 
 
 def _cells(values: Sequence[float], digits: int = 3) -> list[str]:
@@ -314,8 +328,5 @@ def draw_picture(
                 for name, score in zip(names, boxes.scores, strict=True)
             ]
         picture = draw_on_image(small, boxes.bboxes * scale, labels, names)
-        buffer = io.BytesIO()
-        picture.save(buffer, 'JPEG', quality=_QUALITY)
-        text = base64.b64encode(buffer.getvalue()).decode()
-        drawn.append((caption, f'data:image/jpeg;base64,{text}'))
+        drawn.append((caption, as_jpeg(np.asarray(picture))))
     return Picture(title, drawn)

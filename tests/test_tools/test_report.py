@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +18,12 @@ from project.evaluation import FastCocoMetric, detection_report
 from project.evaluation.f1 import Boxes, Detections, best_threshold
 from project.evaluation.layer_records import LayerRecord
 from project.utils.errors import UserError
+from tests.helpers.chromium import CHROMIUM, check_fits
 from tests.helpers.trained import write_trained
 from tests.helpers.training import TOY_CONFIG, load_tool
 
 hotcoco = pytest.importorskip('hotcoco')
 NAMES = ('cat', 'dog', 'a bird & more', 'never seen')
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 
 
 class Images:
@@ -363,44 +361,6 @@ def test_other_metrics_are_refused() -> None:
         report.keep_evaluation(config)
 
 
-PROBE = """<script>
-addEventListener('load', () => {
-  document.querySelector('.sortable th:nth-child(2)').click();
-  const root = document.documentElement;
-  const widths = [innerWidth, root.scrollWidth, root.clientWidth];
-  parent.postMessage(widths.join(), '*');
-});
-</script></body>"""
-# A window of chromium itself is never narrower than 500 pixels.
-FRAME = """<!doctype html><link rel="icon" href="data:,">
-<body style="margin: 0"><script>
-addEventListener('message', event => {{
-  document.body.dataset.probe = event.data;
-}});
-</script>
-<iframe src="report.html" style="border: 0; width: {width}px; height: 6000px">
-</iframe></body>"""
-
-
-def browse(page: Path, *options: str) -> str:
-    """What chromium prints about a page that has no error."""
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            *('--headless', '--no-sandbox', '--disable-gpu'),
-            *('--enable-logging=stderr', '--virtual-time-budget=5000'),
-            f'--user-data-dir={page.parent / "profile"}',
-            *options,
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert ':CONSOLE' not in done.stderr, done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason='needs chromium')
 @pytest.mark.parametrize(
@@ -413,19 +373,4 @@ def test_the_page_fits_the_screen(
     names = tuple(f'class number {i}' for i in range(num_classes))
     text, _ = make_page(tmp_path, names, noises, 200)
     assert len(text) < 5_000_000
-    page = text.replace('</body>', PROBE)
-    (tmp_path / 'report.html').write_text(page, encoding='utf-8')
-    for width in (1400, 390):
-        frame = tmp_path / f'frame_{width}.html'
-        frame.write_text(FRAME.format(width=width))
-        shown = browse(frame, '--dump-dom')
-        numbers = re.search(r'data-probe="([\d,]+)"', shown)[1]
-        inner, scroll, client = map(int, numbers.split(','))
-        assert inner == width
-        assert scroll <= client
-        picture = tmp_path / f'report_{width}.png'
-        size = f'--window-size={width},6000'
-        browse(frame, size, f'--screenshot={picture}')
-        with Image.open(picture) as shot:
-            colors = shot.convert('RGB').getcolors(1 << 24)
-        assert len(colors) > 100
+    check_fits(text, tmp_path)

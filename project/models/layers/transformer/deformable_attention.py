@@ -83,12 +83,9 @@ class DeformableAttention(MultiScaleDeformableAttention):
         if key_padding_mask is not None:
             value = value.masked_fill(key_padding_mask[..., None], 0.0)
         value = value.unflatten(-1, (self.num_heads, -1))
-        locations = self._sampling_locations(
+        locations, weights = self.sampling(
             query, reference_points, spatial_shapes
         )
-        weights = self.attention_weights(query)
-        weights = weights.unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        weights = weights.unflatten(-1, (self.num_levels, self.num_points))
         output = multi_scale_deformable_attention(
             value,
             spatial_shapes,
@@ -102,15 +99,27 @@ class DeformableAttention(MultiScaleDeformableAttention):
             output = output.transpose(0, 1)
         return self.dropout(output) + identity
 
-    def _sampling_locations(
+    def sampling(
         self, query: Tensor, reference_points: Tensor, spatial_shapes: Tensor
-    ) -> Tensor:
-        """Sampling points (x, y) in [0, 1] of each level.
+    ) -> tuple[Tensor, Tensor]:
+        """Where the queries look, and how much each point counts.
+
+        Args:
+            query (Tensor): Queries with their positions, has shape
+                (bs, num_queries, dim).
+            reference_points (Tensor): As in :meth:`forward`.
+            spatial_shapes (Tensor): As in :meth:`forward`.
 
         Returns:
-            Tensor: Has shape
-            (bs, num_queries, num_heads, num_levels, num_points, 2).
+            tuple[Tensor, Tensor]: Points (x, y) in [0, 1] of each padded
+            level, has shape
+            (bs, num_queries, num_heads, num_levels, num_points, 2), and
+            their weights, without the last axis, which add up to 1 in each
+            head.
         """
+        weights = self.attention_weights(query)
+        weights = weights.unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        weights = weights.unflatten(-1, (self.num_levels, self.num_points))
         offsets = self.sampling_offsets(query)
         offsets = offsets.unflatten(
             -1, (self.num_heads, self.num_levels, self.num_points, 2)
@@ -118,7 +127,6 @@ class DeformableAttention(MultiScaleDeformableAttention):
         points = reference_points[:, :, None, :, None]
         if reference_points.shape[-1] == 2:
             sizes = spatial_shapes.flip(-1)  # (h, w) -> (w, h)
-            return points + offsets / sizes[:, None]
-        return points[..., :2] + (
-            offsets / self.num_points * points[..., 2:] * 0.5
-        )
+            return points + offsets / sizes[:, None], weights
+        offsets = offsets / self.num_points * points[..., 2:] * 0.5
+        return points[..., :2] + offsets, weights
