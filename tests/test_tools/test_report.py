@@ -23,6 +23,7 @@ from tests.helpers.trained import write_trained
 from tests.helpers.training import TOY_CONFIG, load_tool
 
 hotcoco = pytest.importorskip('hotcoco')
+KEYS = ('bboxes', 'scores', 'labels')
 NAMES = ('cat', 'dog', 'a bird & more', 'never seen')
 
 
@@ -110,29 +111,31 @@ def evaluate(
     return metric, metric.compute_metrics(metric.results)
 
 
-def make_records(path: Path, noises: tuple[float, ...]) -> dict:
-    """Two queries, whose order and boxes change; detections by layer."""
+def make_records(path: Path, noises: tuple[float, float]) -> dict:
+    """What two layers detect, and five queries whose order changes."""
     samples = [make_samples(path, noise) for noise in noises]
     scores = np.linspace(0.1, 0.9, 5)
     boxes = np.tile([0.0, 0.0, 20.0, 20.0], (5, 1))
-    return {
-        layers[0]['img_id']: LayerRecord(
+    records = {}
+    for layers in zip(*samples, strict=True):
+        first, last = (
+            np.column_stack([x['pred_instances'][key] for key in KEYS])
+            for x in layers
+        )
+        records[layers[0]['img_id']] = LayerRecord(
             np.stack([scores, scores[::-1]]),
             np.zeros((2, 5), int),
             np.stack([boxes, boxes * [1, 1, 1, 0.5]]),
             np.full((5, 4), np.nan),
             {
-                ('', number): np.column_stack(
-                    [
-                        sample['pred_instances'][key]
-                        for key in ('bboxes', 'scores', 'labels')
-                    ]
-                )
-                for number, sample in enumerate(layers, 1)
+                ('', 1): first,
+                ('', 2): last,
+                ('a refiner', 1): first,
+                ('a refiner', 2): first,
+                ('without a refiner', 2): first,
             },
         )
-        for layers in zip(*samples, strict=True)
-    }
+    return records
 
 
 def make_page(
@@ -216,6 +219,14 @@ def test_layers_are_those_of_the_metric(page: tuple) -> None:
     shown = rows_of(text, 'layers')
     assert shown['1'][:1] == [f'{layers.precisions["", 1][0]:.3f}']
     assert shown['2'][3:5] == ['0.500', '-1.000']
+    first, last = (f'{layers.precisions["", k][0]:.3f}' for k in (1, 2))
+    assert rows_of(text, 'refiners') == {
+        'all merged, as it detects': [first, last],
+        'a refiner': [first, first],
+    }
+    without = rows_of(text, 'without')
+    assert without['without a refiner'][:2] == [first, last]
+    assert without['without a refiner'][2].startswith('-0.')
 
 
 def report_metrics() -> dict[str, str]:
