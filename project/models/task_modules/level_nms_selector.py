@@ -103,9 +103,11 @@ class LevelNMSSelector:
             ],
             1,
         )
-        order = scores.gather(1, points).argsort(
-            dim=1, descending=True, stable=True
-        )
+        found = scores.gather(1, points)
+        if torch.compiler.is_exporting():  # ONNX has no stable sort
+            order = found.topk(found.shape[1], dim=1).indices
+        else:
+            order = found.argsort(dim=1, descending=True, stable=True)
         points = points.gather(1, order)
         return points, levels[points]
 
