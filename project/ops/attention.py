@@ -17,6 +17,7 @@ from torch import Tensor
 from project.utils.errors import UserError
 
 from . import cpp, custom_op, mmcv_forms, triton_op
+from .onnx_mode import is_onnx_mode
 
 VARIABLE = 'MMDETR_ATTENTION'
 LevelShapes = Sequence[tuple[int, int]]
@@ -106,8 +107,11 @@ def multi_scale_deformable_attention(
         UserError: If the selected backend is unavailable.
     """
     dtype = torch.promote_types(value.dtype, torch.float32)
-    name = backend_name(value.device.type, value.dtype)
-    return BACKENDS[name].attend(
+    attend = custom_op.attend
+    if not is_onnx_mode():
+        name = backend_name(value.device.type, value.dtype)
+        attend = BACKENDS[name].attend
+    return attend(
         value,
         spatial_shapes,
         level_start_index,

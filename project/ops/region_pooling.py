@@ -5,8 +5,7 @@ For exports: ONNX has ``RoiAlign``. ``MemoryRoIAlign`` gives the same up to
 rounding, faster, and has a gradient.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from mmcv.ops import roi_align
@@ -20,24 +19,6 @@ torch.library.define(
     'float[] strides, int[2] output_size, int sampling_ratio, bool aligned) '
     '-> Tensor',
 )
-
-_wanted = False
-
-
-@contextmanager
-def pooling_as_operator() -> Iterator[None]:
-    """Make ``MemoryRoIAlign`` use the op within a ``with`` block."""
-    global _wanted
-    before, _wanted = _wanted, True
-    try:
-        yield
-    finally:
-        _wanted = before
-
-
-def is_operator_wanted() -> bool:
-    """Whether ``MemoryRoIAlign`` has to use the op."""
-    return _wanted or torch.onnx.is_in_onnx_export()
 
 
 def multi_level_roi_align(

@@ -2,7 +2,6 @@
 """A detector from pixels to boxes as one module, and its graph."""
 
 import warnings
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch.export import Dim, ExportedProgram
 from project.models.dense_heads.detecting import DetectingMixin
 from project.models.detectors.tensor_mode import TensorModeMixin
 from project.ops import attention_backend
-from project.ops.region_pooling import pooling_as_operator
+from project.ops.onnx_mode import onnx_mode
 from project.utils.errors import UserError
 
 INPUT = 'images'
@@ -91,8 +90,8 @@ def capture(
             of an example.
         dynamic (bool): Whether it is to take any number of images of any
             size.
-        for_onnx (bool): Whether it becomes ONNX, whose ``RoiAlign`` pools
-            regions. Defaults to True.
+        for_onnx (bool): Whether it becomes ONNX, which has nodes in place
+            of our custom ops. Defaults to True.
 
     Returns:
         ExportedProgram: Its graph and weights.
@@ -100,8 +99,8 @@ def capture(
     number = 2 if dynamic else 1
     images = torch.rand(number, 3, *shape) * 255
     sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    pooling = pooling_as_operator() if for_onnx else nullcontext()
-    with attention_backend('pytorch'), pooling, warnings.catch_warnings():
+    mode = onnx_mode() if for_onnx else attention_backend('pytorch')
+    with mode, warnings.catch_warnings():
         warnings.simplefilter('ignore')
         return torch.export.export(
             network,

@@ -7,10 +7,8 @@ from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from project.ops.region_pooling import (
-    is_operator_wanted,
-    multi_level_roi_align,
-)
+from project.ops.onnx_mode import is_onnx_mode
+from project.ops.region_pooling import multi_level_roi_align
 from project.utils.errors import UserError
 
 from .transformer.deformable_attention import LevelShapes
@@ -76,7 +74,7 @@ class MemoryRoIAlign:
             Tensor: Features, bins in row-major order, has shape
             (bs * num_boxes, num_bins, dim).
         """
-        if is_operator_wanted():
+        if is_onnx_mode():
             return self._as_one_op(memory, boxes, level_shapes)
         with torch.no_grad():
             index, weight = self._points(boxes, level_shapes)
