@@ -16,7 +16,7 @@ from project.utils.settings import PositiveCount, read_settings
 
 from ..layers.stage_outputs import DecoderOutput
 from ..utils.box_ops import image_sizes
-from ..utils.compiling import not_compiled
+from ..utils.compiling import constant_when_compiled
 from ..utils.gather import gather_points
 from ..utils.precision import full_precision
 
@@ -64,13 +64,17 @@ class DetectingMixin(DETRHead):
     default_settings = DetectionSettings()
     test_cfg: Any  # mmdet's heads set it
 
-    @not_compiled
     def detection_settings(self) -> DetectionSettings:
         """Read the current ``test_cfg``; keys of other heads are ignored."""
         defaults = self.default_settings
         known = vars(defaults).keys()
         given = {k: v for k, v in (self.test_cfg or {}).items() if k in known}
-        return read_settings(defaults, given, 'model.test_cfg')
+        dicts = {k: v for k, v in given.items() if isinstance(v, dict)}
+        return _read(
+            defaults,
+            tuple((k, v) for k, v in given.items() if k not in dicts),
+            tuple((k, tuple(v.items())) for k, v in dicts.items()),
+        )
 
     @contextmanager
     def ending_after(self, num_decoder_layers: int) -> Iterator[None]:
@@ -285,6 +289,15 @@ class DetectingMixin(DETRHead):
             indices % self.num_classes,
             bbox_cxcywh_to_xyxy(boxes),
         )
+
+
+@constant_when_compiled
+def _read(
+    defaults: DetectionSettings, values: tuple, dicts: tuple
+) -> DetectionSettings:
+    """Read settings, of which those that are dicts come as tuples."""
+    given = dict(values) | {key: dict(items) for key, items in dicts}
+    return read_settings(defaults, given, 'model.test_cfg')
 
 
 def _output_sizes(

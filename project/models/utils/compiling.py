@@ -25,3 +25,22 @@ def not_compiled(
         Callable: The function, not traced.
     """
     return torch._disable_dynamo(function)
+
+
+def constant_when_compiled(
+    function: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
+    """Decorator of a function whose result is a constant of its arguments.
+
+    ``torch.compile`` calls it while it traces and does not look into it. As
+    :func:`not_compiled`, it does not import the compiler.
+
+    Args:
+        function (Callable): A function of Python constants, in tuples.
+
+    Returns:
+        Callable: The function.
+    """
+    # As torch.compiler.assume_constant_result.
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function

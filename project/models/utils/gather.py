@@ -29,6 +29,8 @@ def true_first(mask: Tensor, count: int) -> Tensor:
         (bs, min(count, num_points)).
     """
     length = mask.shape[1]
-    # All different, so that the order does not depend on the sort.
-    keys = torch.arange(length, device=mask.device) + length * ~mask
+    # All different, so that the order does not depend on the sort; without
+    # a product of a mask and a size, which ONNX's exporter cannot write.
+    places = torch.arange(2 * length, device=mask.device)
+    keys = torch.where(mask, places[:length], places[length:])
     return keys.topk(min(count, length), dim=1, largest=False).indices

@@ -94,7 +94,6 @@ def test_operations_of_every_detector_are_counted(name: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.slow
-@pytest.mark.xfail(reason='reading test_cfg breaks the graph')
 @pytest.mark.parametrize('name', list(CONFIGS))
 def test_detection_is_one_graph_for_all_sizes(name: str) -> None:
     """Without a break, compiled at most three times."""
