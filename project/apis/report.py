@@ -164,6 +164,7 @@ def _test(runner: Runner, checkpoint: str) -> Run | None:
     seconds = None
     if times is not None:
         spent = times.data[0][-len(loader) :].sum()
+        spent -= metric.recorder.seconds if metric.recorder else 0.0
         seconds = float(spent) / max(len(loader.dataset), 1)
     findings = analyse(metric.evaluated)
     return Run(checkpoint, metric.evaluated, findings, seconds)

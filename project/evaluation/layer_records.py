@@ -2,8 +2,9 @@
 """Records what each decoder layer predicts while a detector is tested."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -108,11 +109,13 @@ class LayerRecorder:
 
     Attributes:
         records (dict[int, LayerRecord]): By ``img_id``.
+        seconds (float): What recording took.
     """
 
     def __init__(self, model: Any, num_images: int = NUM_IMAGES) -> None:
         self.model = model
         self.records: dict[int, LayerRecord] = {}
+        self.seconds = 0.0
         self._missing = num_images
         self._refiners = [
             layer
@@ -130,13 +133,14 @@ class LayerRecorder:
         ) -> Any:
             results = predict(decoder_output, batch_data_samples, **kwargs)
             if self._missing > 0:
-                self._record(
-                    predict,
-                    results,
-                    decoder_output,
-                    batch_data_samples,
-                    kwargs,
-                )
+                with self._timed():
+                    self._record(
+                        predict,
+                        results,
+                        decoder_output,
+                        batch_data_samples,
+                        kwargs,
+                    )
             return results
 
         self.model.bbox_head.predict = torch.compiler.disable(recording)
@@ -153,6 +157,17 @@ class LayerRecorder:
             self._hook.remove()
             self._give_auxiliary(False)
 
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Add to the seconds, apart from what the device does before."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        start = perf_counter()
+        yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds += perf_counter() - start
+
     def _give_auxiliary(self, gives: bool) -> None:
         for layer in self._refiners:
             layer.gives_auxiliary = gives
@@ -166,7 +181,7 @@ class LayerRecorder:
             self._give_auxiliary(False)
             return
         for name in self._refiners[0].refiners:
-            with ExitStack() as stack:
+            with self._timed(), ExitStack() as stack:
                 for layer in self._refiners:
                     stack.enter_context(layer.without(name))
                 self._without[name] = decoder.forward(*args, **kwargs)
