@@ -23,6 +23,8 @@ from project.utils.errors import UserError
 if TYPE_CHECKING:
     import gradio
 
+_DAY = 86_400
+"""Seconds that Gradio keeps what was uploaded and shown."""
 _COLUMNS = ['class', 'score', 'x1', 'y1', 'x2', 'y2']
 
 
@@ -37,6 +39,7 @@ class Playground:
         self.detectors = dict(detectors)
         # Moving the threshold detects nothing anew.
         self._predictions = functools.lru_cache(8)(self._predict)
+        self._videos = tempfile.TemporaryDirectory(prefix='mmdetr-app-')
 
     def detect(
         self,
@@ -84,12 +87,13 @@ class Playground:
         """Detect objects in a video.
 
         Returns:
-            str: Path of a video with the detections drawn, in a new folder.
+            str: Path of a video with the detections drawn, which is removed
+            when the process ends.
 
         Raises:
             UserError: If the video cannot be read.
         """
-        out = tempfile.mkdtemp(prefix='mmdetr-app-')
+        out = tempfile.mkdtemp(dir=self._videos.name)
         request = Request([video], out, ['pictures'], {})
         options = Options(score_thr, self._labels(name, classes))
         detect_job(self.detectors[name], request, options, Processes())
@@ -137,7 +141,7 @@ def build_page(playground: Playground) -> 'gradio.Blocks':
     """
     gr = import_gradio()
     first = next(iter(playground.detectors))
-    with gr.Blocks(title='mmdetr') as page:
+    with gr.Blocks(title='mmdetr', delete_cache=(_DAY, _DAY)) as page:
         with gr.Row():
             model = gr.Dropdown(
                 list(playground.detectors), value=first, label='Model'
