@@ -80,6 +80,8 @@ OURS = {
     'deta/deta_swin-l_5scale_16xb1-24e_objects365': 'was never published',
     'dn_detr/dn-deformable-detr_r50_8xb2-12e_coco.py': 'not of 12 epochs',
     'h_detr/h-detr_r50_one-stage_8xb2-50e': 'cannot run in detrex',
+    'align_detr/align-detr_r50_level-nms_': 'an unpublished combination',
+    'hpr/hpr-dino_r50_rank-loss_': 'an unpublished combination',
     'hpr/hpr-h-detr_': 'an unpublished combination',
     'hpr/hpr-rank-detr_': 'an unpublished combination',
 }
