@@ -64,8 +64,9 @@ def table(epochs: Sequence[str], trained: Trained, steps: Mapping) -> str:
     for name, seeds in trained.items():
         cells = [_mean_and_range(at_epoch(seeds, epoch)) for epoch in epochs]
         cells.append(str(len(at_epoch(seeds, epochs[-1]))))
-        step = steps.get(name, {})
-        cells += [f'{x:.3g}' for x in step.values()] or ['', '']
+        cells += ['', '']
+        if step := steps.get(name):
+            cells[-2:] = f'{step["seconds"]:.3f}', f'{step["peak_mib"]:.1f}'
         lines.append(f'| {name} | {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
 
@@ -122,6 +123,7 @@ def draw(
         [steps.get(n, {}).get('seconds', 0) for n in names],
         color='#b8bec6',
     )
+    right.set_xlim(left=0)
     right.set_xlabel('CPU seconds per step')
     for axes in (left, right):
         axes.spines[['top', 'right']].set_visible(False)

@@ -118,7 +118,7 @@ def small_config(method: Method) -> Config:
 
 def _shrink(node: Any) -> None:
     """Replace sizes wherever they stand in a part of a config."""
-    if not isinstance(node, Mapping):
+    if not isinstance(node, dict):
         return
     for key, value in node.items():
         if key in _SIZES:
