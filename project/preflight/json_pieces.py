@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-_PIECE = 4 * 2**20
-"""Bytes of a piece; a smaller list is not cut."""
+_PIECE = 2**20
+"""Bytes of a piece, whose objects fit a processor's cache."""
 _BEGINNING = re.compile(rb'\s*:\s*\[\s*(?=\{)')
 _BETWEEN = re.compile(rb'\}\s*,\s*\{')
 _MAX_PROCESSES = 4
@@ -32,7 +32,7 @@ def cuts(text: bytes | mmap.mmap, key: str) -> list[int]:
         key (str): Key of the list, which must occur once.
 
     Returns:
-        list[int]: Where objects begin: the first, and one about every 4 MB;
+        list[int]: Where objects begin: the first, and one about every MB;
         empty if the list is short or the key is not unique.
     """
     quoted = b'"%s"' % key.encode()

@@ -84,14 +84,14 @@ def test_every_method(name: str, tmp_path: Path) -> None:
             # Apart, and away from 1, near which they round to ties.
             torch.nn.init.normal_(module.weight, std=0.05)
             torch.nn.init.normal_(module.bias, -4)
-    program = capture(network, (128, 160), dynamic=True)
+    program = capture(network, (256, 320), dynamic=True)
     write('onnx', program, tmp_path / 'm.onnx', {})
     run = open_file('onnx', tmp_path / 'm.onnx')
     kinds = {x.op_type for x in onnx.load(tmp_path / 'm.onnx').graph.node}
     assert not kinds - TENSORRT
     assert ('RoiAlign' in kinds) == name.startswith('hpr')
     assert ('NonMaxSuppression' in kinds) == (name in ('deta', 'hpr-ddq'))
-    for shape in ((1, 128, 160), (2, 200, 100), (1, 97, 131)):
+    for shape in ((1, 256, 320), (2, 200, 100), (1, 97, 131)):
         images = torch.rand(shape[0], 3, *shape[1:]) * 255
         with torch.no_grad():
             expected = [x.numpy() for x in network(images)]

@@ -114,9 +114,15 @@ def export(detector: Detector, request: Request) -> tuple[Difference, str]:
     return difference, origin
 
 
+_SMALLEST = 256  # two points on the fifth level
+
+
 def _example(shape: tuple[int, int]) -> tuple[int, int]:
-    """Size of the traced images, whose sides must not be taken for one."""
-    height, width = shape
+    """Size of traced images: all sides differ, and none of a level is 1.
+
+    torch takes equal sides for one, and a side of 1 for fixed.
+    """
+    height, width = (max(side, _SMALLEST) for side in shape)
     return height, width + 96 * (height == width)
 
 
