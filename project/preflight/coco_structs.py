@@ -18,7 +18,13 @@ from project.preflight.coco_json import (
     first_unlisted,
     sample_of,
 )
-from project.preflight.json_pieces import cuts, read_pieces
+from project.preflight.json_pieces import (
+    check_unique,
+    cuts,
+    pieces_read,
+)
+
+_KEY = 'annotations'
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -72,7 +78,7 @@ def read_sound(path: str) -> dict | None:
             open(path, 'rb') as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text,
         ):
-            places = cuts(text, 'annotations')
+            places = cuts(text, _KEY)
             try:
                 return _read(path, text, places)
             except (ValueError, msgspec.MsgspecError):
@@ -88,17 +94,19 @@ _ERRORS = (
 
 
 def _read(path: str, text: mmap.mmap, places: list[int]) -> dict | None:
-    """Read pieces of the annotations by themselves, then the rest."""
-    pieces = read_pieces(path, places, _read_annotations) if places else []
-    rest = text[: places[0]] + text[places[-1] :] if places else text[:]
-    _check_encoding(rest)
-    file = msgspec.json.decode(rest, type=_File)
+    """Read pieces of the annotations by themselves, and the rest."""
+    with pieces_read(path, _KEY, places, _read_annotations) as pieces:
+        rest = text[: places[0]] + text[places[-1] :] if places else text[:]
+        if places:
+            check_unique(rest, _KEY)
+        _check_encoding(rest)
+        file = msgspec.json.decode(rest, type=_File)
+        parts = [*pieces, _annotation_columns(file.annotations)]
     if not file.images:
         return None
-    last = _annotation_columns(file.annotations)
-    columns = {
-        name: np.concatenate([*(piece[name] for piece in pieces), column])
-        for name, column in last.items()
+    columns: dict[str, Any] = {
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[-1]
     }
     images, categories = _image_columns(file), _category_columns(file)
     columns |= images | categories

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -29,17 +29,14 @@ def cuts(text: bytes | mmap.mmap, key: str) -> list[int]:
 
     Args:
         text (bytes | mmap): The json.
-        key (str): Key of the list, which must occur once.
+        key (str): Key of the list.
 
     Returns:
         list[int]: Where objects begin: the first, and one about every MB;
-        empty if the list is short or the key is not unique.
+        empty if the list is short.
     """
-    quoted = b'"%s"' % key.encode()
-    at = text.find(quoted)
-    if at < 0 or text.find(quoted, at + 1) >= 0:
-        return []
-    start = _BEGINNING.match(text, at + len(quoted))
+    at = text.find(_quoted(key))
+    start = _BEGINNING.match(text, at + len(_quoted(key))) if at >= 0 else None
     places = [start.end()] if start else []
     while places:
         between = _BETWEEN.search(text, places[-1] + _PIECE)
@@ -49,39 +46,54 @@ def cuts(text: bytes | mmap.mmap, key: str) -> list[int]:
     return places if len(places) > 1 else []
 
 
-def read_pieces(
-    path: str, places: list[int], read: Callable[[bytes], Result]
-) -> list[Result]:
-    """Read what lies between each place and the next.
+def check_unique(text: bytes, key: str, times: int = 1) -> None:
+    """Raise ValueError unless a key occurs as often as expected."""
+    if text.count(_quoted(key)) != times:
+        raise ValueError(f'{key!r} is not the key of one list alone')
+
+
+def _quoted(key: str) -> bytes:
+    return b'"%s"' % key.encode()
+
+
+@contextmanager
+def pieces_read(
+    path: str, key: str, places: list[int], read: Callable[[bytes], Result]
+) -> Iterator[Iterable[Result]]:
+    """Read what lies between each place and the next, in the background.
 
     Args:
         path (str): Path of the json.
+        key (str): Key of the list.
         places (list[int]): Of :func:`cuts`.
         read (Callable): Reads the json of a list; a function of a module.
 
-    Returns:
-        list: What ``read`` returned for each piece.
+    Yields:
+        Iterable: What ``read`` returned for each piece; ValueError if the key
+        occurs in one.
     """
-    task = partial(_read_piece, path, read)
+    task = partial(_read_piece, path, key, read)
     with _executor(len(places)) as executor:
         run = executor.map if executor else map
-        return list(run(task, places[:-1], places[1:]))
+        yield run(task, places[:-1], places[1:])
 
 
 def _read_piece(
-    path: str, read: Callable[[bytes], Result], start: int, stop: int
+    path: str, key: str, read: Callable[[bytes], Result], start: int, stop: int
 ) -> Result:
     with open(path, 'rb') as file:
         file.seek(start)
         text = file.read(stop - start)
+    check_unique(text, key, 0)
     return read(b'[%s]' % text.rstrip()[:-1])  # without the comma
 
 
 @contextmanager
 def _executor(num_pieces: int) -> Iterator[Executor | None]:
     """Processes where they are cheap to start; None otherwise."""
-    is_cheap = sys.platform == 'linux'  # others import everything again
-    if not is_cheap or multiprocessing.current_process().daemon:
+    forks = sys.platform == 'linux'  # elsewhere they import everything again
+    is_allowed = forks and not multiprocessing.current_process().daemon
+    if not (num_pieces and is_allowed):
         yield None
         return
     processes = min(_MAX_PROCESSES, num_pieces, len(os.sched_getaffinity(0)))

@@ -158,6 +158,7 @@ PUBLISHED = [
     for name in NAMES
     if name.split('_')[0]
     in ('hpr-deformable-detr', 'hpr-dino', 'hpr-align-detr', 'hpr-ddq')
+    and '_rank-loss_' not in name
 ]
 
 

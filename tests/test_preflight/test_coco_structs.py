@@ -105,8 +105,7 @@ def test_a_large_file_is_read_in_pieces(
         for size in sizes:
             patch.setattr(json_pieces, '_PIECE', size)
             text = path.read_bytes()
-            places = json_pieces.cuts(text, 'annotations')
-            assert (len(places) > 5) == (kind != 'key_in_images')
+            assert len(json_pieces.cuts(text, 'annotations')) > 5
             fast = AnnotationFile.read(str(path))
             assert columns(replace(fast, sample=slow.sample)) == columns(slow)
 
