@@ -196,11 +196,6 @@ def analyse(evaluated: Evaluated) -> Findings:
     matched = (scores, hits, categories)
     classes = _of_classes(evaluated, objects, matched, calibration)
     reported = engine.report()['curves']
-    curves = {
-        f'IoU {iou}': np.asarray(reported[f'pr@{iou}'])
-        for iou in ('0.50', '0.75', '0.90')
-        if f'pr@{iou}' in reported
-    }
     tide = engine.tide_errors(pos_thr=IOU_THR)
     precisions = {
         i: float(found['ap'])
@@ -214,7 +209,7 @@ def analyse(evaluated: Evaluated) -> Findings:
         },
         classes=classes,
         recalls=np.asarray(reported['rec_thrs']),
-        curves=curves,
+        curves=_curves(reported),
         threshold=threshold,
         f1=f1,
         confusion=_confusion(evaluated, threshold),
@@ -232,6 +227,15 @@ def analyse(evaluated: Evaluated) -> Findings:
             evaluated.evaluation, evaluated.records, evaluated.categories
         ),
     )
+
+
+def _curves(reported: dict[str, list]) -> dict[str, np.ndarray]:
+    """Precisions at each recall, for three IoUs."""
+    return {
+        f'IoU {iou}': np.asarray(reported[f'pr@{iou}'])
+        for iou in ('0.50', '0.75', '0.90')
+        if f'pr@{iou}' in reported
+    }
 
 
 def _objects(evaluated: Evaluated) -> list[dict]:
