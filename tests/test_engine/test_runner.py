@@ -86,10 +86,12 @@ def test_a_config_is_formatted_once_in_a_training(
     make_runner: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     formatted = []
-    monkeypatch.setattr(
-        'mmengine.config.config.FormatCode',
-        lambda text, **_: (formatted.append(text), (text, True))[1],
-    )
+    # The forks' mmengine imports it anew each time.
+    for place in ('mmengine.config.config', 'yapf.yapflib.yapf_api'):
+        monkeypatch.setattr(
+            f'{place}.FormatCode',
+            lambda text, **_: (formatted.append(text), (text, True))[1],
+        )
     runner = make_runner(train_cfg__max_epochs=1, my_number=1)
     runner.train()
     assert len(formatted) == 1
