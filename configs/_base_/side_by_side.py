@@ -15,7 +15,7 @@ preprocessor = dict(
     bgr_to_rgb=True,
     pad_size_divisor=1,
 )
-# A ResNet-18 of half the width; which of its stages are used is the method's.
+# A ResNet-18 of a quarter of the width; the method says which stages it uses.
 backbone = dict(
     depth=18,
     base_channels=16,  # 64

@@ -13,6 +13,8 @@ mpl.use('Agg')
 
 from matplotlib import pyplot as plt
 
+from project.checkpoints.writing import write_text
+
 Trained = Mapping[str, Mapping[str, Mapping[str, float]]]
 """AP in [0, 1] by method, seed and epoch."""
 
@@ -30,16 +32,10 @@ def write_report(
     """
     epochs = [str(epoch) for epoch in settings['epochs']]
     content = dict(settings=settings, ap=trained, steps=steps)
-    _write(out / 'results.json', json.dumps(content, indent=1) + '\n')
-    _write(out / 'table.md', table(epochs, trained, steps))
+    text = json.dumps(content, indent=1) + '\n'
+    write_text(str(out / 'results.json'), text)
+    write_text(str(out / 'table.md'), table(epochs, trained, steps))
     draw(out / 'side_by_side.svg', epochs, trained, steps)
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file at once."""
-    partial = path.with_name(f'{path.name}.partial')
-    partial.write_text(text, encoding='utf-8')
-    partial.replace(path)
 
 
 def at_epoch(seeds: Mapping[str, Mapping], epoch: str) -> list[float]:
