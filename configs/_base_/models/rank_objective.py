@@ -1,5 +1,5 @@
-# What Rank-DETR trains on (section 3.3 of its paper), for other detectors with
-# matching: `model = _base_.rank_objective`.
+# What Rank-DETR trains on (section 3.3 of its paper), and other detectors with
+# matching may: `model = _base_.rank_objective`.
 rank_objective = dict(
     bbox_head=dict(
         loss_cls=dict(
