@@ -218,10 +218,18 @@ def _packed(read: AnnotationFile) -> dict[str, np.ndarray]:
         if field.name in _TEXTS:
             value = file_cache.pack_texts(value)
         elif field.name in _JSON:
-            value = file_cache.pack_texts([json.dumps(value)])
+            value = _packed_json(value)
         if field.name != 'path':
             packed[field.name] = value
     return packed
+
+
+def _packed_json(value: Any) -> np.ndarray:
+    """Convert a value into its json, or into an array if it is integers."""
+    numbers = np.array(value)
+    if numbers.dtype == np.int64:
+        return numbers
+    return file_cache.pack_texts([json.dumps(value)])
 
 
 def _unpacked(packed: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -230,5 +238,10 @@ def _unpacked(packed: dict[str, np.ndarray]) -> dict[str, Any]:
     for name in _TEXTS:
         columns[name] = file_cache.unpack_texts(columns[name])
     for name in _JSON:
-        columns[name] = json.loads(file_cache.unpack_texts(columns[name])[0])
+        value = columns[name]
+        columns[name] = (
+            value.tolist()
+            if value.dtype == np.int64
+            else json.loads(file_cache.unpack_texts(value)[0])
+        )
     return columns

@@ -7,6 +7,7 @@ is left to :mod:`.coco_json`, which explains what is wrong with it.
 
 import json
 import mmap
+from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor
 from itertools import chain
 from typing import Any
@@ -14,10 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from project.preflight.coco_json import (
-    first_unlisted,
-    sample_of,
-)
+from project.preflight.coco_json import sample_of
 from project.preflight.json_pieces import (
     check_unique,
     cuts,
@@ -101,28 +99,21 @@ def _read(path: str, text: mmap.mmap, places: list[int]) -> dict | None:
             check_unique(rest, _KEY)
         _check_encoding(rest)
         file = msgspec.json.decode(rest, type=_File)
-        parts = [*pieces, _annotation_columns(file.annotations)]
-    if not file.images:
+        listed = _image_columns(file) | _category_columns(file)
+        indices = _indices(listed)
+        last = indices(_annotation_columns(file.annotations))
+        sample = _sample(rest, last['images'])
+        columns = _joined([*map(indices, pieces), last]) | listed
+    if not (file.images and _is_sound(columns)):
         return None
-    columns: dict[str, Any] = {
-        name: np.concatenate([part[name] for part in parts])
-        for name in parts[-1]
-    }
-    images, categories = _image_columns(file), _category_columns(file)
-    columns |= images | categories
-    columns['images'], no_image = _positions(
-        columns.pop('image_id'), images['image_ids']
+    unlisted = dict(
+        image_id=_unlisted(columns.pop('image_id'), columns['images']),
+        category_id=_unlisted(
+            columns.pop('category_id'), columns['categories']
+        ),
     )
-    columns['categories'], no_category = _positions(
-        columns.pop('category_id'), categories['category_ids']
-    )
-    if not _is_sound(columns):
-        return None
     columns['annotation_ids'] = columns['annotation_ids'].tolist()
-    return columns | dict(
-        unlisted=dict(image_id=no_image, category_id=no_category),
-        sample=_sample(rest, columns['images'][-len(file.annotations) :]),
-    )
+    return columns | dict(unlisted=unlisted, sample=sample)
 
 
 def _check_encoding(text: bytes) -> None:
@@ -130,11 +121,20 @@ def _check_encoding(text: bytes) -> None:
     text.isascii() or text.decode()
 
 
-def _read_annotations(text: bytes) -> dict[str, np.ndarray]:
-    _check_encoding(text)
-    return _annotation_columns(
-        msgspec.json.decode(text, type=list[_Annotation])
-    )
+def _read_annotations(lists: Iterable[bytes]) -> dict[str, np.ndarray]:
+    parts = []
+    for text in lists:
+        _check_encoding(text)
+        annotations = msgspec.json.decode(text, type=list[_Annotation])
+        parts.append(_annotation_columns(annotations))
+    return _joined(parts)
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+    }
 
 
 def _annotation_columns(
@@ -169,13 +169,37 @@ def _category_columns(file: _File) -> dict[str, Any]:
     )
 
 
-def _positions(ids: np.ndarray, known: list[int]) -> tuple[np.ndarray, str]:
-    """Return the index of each id, and the first that is not listed."""
+def _indices(listed: dict[str, Any]) -> Callable[[dict], dict]:
+    """What adds the indices of images and categories to annotations."""
+    image = _finder(listed['image_ids'])
+    category = _finder(listed['category_ids'])
+
+    def add(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return columns | dict(
+            images=image(columns['image_id']),
+            categories=category(columns['category_id']),
+        )
+
+    return add
+
+
+def _finder(known: list[int]) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives the index of each id; -1 if it is not listed."""
     order = np.argsort(known)
     in_order = np.append(np.array(known, np.int64)[order], -1)
-    found = np.searchsorted(in_order[:-1], ids)
-    found = np.where(in_order[found] == ids, np.append(order, -1)[found], -1)
-    return found, first_unlisted(ids.tolist(), found)
+    order = np.append(order, -1)
+
+    def find(ids: np.ndarray) -> np.ndarray:
+        found = np.searchsorted(in_order[:-1], ids)
+        return np.where(in_order[found] == ids, order[found], -1)
+
+    return find
+
+
+def _unlisted(ids: np.ndarray, found: np.ndarray) -> str:
+    """The first id that is not listed, as json."""
+    unlisted = ids[found < 0]
+    return json.dumps(unlisted[0].item()) if len(unlisted) else ''
 
 
 def _sample(text: bytes, of_image: np.ndarray) -> dict:
@@ -191,6 +215,8 @@ def _sample(text: bytes, of_image: np.ndarray) -> dict:
 
 def _flags(values: list[int | None]) -> np.ndarray:
     """0 or 1; 2 where there is none."""
+    if values.count(None) == len(values):
+        return np.full(len(values), 2, np.int8)
     flags = np.array(values, np.float64)  # None becomes NaN
     return np.where(np.isnan(flags), 2, flags != 0).astype(np.int8)
 
@@ -207,5 +233,5 @@ def _is_sound(columns: dict[str, Any]) -> bool:
         and np.isfinite(boxes).all()
         and np.isfinite(columns['areas']).all()
         and (np.isfinite(sizes) & (sizes > 0)).all()
-        and not any('\0' in name for name in columns['names'])
+        and '\0' not in ''.join(columns['names'])
     )

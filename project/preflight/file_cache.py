@@ -5,14 +5,16 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-_VERSION = 2  # raise it when the stored arrays change
+_VERSION = 3  # raise it when the stored arrays change
 _LARGE = 4 * 2**20
 """Size in bytes above which what was read of a file is cached."""
+_WRITER = 'mmdetr-preflight-cache'
 
 
 def cache_folder() -> Path:
@@ -88,12 +90,26 @@ class CachedFile:
 
     def load(self) -> dict[str, np.ndarray] | None:
         """Read what is kept, as :func:`load` does."""
-        return load(self._kind, self._key) if self._is_large else None
+        if not self._is_large:
+            return None
+        # What reads the file instead starts processes: not beside a thread.
+        for thread in threading.enumerate():
+            if thread.name == _WRITER:
+                thread.join()
+        return load(self._kind, self._key)
 
     def store(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep what was read."""
+        """Keep what was read; a thread writes it, since nobody waits for it.
+
+        Args:
+            arrays (Mapping): Arrays that do not change any more.
+        """
         if self._is_large:
-            store(self._kind, self._key, arrays)
+            threading.Thread(
+                target=store,
+                args=(self._kind, self._key, arrays),
+                name=_WRITER,
+            ).start()
 
 
 def _path(kind: str, key: str) -> Path:

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
-_PIECE = 2**20
-"""Bytes of a piece, whose objects fit a processor's cache."""
+_PIECE = 2**18
+"""Bytes of a piece: larger ones would each get fresh pages of memory."""
+_RUN = 32
+"""Pieces that a process reads at a time."""
 _BEGINNING = re.compile(rb'\s*:\s*\[\s*(?=\{)')
 _BETWEEN = re.compile(rb'\}\s*,\s*\{')
 _MAX_PROCESSES = 4
@@ -32,7 +35,7 @@ def cuts(text: bytes | mmap.mmap, key: str) -> list[int]:
         key (str): Key of the list.
 
     Returns:
-        list[int]: Where objects begin: the first, and one about every MB;
+        list[int]: Where objects begin: the first, and one about every 256 KB;
         empty if the list is short.
     """
     at = text.find(_quoted(key))
@@ -58,7 +61,10 @@ def _quoted(key: str) -> bytes:
 
 @contextmanager
 def pieces_read(
-    path: str, key: str, places: list[int], read: Callable[[bytes], Result]
+    path: str,
+    key: str,
+    places: list[int],
+    read: Callable[[Iterable[bytes]], Result],
 ) -> Iterator[Iterable[Result]]:
     """Read what lies between each place and the next, in the background.
 
@@ -66,26 +72,37 @@ def pieces_read(
         path (str): Path of the json.
         key (str): Key of the list.
         places (list[int]): Of :func:`cuts`.
-        read (Callable): Reads the json of a list; a function of a module.
+        read (Callable): Reads the json of lists; a function of a module.
 
     Yields:
-        Iterable: What ``read`` returned for each piece; ValueError if the key
-        occurs in one.
+        Iterable: What ``read`` returned for each run of pieces; ValueError if
+        the key occurs in one.
     """
-    task = partial(_read_piece, path, key, read)
-    with _executor(len(places)) as executor:
-        run = executor.map if executor else map
-        yield run(task, places[:-1], places[1:])
+    task = partial(_read_run, path, key, read)
+    runs = [
+        places[first : first + _RUN + 1]
+        for first in range(0, len(places) - 1, _RUN)
+    ]
+    with _executor(len(runs)) as executor:
+        yield (executor.map if executor else map)(task, runs)
 
 
-def _read_piece(
-    path: str, key: str, read: Callable[[bytes], Result], start: int, stop: int
+def _read_run(
+    path: str,
+    key: str,
+    read: Callable[[Iterable[bytes]], Result],
+    places: list[int],
 ) -> Result:
+    return read(_pieces(path, key, places))
+
+
+def _pieces(path: str, key: str, places: list[int]) -> Iterator[bytes]:
     with open(path, 'rb') as file:
-        file.seek(start)
-        text = file.read(stop - start)
-    check_unique(text, key, 0)
-    return read(b'[%s]' % text.rstrip()[:-1])  # without the comma
+        file.seek(places[0])
+        for start, stop in pairwise(places):
+            piece = file.read(stop - start)
+            # Its last comma is the one before the next piece.
+            yield b'[%s]' % piece[: piece.rindex(b',')]
 
 
 @contextmanager
