@@ -1,10 +1,14 @@
 """tools/deployment: a file for ONNX Runtime detects what PyTorch detects."""
 
+import json
+import subprocess
+import venv
 from pathlib import Path
 from shutil import copy
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from mmcv.image import rescale_size
@@ -85,18 +89,28 @@ def test_every_method(name: str, tmp_path: Path) -> None:
             torch.nn.init.normal_(module.weight, std=0.05)
             torch.nn.init.normal_(module.bias, -4)
     program = capture(network, (256, 320), dynamic=True)
-    write('onnx', program, tmp_path / 'm.onnx', {})
-    run = open_file('onnx', tmp_path / 'm.onnx')
+    check_file('onnx', program, network, tmp_path / 'm.onnx')
     kinds = {x.op_type for x in onnx.load(tmp_path / 'm.onnx').graph.node}
     assert not kinds - TENSORRT
     assert ('RoiAlign' in kinds) == name.startswith('hpr')
     assert ('NonMaxSuppression' in kinds) == (name in ('deta', 'hpr-ddq'))
+    pytest.importorskip('openvino')
+    check_file('openvino', program, network, tmp_path / 'm.xml')
+
+
+def check_file(
+    kind: str, program: Any, network: ExportedNetwork, path: Path
+) -> None:
+    """It detects what PyTorch detects, in images of several sizes."""
+    write(kind, program, path, {})
+    run = open_file(kind, path)
     for shape in ((1, 256, 320), (2, 200, 100), (1, 97, 131)):
         images = torch.rand(shape[0], 3, *shape[1:]) * 255
         with torch.no_grad():
             expected = [x.numpy() for x in network(images)]
         found = run(images.numpy())
         difference = compare(expected, found, shape[1:], Tolerance())
+        print(kind, shape, difference)
         assert not difference.exceeds(Tolerance()), difference
 
 
@@ -163,6 +177,30 @@ def test_prediction_without_this_package(
     np.testing.assert_allclose(
         np.array([x.box for x in found]), expected.boxes, atol=2
     )
+
+
+def test_prediction_where_nothing_else_is_installed(
+    file: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    """In an environment of numpy, Pillow and onnxruntime."""
+    venv.create(tmp_path / 'bare', symlinks=True)
+    (packages,) = (tmp_path / 'bare').glob('lib/python*/site-packages')
+    for module in (np, PIL, onnxruntime):
+        folder = Path(module.__file__).parent
+        for part in folder.parent.glob(f'{folder.name.lower()}*.libs'):
+            (packages / part.name).symlink_to(part)
+        (packages / folder.name).symlink_to(folder)
+    python = tmp_path / 'bare' / 'bin' / 'python'
+    path = sorted((toy_data / 'val').iterdir())[0]
+    command = [python, predict.__file__, file, path, '--score-thr', '0']
+    lines = subprocess.check_output(command, env={}, text=True).splitlines()
+    (line,) = map(json.loads, lines)
+    expected = predict.OnnxDetector(file)(Image.open(path), 0.0)
+    assert line['image'] == str(path)
+    assert [x['name'] for x in line['objects']] == [x.name for x in expected]
+    assert line['objects'][0]['box'] == pytest.approx(expected[0].box)
+    code = 'import torch'
+    assert subprocess.run([python, '-c', code], env={}).returncode
 
 
 def test_nothing_is_overwritten(

@@ -8,6 +8,7 @@ deformable attention of this machine (docs/performance.md), also compiled.
 import argparse
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from _arguments import HelpFormatter, add_benchmark_arguments, user_errors
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
+    from torch.export import ExportedProgram
 
 VARIANTS = ('pytorch', 'compiled', 'onnx', 'openvino')
 
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     from _variants import read_config
 
-    from project.apis.export.network import ExportedNetwork
+    from project.apis.export.network import ExportedNetwork, capture
 
     torch.set_num_threads(args.threads)
     images = (torch.rand(1, 3, *args.shape) * 255).numpy()
@@ -62,8 +64,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         with user_errors(args.traceback), tempfile.TemporaryDirectory() as out:
             model = build_detector(read_config(path, args.cfg_options), 'cpu')
             network = ExportedNetwork(model)
+            traced = cache(partial(capture, network, args.shape, dynamic=True))
             runs = {
-                name: prepare(name, network, images, Path(out), args.threads)
+                name: prepare(
+                    name, network, traced, images, Path(out), args.threads
+                )
                 for name in args.variants
             }
             seconds = time_in_turn(
@@ -79,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def prepare(
     name: str,
     network: 'nn.Module',
+    traced: Callable[[], 'ExportedProgram'],
     images: 'np.ndarray',
     folder: Path,
     threads: int,
@@ -88,6 +94,7 @@ def prepare(
     Args:
         name (str): One of :data:`VARIANTS`.
         network (nn.Module): From pixels to boxes.
+        traced (Callable): Returns its graph.
         images (np.ndarray): Its input.
         folder (Path): For the files of the runtimes.
         threads (int): CPU threads.
@@ -98,7 +105,6 @@ def prepare(
     import torch
 
     from project.apis.export import runtimes
-    from project.apis.export.network import capture
 
     if name in ('pytorch', 'compiled'):
         tensor = torch.from_numpy(images)
@@ -111,8 +117,7 @@ def prepare(
         return run
     runtimes.check_packages(name)
     path = folder / ('model.xml' if name == 'openvino' else 'model.onnx')
-    program = capture(network, images.shape[2:], dynamic=True)
-    runtimes.write(name, program, path, {})
+    runtimes.write(name, traced(), path, {})
     runner = runtimes.open_file(name, path, threads)
     return lambda: runner(images)
 
