@@ -1,6 +1,7 @@
 """tools/deployment: a file for ONNX Runtime detects what PyTorch detects."""
 
 import json
+import re
 import subprocess
 import venv
 from pathlib import Path
@@ -22,7 +23,7 @@ from project.apis.export.runtimes import open_file, write
 from project.datasets.transforms.detr_resize import size_within
 from tests.helpers.configs import ROOT
 from tests.helpers.trained import write_trained
-from tests.helpers.training import load_tool
+from tests.helpers.training import TOY_CONFIG, load_tool
 from tests.test_models.test_detectors.test_compile import CONFIGS, build
 
 onnx = pytest.importorskip('onnx')
@@ -30,6 +31,8 @@ onnxruntime = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
 export = load_tool('deployment/export')
 predict = load_tool('deployment/predict')
+quantize = load_tool('deployment/quantize')
+runtimes = load_tool('analysis_tools/benchmark_runtimes')
 
 # What the parser of TensorRT 9.2 and later takes: docs/operators.md of
 # onnx-tensorrt.
@@ -201,6 +204,63 @@ def test_prediction_where_nothing_else_is_installed(
     assert line['objects'][0]['box'] == pytest.approx(expected[0].box)
     code = 'import torch'
     assert subprocess.run([python, '-c', code], env={}).returncode
+
+
+def test_int8_and_what_it_costs(
+    file: Path, toy_data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """Each AP is of its own file; 64 x 64 is the size of the file."""
+    images = tmp_path / 'images'
+    images.mkdir()
+    truth = json.loads((toy_data / 'annotations' / 'val.json').read_text())
+    for image in truth['images']:
+        picture = Image.open(toy_data / 'val' / image['file_name'])
+        picture.resize((64, 64)).save(images / image['file_name'])
+    detector = predict.OnnxDetector(file)
+    truth['annotations'] = [
+        dict(
+            id=10 * image['id'] + rank,
+            image_id=image['id'],
+            category_id=truth['categories'][0]['id'],
+            bbox=[*found.box[:2], *np.subtract(found.box[2:], found.box[:2])],
+            area=100,
+            iscrowd=0,
+        )
+        for image in truth['images']
+        for rank, found in enumerate(
+            [
+                x
+                for x in detector(Image.open(images / image['file_name']), 0)
+                if x.name == truth['categories'][0]['name']
+            ]
+        )
+    ]
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    out = tmp_path / 'int8.onnx'
+    command = [str(file), str(images), '--out', str(out), '--num-images', '2']
+    quantize.main([*command, '--annotations', str(tmp_path / 'truth.json')])
+    printed = capsys.readouterr().out
+    assert 'calibrated on 2 images' in printed
+    assert f'{file}: bbox mAP 1.000' in printed
+    (found,) = re.findall(rf'{out}: bbox mAP ([\d.]+)', printed)
+    assert 0 < float(found) < 1
+    kinds = {node.op_type for node in onnx.load(out).graph.node}
+    assert {'QuantizeLinear', 'DequantizeLinear'} <= kinds
+    assert out.stat().st_size < file.stat().st_size
+    with pytest.raises(SystemExit, match='exists'):
+        quantize.main(command)
+
+
+@pytest.mark.slow
+def test_runtimes_are_timed_in_turn(capsys: Any) -> None:
+    pytest.importorskip('openvino')
+    shape = ('--shape', '96', '128', '--repeats', '2')
+    runtimes.main([str(TOY_CONFIG), *shape, '--threads', '1'])
+    printed = capsys.readouterr().out
+    rows = re.findall(r'([\d.]+) \| +([\d.]+) \| (\w+)\n', printed)
+    assert [row[2] for row in rows] == list(runtimes.VARIANTS)
+    assert all(float(row[0]) > 0 for row in rows)
+    assert float(rows[0][1]) == 1
 
 
 def test_nothing_is_overwritten(
