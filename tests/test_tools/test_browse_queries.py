@@ -159,5 +159,5 @@ def test_page_is_whole(page: tuple) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason='needs chromium')
 def test_page_fits_the_screen(page: tuple, tmp_path: Path) -> None:
-    """Screenshots are kept with --basetemp, to be looked at."""
+    """-o tmp_path_retention_policy=all keeps the screenshots."""
     check_fits(page[0], tmp_path)

@@ -133,8 +133,10 @@ def multi_level_roi_align(
 ) -> Any:
     """Write ``project.ops.region_pooling`` as ONNX nodes.
 
-    Each level pools its own boxes only.
+    Each level pools its own boxes only, in float32 like the boxes.
     """
+    dtype = memory.dtype
+    memory, boxes = (op.Cast(x, to=_FLOAT) for x in (memory, boxes))
     num_boxes = op.Shape(boxes, start=1, end=2)
     dims = op.Shape(memory, start=2, end=3)
     flat_levels = op.Reshape(levels, _ints(-1))
@@ -161,7 +163,7 @@ def multi_level_roi_align(
         found = op.Reshape(found, op.Concat(_ints(-1), dims, bins, axis=0))
         found = op.Transpose(found, perm=[0, 2, 1])
         pooled = op.ScatterND(pooled, op.Unsqueeze(here, _ints(1)), found)
-    return pooled
+    return op.Cast(pooled, to=dtype)
 
 
 def _level_maps(
