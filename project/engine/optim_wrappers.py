@@ -54,6 +54,8 @@ class DETROptimWrapper(OptimWrapper):
         if parameters:
             norm = self.clip_func(parameters, **self.clip_grad_kwargs)
             if norm is not None:
+                if hasattr(norm, 'full_tensor'):  # of split parameters
+                    norm = norm.full_tensor()
                 dtype = torch.promote_types(norm.dtype, torch.float32)
                 self._norm = HostCopy(norm.to(dtype))
 

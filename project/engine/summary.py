@@ -104,9 +104,10 @@ def model(runner: Runner) -> list[str]:
     while is_model_wrapper(detector):
         detector = detector.module
     backbone = getattr(detector, 'backbone', None)
+    name = type(detector).__name__.removeprefix('FSDP')  # of fully_shard
     on = f' on {type(backbone).__name__}' if backbone is not None else ''
     return [
-        f'Model        {type(detector).__name__}{on}',
+        f'Model        {name}{on}',
         f'             {_sizes(detector)}',
         f'             {_start(runner)}',
     ]

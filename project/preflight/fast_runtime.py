@@ -6,6 +6,8 @@ from typing import Literal
 
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import EMAHook
+from mmengine.registry import HOOKS
 
 from project.preflight.config_tree import named_dicts, registered_class
 from project.utils.errors import UserError
@@ -111,3 +113,34 @@ def apply_checkpointing(cfg: Config) -> None:
     for coder in (model.encoder, model.decoder):
         coder.num_cp = coder.num_layers
     cfg.activation_checkpointing = None
+
+
+def check_sharding(cfg: Config) -> None:
+    """Check what does not go together with ``fully_shard=True``.
+
+    Args:
+        cfg (Config): A complete config.
+
+    Raises:
+        UserError: If it has such a setting.
+    """
+    if not cfg.get('fully_shard', False):
+        return
+    wrapper = cfg.get('optim_wrapper') or {}
+    is_amp = 'Amp' in str(wrapper.get('type'))
+    is_bf16 = 'bfloat16' in str(wrapper.get('dtype'))
+    averages = any(
+        issubclass(registered_class(hook, HOOKS) or object, EMAHook)
+        for hook in cfg.get('custom_hooks') or ()
+    )
+    found = {
+        'EMAHook, which copies whole weights': averages,
+        'model_wrapper_cfg, which is for DDP': cfg.get('model_wrapper_cfg'),
+        'mixed precision in fp16 (bf16 does)': is_amp and not is_bf16,
+    }
+    for what, is_there in found.items():
+        if is_there:
+            raise UserError(
+                f'fully_shard=True does not go together with {what}; leave '
+                'one of them out.'
+            )

@@ -78,6 +78,7 @@ _FLAGS = {
     'overwrite': bool,
     'load_partially': bool,
     'find_unused_parameters': bool,
+    'fully_shard': bool,
 }
 # Packages whose names are not those that pip knows them by.
 _PACKAGES = {'mmcls': 'mmcls', 'mmseg': 'mmsegmentation'}

@@ -46,6 +46,7 @@ _READ_KEYS = listed_keys(Runner) - {'cfg'} | {
     'model_wrapper_cfg',
     'sync_bn',
     'find_unused_parameters',
+    'fully_shard',
     'activation_checkpointing',
     'efficient_conv_bn_eval',
     'compile',

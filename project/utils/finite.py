@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 import torch
+from mmengine.dist import all_reduce
 from torch import Tensor
 
 from project.utils.errors import UserError, some_of
@@ -15,7 +16,8 @@ _Name = TypeVar('_Name', bound=Hashable)
 def not_finite(tensors: Mapping[_Name, Tensor]) -> list[_Name]:
     """Names of the tensors with NaN or infinity.
 
-    Synchronizes host and device once.
+    Synchronizes host and device once. Tensors that are split among processes
+    take all of these, which get the same result.
 
     Args:
         tensors (Mapping): Tensors by name or index, on any devices. Integer
@@ -31,13 +33,20 @@ def not_finite(tensors: Mapping[_Name, Tensor]) -> list[_Name]:
     if not floats:
         return []
     device = next(iter(floats.values())).device
-    flags = [x.isfinite().all().to(device) for x in floats.values()]
-    found = torch.stack(flags).tolist()
+    parts = [_local_part(x) for x in floats.values()]
+    found = torch.stack([x.isfinite().all().to(device) for x in parts]).int()
+    if any(hasattr(x, 'to_local') for x in floats.values()):
+        all_reduce(found, 'min')
     return [
         name
-        for name, is_finite in zip(floats, found, strict=True)
+        for name, is_finite in zip(floats, found.tolist(), strict=True)
         if not is_finite
     ]
+
+
+def _local_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor, mostly all of it."""
+    return tensor.to_local() if hasattr(tensor, 'to_local') else tensor
 
 
 def check_finite(

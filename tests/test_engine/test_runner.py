@@ -2,8 +2,6 @@
 
 import copy
 import logging
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +30,6 @@ def make_runner(toy_data: Path, tmp_path: Path) -> Any:
         return RUNNERS.build(toy_config(data_root, tmp_path, **options))
 
     return make
-
-
-@pytest.fixture
-def one_rank(no_ranks: pytest.MonkeyPatch) -> Iterator[None]:
-    """The environment of torchrun's only process."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    for name, value in dict(
-        RANK='0',
-        WORLD_SIZE='1',
-        LOCAL_RANK='0',
-        MASTER_ADDR='127.0.0.1',
-        MASTER_PORT=str(port),
-    ).items():
-        no_ranks.setenv(name, value)
-    yield
-    if torch_dist.is_initialized():
-        torch_dist.destroy_process_group()
 
 
 @pytest.fixture(scope='module')

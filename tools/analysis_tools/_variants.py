@@ -64,7 +64,7 @@ def build_variant(
     speed_up(model, read_fast_runtime(config))
     run: Callable[[], Phases]
     if args.mode == 'training':
-        wrapper = _optim_wrapper(model, config)
+        wrapper = make_optim_wrapper(model, config)
         run = Training(model, wrapper, args, device, clock)
     else:
         run = Inference(model, args, device, clock)
@@ -88,7 +88,7 @@ def _settings(words: Sequence[str]) -> tuple[dict[str, Any], str]:
     return options, backend
 
 
-def _optim_wrapper(model: nn.Module, config: Config) -> OptimWrapper:
+def make_optim_wrapper(model: nn.Module, config: Config) -> OptimWrapper:
     """Build what a training of the config takes steps with, small ones."""
     wrapper = copy.deepcopy(config.optim_wrapper)
     wrapper.optimizer.lr = 1e-6

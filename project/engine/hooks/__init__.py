@@ -2,6 +2,7 @@
 from .checkpoint_form import CheckpointForm
 from .finite_hook import FiniteHook
 from .one_transfer import OneTransfer
+from .sharding import ShardedTraining
 from .step_seed_hook import StepSeedHook
 from .terminal_hook import TerminalHook
 from .validation_loss_hook import ValidationLossHook
@@ -10,6 +11,7 @@ __all__ = [
     'CheckpointForm',
     'FiniteHook',
     'OneTransfer',
+    'ShardedTraining',
     'StepSeedHook',
     'TerminalHook',
     'ValidationLossHook',

@@ -74,7 +74,7 @@ class ValidationLossHook(Hook):
         try:
             with torch.random.fork_rng(devices, device_type=kind):
                 torch.manual_seed(batch_idx)
-                losses = model.loss(data['inputs'], samples)
+                losses = model(data['inputs'], samples, mode='loss')
             _, values = model.parse_losses(losses)
         finally:
             for module in switched:

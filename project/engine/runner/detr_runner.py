@@ -3,6 +3,7 @@ from collections.abc import Sized
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
@@ -34,6 +35,7 @@ from project.engine.hooks import (
     CheckpointForm,
     FiniteHook,
     OneTransfer,
+    ShardedTraining,
     StepSeedHook,
     TerminalHook,
 )
@@ -66,6 +68,7 @@ from project.preflight.config import check_config
 from project.preflight.fast_runtime import (
     apply_checkpointing,
     apply_fast_runtime,
+    check_sharding,
     read_fast_runtime,
 )
 from project.preflight.settings import stop_idle_workers
@@ -101,6 +104,8 @@ class DETRRunner(ToldBuilding, DurableRunner):
     Select it with ``runner_type = 'DETRRunner'`` in the config.
     """
 
+    _sharding: ShardedTraining | None = None
+
     @classmethod
     def from_cfg(cls, cfg: Config | dict) -> 'DETRRunner':
         """Build a runner from a config.
@@ -120,6 +125,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
         stop_idle_workers(cfg)
         apply_fast_runtime(cfg)
         apply_checkpointing(cfg)
+        check_sharding(cfg)
         with told_by_config(cfg):
             runner = super().from_cfg(OnceFormattedConfig.of(cfg))
         for change in changes:
@@ -138,6 +144,9 @@ class DETRRunner(ToldBuilding, DurableRunner):
         for hook_type in _HOOKS:
             if not any(isinstance(hook, hook_type) for hook in self.hooks):
                 self.register_hook(hook_type())
+        if self.cfg.get('fully_shard', False) and self.distributed:
+            self._sharding = ShardedTraining()
+            self.register_hook(self._sharding)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group and prepare the environment.
@@ -183,6 +192,8 @@ class DETRRunner(ToldBuilding, DurableRunner):
                 device_ids=None,
             )
         speed_up(model, read_fast_runtime(self.cfg))
+        if self.distributed and self.cfg.get('fully_shard', False):
+            return model.to(get_device())  # split when it has its weights
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_dataloader(
@@ -239,7 +250,16 @@ class DETRRunner(ToldBuilding, DurableRunner):
         """
         refuse_to_save(self._bare_model().state_dict())
         log_norm(self)
+        if self._sharding is not None:
+            self._sharding.put_together(self)
         super().save_checkpoint(*args, **kwargs)
+
+    def load_or_resume(self) -> None:
+        """Load or resume; with ``fully_shard``, split a training."""
+        super().load_or_resume()
+        is_training = isinstance(self.optim_wrapper, OptimWrapper)
+        if self._sharding is not None and is_training:
+            self._sharding.split(self)
 
     def train(self) -> nn.Module:
         """Check, then train.
