@@ -350,7 +350,7 @@ def test_mim_downloads_config_and_checkpoint(run_installed, served, tmp_path):
     shutil.copytree(run_installed.site, site)
     metafile = site / 'project/.mim/configs/h_detr/metafile.yml'
     text = metafile.read_text()
-    wanted = f'Weights: {address}/official.pth'
+    wanted = f'Weights: {address}/official.pth?dl=1#/named.pth'
     metafile.write_text(re.sub(r'Weights: \S+', wanted, text))
 
     name = 'h-detr_r50_8xb2-12e_coco'
@@ -364,7 +364,7 @@ def test_mim_downloads_config_and_checkpoint(run_installed, served, tmp_path):
         text=True,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert (tmp_path / 'official.pth').read_bytes() == b'weights'
+    assert (tmp_path / 'named.pth').read_bytes() == b'weights'
     config = Config.fromfile(tmp_path / f'{name}.py')
     shipped = read_config(f'h_detr/{name}.py')
     assert config.to_dict() == shipped.to_dict()

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.helpers.pages import (
 )
 from tests.helpers.toy_checkout import make_checkout
 from tests.helpers.training import load_tool, tool_env
+from tests.helpers.warm_python import warm_python
 
 # How commands begin that are not run here, and why.
 NOT_RUN = {
@@ -60,10 +62,12 @@ WORDS = {
     r'PYTHONPATH=\.': 'PYTHONPATH=.:$PYTHONPATH',
     r'https://download\S+resnet50-\w+\.pth': 'backbone_pth/backbone.pth',
 }
-# One epoch of a published model on four images of 64 pixels.
+# One epoch of a published model on four images of 64 pixels, and checkpoints
+# without the half gigabyte of an optimizer's state.
 SMALL = (
     '--cfg-options image_size=64 max_epochs=1 '
     'model.backbone.init_cfg.checkpoint=backbone_pth/backbone.pth '
+    'default_hooks.checkpoint.save_optimizer=False '
     + ' '.join(
         f'{split}_dataloader.{key}'
         for split in ('train', 'val', 'test')
@@ -101,7 +105,19 @@ OPTIONS = {
         '--img-shape 64 64 --queries 10 --layers 1 --repeats 1'
     ),
     r'.* tools/analysis_tools/benchmark_evaluation\.py': '--images 4',
+    r'.* tools/analysis_tools/compare_methods\.py': (
+        '--methods H-DETR --seeds 0 --epochs 1 --images 4 2 --repeats 1'
+    ),
 }
+# What runs with every change, by words of a block: some 40 s together. The
+# others are marked slow and run at night.
+QUICK = (
+    './dist_test.sh CONFIG CHECKPOINT GPUS [options',
+    'python tools/check_data.py',
+    'yolo_to_coco.py data/mine\n',
+    '--val 150 --size 160 --seed 0',
+    "load_detector('checkpoint.pth')('photo.jpg')",
+)
 # What a block takes for granted, by a word of it.
 BEFORE = {
     'WORK_DIR/finetune.py': (
@@ -242,13 +258,22 @@ def script_for(block: Block) -> str:
     return '\n'.join(lines)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def first_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with (
+        warm_python(tmp_path_factory.mktemp('bin')) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        paths = f'{folder}:{Path(sys.executable).parent}'
+        patch.setenv('PATH', f'{paths}:{os.environ["PATH"]}')
+        yield
+
+
 def run(folder: Path, *command: str) -> None:
     result = subprocess.run(
         command,
         cwd=folder,
-        env=tool_env(
-            PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
-        ),
+        env=tool_env(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -257,19 +282,39 @@ def run(folder: Path, *command: str) -> None:
     assert result.returncode == 0, result.stdout[-4000:]
 
 
-# Of pages that show the same commands, one.
-DISTINCT = list({script_for(block): block for block in RUN}.values())
+def distinct(found: list[Block]) -> list[Block]:
+    """Leave out blocks whose commands all run in others."""
+    kept: list[Block] = []
+    seen: set[str] = set()
+    for block in sorted(found, key=lambda x: -len(x.commands)):
+        lines = set(script_for(block).splitlines())
+        if not lines <= seen:
+            kept.append(block)
+            seen |= lines
+    return kept
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('block', DISTINCT, ids=str)
+def marked(found: list[Block]) -> list:
+    """As parameters; what takes long is marked slow."""
+    return [
+        pytest.param(
+            block,
+            id=str(block),
+            marks=()
+            if any(words in block.text for words in QUICK)
+            else pytest.mark.slow,
+        )
+        for block in found
+    ]
+
+
+@pytest.mark.parametrize('block', marked(distinct(RUN)))
 def test_commands_work(block: Block, tmp_path: Path) -> None:
     make_checkout(tmp_path, block.page, block.text)
     run(tmp_path, 'bash', '-c', script_for(block))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('block', CODE, ids=str)
+@pytest.mark.parametrize('block', marked(CODE))
 def test_code_works(block: Block, tmp_path: Path) -> None:
     if 'import ray' in block.text:
         pytest.importorskip('ray')
@@ -277,7 +322,7 @@ def test_code_works(block: Block, tmp_path: Path) -> None:
     given = [lines for word, lines in GIVEN.items() if word in block.text]
     text = block.text.replace("'SRC'", "'SRC.pth'")
     (tmp_path / 'code.py').write_text('\n'.join([*given, text]))
-    run(tmp_path, sys.executable, 'code.py')
+    run(tmp_path, 'python', 'code.py')
 
 
 @pytest.mark.slow
@@ -295,5 +340,5 @@ def test_configs_train(block: Block, tmp_path: Path) -> None:
         options += ' data_root=data/mine/ classes=cat,dog'
     if 'images/train' in block.text:
         convert = 'tools/dataset_converters/yolo_to_coco.py'
-        run(tmp_path, sys.executable, convert, 'data/mine')
+        run(tmp_path, 'python', convert, 'data/mine')
     run(tmp_path, 'bash', '-c', f'./dist_train.sh {path} 1 work {options}')

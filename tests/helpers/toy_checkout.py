@@ -11,22 +11,18 @@ from mmdet.datasets import CocoDataset
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from project.datasets.shapes import make_shapes
+from project.datasets.shapes import ShapesSpec, make_shapes
 from tests.helpers.checkpoints import read_keys
 from tests.helpers.configs import ROOT, read_config
 from tests.helpers.data_formats import as_voc, as_yolo
 from tests.helpers.toy import build_model
 from tests.helpers.trained import write_trained
-from tests.helpers.training import SHAPES_SPEC, TOY_CONFIG
+from tests.helpers.training import TOY_CONFIG
 
-LINKED = (
-    'tools',
-    'project',
-    'tests',
-    'dist_train.sh',
-    'dist_test.sh',
-    'dist_detect.sh',
-)
+LINKED = ('tools', 'project', 'tests')
+# Copied, they take the first `python` of PATH.
+SCRIPTS = ('dist_train.sh', 'dist_test.sh', 'dist_detect.sh')
+SPEC = ShapesSpec(train=4, val=2, size=64)
 MINE = ('cat', 'dog')
 # Whose weights SRC.pth holds, by the page.
 OFFICIAL = {
@@ -52,13 +48,15 @@ def make_checkout(
     """
     for name in LINKED:
         (root / name).symlink_to(ROOT / name)
+    for name in SCRIPTS:
+        shutil.copy(ROOT / name, root)
     (root / 'configs').mkdir()
     for folder in (ROOT / 'configs').iterdir():
         (root / 'configs' / folder.name).symlink_to(folder)
     if not with_data:
         return
     shapes = root / 'toy'
-    make_shapes(shapes, SHAPES_SPEC)
+    make_shapes(shapes, SPEC)
     is_yolo = 'yolo' in text or 'images/train' in text
     write_data(root / 'data', shapes, is_yolo)
     (root / 'my_config.py').write_text(
