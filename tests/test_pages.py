@@ -37,6 +37,10 @@ NOT_RUN = {
     'mim download': 'needs the network; tests/test_packaging.py',
     'tools/slurm_': 'needs Slurm; tests/test_tools/test_slurm.py',
     "SRUN_ARGS='--signal": 'an outline, and needs Slurm',
+    'python tools/analysis_tools/benchmark_growth.py': (
+        'tests/test_tools/test_benchmark_growth.py'
+    ),
+    'torchrun': 'tests/test_engine/test_sharding.py',
     './dist_train.sh PATH/TO/': 'tests/test_tools/test_authors_configs.py',
     'python tools/model_converters/official_to_mmdet.py O365.pth': (
         'a Swin-L of 219 million parameters'

@@ -21,7 +21,13 @@ from project.utils.errors import UserError
 from project.utils.finite import not_finite
 from tests.helpers.configs import CONFIGS, read_config
 from tests.helpers.toy import build_model, toy_batch, toy_model_config
-from tests.helpers.training import WATCHED_CONFIG, run_tool, toy_config
+from tests.helpers.training import (
+    TOY_CONFIG,
+    WATCHED_CONFIG,
+    load_tool,
+    run_tool,
+    toy_config,
+)
 
 SWIN = 'h_detr/h-detr_swin-l_8xb2-12e_coco'
 TRAINED = [
@@ -198,6 +204,26 @@ def test_one_process(toy_data: Path, tmp_path: Path, one_rank: None) -> None:
     )
     for found in (whole_run, resumed):
         check_alike(found, expected)
+
+
+def test_benchmark(
+    one_rank: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    tool = load_tool('analysis_tools/benchmark_sharding')
+    options = '--shape 64 64 --repeats 1 --ways alone fully_shard'
+    words = ['benchmark', str(TOY_CONFIG), *options.split()]
+    monkeypatch.setattr('sys.argv', words)
+    tool.main()
+    rows = capsys.readouterr().out.splitlines()
+    alone, split = (row.split('|') for row in rows if 'toy' in row)
+    assert float(alone[1]) == 1
+    assert float(alone[2]) == float(split[2]) > 2  # one process holds all
+
+    monkeypatch.delenv('LOCAL_RANK')
+    with pytest.raises(SystemExit, match='has to be started with torchrun'):
+        tool.main()
 
 
 @pytest.mark.parametrize(
