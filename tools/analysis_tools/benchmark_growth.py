@@ -10,6 +10,7 @@ time; the last one is that between the two largest sizes.
 
 import argparse
 import copy
+import gc
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -131,6 +132,8 @@ def measure_axis(
             for name in args.configs
         }
         runs = measure(variants, args.repeats, device)
+        del variants
+        gc.collect()  # timed methods hold their models
         for name, of_config in runs.items():
             phases = [run['phases'] for run in of_config]
             for part, seconds in medians(phases).items():
