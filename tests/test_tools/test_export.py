@@ -6,6 +6,7 @@ import subprocess
 import venv
 from pathlib import Path
 from shutil import copy
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from project.apis.export.comparison import Tolerance, compare
 from project.apis.export.network import ExportedNetwork, capture
 from project.apis.export.runtimes import open_file, write
 from project.datasets.transforms.detr_resize import size_within
+from project.utils.errors import UserError
 from tests.helpers.configs import ROOT
 from tests.helpers.trained import write_trained
 from tests.helpers.training import TOY_CONFIG, load_tool
@@ -97,6 +99,8 @@ def test_every_method(name: str, tmp_path: Path) -> None:
     assert not kinds - TENSORRT
     assert ('RoiAlign' in kinds) == name.startswith('hpr')
     assert ('NonMaxSuppression' in kinds) == (name in ('deta', 'hpr-ddq'))
+    if name.startswith('hpr'):  # refused
+        return
     pytest.importorskip('openvino')
     check_file('openvino', program, network, tmp_path / 'm.xml')
 
@@ -271,6 +275,16 @@ def test_nothing_is_overwritten(
         export.main([*trained, '--out', str(file)])
     assert 'exists' in str(end.value)
     assert file.read_bytes() == before
+
+
+def test_what_openvino_does_not_load_is_refused(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(exporting, 'check_packages', lambda kind: None)
+    detector = SimpleNamespace(model=build('hpr-dino'))
+    request = exporting.Request('openvino', tmp_path / 'm.xml')
+    with pytest.raises(UserError, match='HPRDETR cannot be exported to Open'):
+        exporting.export(detector, request)
 
 
 def test_a_file_that_differs_is_not_kept(

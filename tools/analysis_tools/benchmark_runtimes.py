@@ -1,8 +1,9 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Time a detector in PyTorch and in the runtimes it is exported to.
 
-From pixels to boxes, on a CPU, in turn; weights are random. PyTorch has the
-deformable attention of this machine (docs/performance.md), also compiled.
+From pixels to boxes, on a CPU, in turn; weights are random, and files are for
+one size. PyTorch has the deformable attention of this machine
+(docs/performance.md), also compiled.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with user_errors(args.traceback), tempfile.TemporaryDirectory() as out:
             model = build_detector(read_config(path, args.cfg_options), 'cpu')
             network = ExportedNetwork(model)
-            traced = cache(partial(capture, network, args.shape, dynamic=True))
+            traced = cache(partial(capture, network, args.shape, False))
             runs = {
                 name: prepare(
                     name, network, traced, images, Path(out), args.threads

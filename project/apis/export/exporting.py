@@ -15,6 +15,10 @@ from PIL import Image
 
 from project.apis.detectors import Detector
 from project.datasets.shapes_scene import draw_scene
+from project.models.layers.transformer.regional_layers import (
+    RegionalCrossAttention,
+    RegionalDynamicConv,
+)
 from project.utils.errors import UserError
 
 from .comparison import HALF, Difference, Tolerance, compare
@@ -94,6 +98,7 @@ def export(detector: Detector, request: Request) -> tuple[Difference, str]:
     """
     request.check()
     reference = ExportedNetwork(detector.model)
+    _check_parts(request, reference)
     metadata = describe(detector)
     shape = request.shape or input_shape(preprocessing(detector.config))
     network = reference
@@ -112,6 +117,18 @@ def export(detector: Detector, request: Request) -> tuple[Difference, str]:
             expected = _detect(reference, images)
             difference |= _compared(expected, run(images), images, request)
     return difference, origin
+
+
+def _check_parts(request: Request, network: ExportedNetwork) -> None:
+    """Raise if a runtime does not load what a detector is made of."""
+    regional = (RegionalCrossAttention, RegionalDynamicConv)
+    if request.kind == 'openvino' and any(
+        isinstance(part, regional) for part in network.modules()
+    ):
+        raise UserError(
+            f'{type(network.model).__name__} cannot be exported to OpenVINO, '
+            "which does not load HPR's regional refiners; --format onnx works"
+        )
 
 
 _SMALLEST = 256  # two points on the fifth level
