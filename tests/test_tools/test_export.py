@@ -282,7 +282,7 @@ def test_what_openvino_does_not_load_is_refused(
 ) -> None:
     monkeypatch.setattr(exporting, 'check_packages', lambda kind: None)
     detector = SimpleNamespace(model=build('hpr-dino'))
-    request = exporting.Request('openvino', tmp_path / 'm.xml')
+    request = exporting.Request('openvino', tmp_path / 'm.xml', dynamic=True)
     with pytest.raises(UserError, match='HPRDETR cannot be exported to Open'):
         exporting.export(detector, request)
 

@@ -122,12 +122,12 @@ def export(detector: Detector, request: Request) -> tuple[Difference, str]:
 def _check_parts(request: Request, network: ExportedNetwork) -> None:
     """Raise if a runtime does not load what a detector is made of."""
     regional = (RegionalCrossAttention, RegionalDynamicConv)
-    if request.kind == 'openvino' and any(
-        isinstance(part, regional) for part in network.modules()
-    ):
+    is_regional = any(isinstance(x, regional) for x in network.modules())
+    if request.kind == 'openvino' and request.dynamic and is_regional:
         raise UserError(
-            f'{type(network.model).__name__} cannot be exported to OpenVINO, '
-            "which does not load HPR's regional refiners; --format onnx works"
+            f'{type(network.model).__name__} cannot be exported to OpenVINO '
+            "for all sizes, since it does not load HPR's refiners then; leave "
+            'out --dynamic, or write --format onnx'
         )
 
 
