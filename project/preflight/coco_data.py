@@ -142,7 +142,7 @@ def _summarise(
     numbers = np.bincount(count.labels[kept], minlength=len(report.classes))
     report.boxes_of = dict(zip(report.classes, numbers.tolist(), strict=True))
     report.box_sizes = size_counts(file.areas[kept])
-    with_boxes = len(np.unique(file.images[kept]))
+    with_boxes = np.count_nonzero(np.bincount(file.images[kept]))
     report.without_boxes = len(file.image_ids) - with_boxes
 
 
