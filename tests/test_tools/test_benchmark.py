@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from mmdet.datasets import CocoDataset
 
 from tests.helpers.training import TOY_CONFIG, load_tool
 
@@ -79,6 +80,36 @@ def test_variants_of_a_config(
     plain, recomputed, mixed = (row['peak_mib'] for row in content['rows'])
     assert recomputed < plain
     assert mixed != plain
+
+
+def test_a_worker_loads_as_many_images_as_are_asked_for(
+    capsys: pytest.CaptureFixture,
+    toy_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    load = CocoDataset.__getitem__
+
+    def note(dataset: CocoDataset, index: int) -> dict:
+        seen.append(load(dataset, index)['data_samples'].img_id)
+        return load(dataset, index)
+
+    monkeypatch.setattr(CocoDataset, '__getitem__', note)
+    options = ['--mode', 'data', '--batch-size', '3', *OPTIONS]
+    config = f'{TOY_CONFIG}@data_root={toy_data}'
+    benchmark.main([config, *options])
+    (_, _, rate) = re.findall(
+        r'([\d.]+) \| +([\d.]+) \| +([\d.]+) \|', capsys.readouterr().out
+    )[0]
+    assert float(rate) > 0
+    assert len(seen) == 9  # one run more, to warm up
+    assert len(set(seen)) == 8  # all training images
+
+
+def test_data_that_is_not_there_is_told(tmp_path: Path) -> None:
+    config = f'{TOY_CONFIG}@data_root={tmp_path / "none"}/'
+    with pytest.raises(SystemExit, match=r'none/ of .* does not exist'):
+        benchmark.main([config, '--mode', 'data', *OPTIONS])
 
 
 def test_unknown_backend_is_told_with_those_there_are() -> None:

@@ -4,10 +4,12 @@
 import argparse
 import copy
 import itertools
+import random
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from _arguments import override
 from _benchmarking import (
@@ -20,9 +22,11 @@ from _benchmarking import (
     total,
 )
 from mmdet.models import BaseDetector
+from mmdet.registry import DATASETS
 from mmengine.config import Config, DictAction
 from mmengine.hub import get_config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from project.engine.fast_model import speed_up
@@ -30,11 +34,13 @@ from project.engine.optim_wrappers import without_mmengines
 from project.ops import attention_backend
 from project.ops.in_mmcv import installed
 from project.preflight.config_files import read_config_file
+from project.preflight.data import check_data
 from project.preflight.fast_runtime import (
     apply_checkpointing,
     apply_fast_runtime,
     read_fast_runtime,
 )
+from project.preflight.variables import resolve_config
 from project.utils.errors import UserError
 
 Phases = dict[str, float]
@@ -58,6 +64,8 @@ def build_variant(
     path, *settings = name.split('@')
     options, backend = _settings(settings)
     config = read_config(path, {**(args.cfg_options or {}), **options})
+    if args.mode == 'data':
+        return Loading(config, args.batch_size, clock)
     apply_fast_runtime(config)
     apply_checkpointing(config)
     model = build_detector(config, device)
@@ -179,6 +187,39 @@ class Training:
             'clipping': self.clipping.seconds,
             'optimiser': step - self.clipping.seconds,
         }
+
+
+class Loading:
+    """Images of the training set, with its augmentations, one after another.
+
+    Args:
+        config: Where dataset and pipeline stand.
+        batch_size: Images of a run.
+        clock: Reads the time.
+
+    Raises:
+        UserError: If the dataset is not there or cannot be trained on.
+    """
+
+    def __init__(self, config: Config, batch_size: int, clock: Clock) -> None:
+        config = resolve_config(config)
+        init_default_scope(config.get('default_scope', 'mmdet'))
+        check_data(config, ['train'])
+        dataset = DATASETS.build(config.train_dataloader.dataset)
+        random.seed(0)
+        np.random.seed(0)
+        order = np.random.permutation(len(dataset)).tolist()
+        self.images = itertools.cycle(order)
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.clock = clock
+
+    def __call__(self) -> Phases:
+        """Load as many images as a batch has."""
+        start = self.clock()
+        for index in itertools.islice(self.images, self.batch_size):
+            self.dataset[index]
+        return {'data': self.clock() - start}
 
 
 class Timed:

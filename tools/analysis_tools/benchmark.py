@@ -1,5 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
-"""Time training steps and inference of several detectors side by side.
+"""Time training steps, inference or data of several detectors side by side.
 
 They run alternately, A B C A B C, on the same random images and boxes, so that
 ratios are reliable on a busy machine; the seconds are not. Weights are random.
@@ -35,9 +35,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_benchmark_arguments(parser, shape=(800, 1333), repeats=9)
     parser.add_argument(
         '--mode',
-        choices=('inference', 'training'),
+        choices=('inference', 'training', 'data'),
         default='inference',
-        help='network and post-processing, or a whole training step',
+        help='network and post-processing, a whole training step, or what '
+        'one worker does: images of the training set and their augmentation',
     )
     parser.add_argument(
         '--batch-size', type=positive_int, default=1, help='images per step'
