@@ -75,10 +75,17 @@ METHODS: dict[str, Method] = {
     'DN-Deformable-DETR': Method(
         'configs/dn_detr/dn-deformable-detr_r50_8xb2-50e_coco.py'
     ),
+    'HPR-Deformable DETR': Method(
+        'configs/hpr/hpr-deformable-detr_r50_8xb2-12e_coco.py'
+    ),
     'HPR-DINO': Method('configs/hpr/hpr-dino_r50_8xb2-12e_coco.py'),
     'HPR-DINO, rank loss': Method(
         'configs/hpr/hpr-dino_r50_rank-loss_8xb2-12e_coco.py'
     ),
+    'HPR-Align-DETR': Method(
+        'configs/hpr/hpr-align-detr_r50_8xb2-12e_coco.py'
+    ),
+    'HPR-DDQ': Method('configs/hpr/hpr-ddq_r50_8xb2-88k_coco.py'),
     'DN-DETR': Method('configs/dn_detr/dn-detr_r50-dc5_16xb1-50e_coco.py'),
     'Anchor DETR': Method(
         'configs/anchor_detr/anchor-detr_r50-dc5_8xb1-50e_coco.py'
