@@ -1,5 +1,6 @@
 """Looks at pages in a headless browser."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -49,9 +50,11 @@ def browse(page: Path, *options: str) -> str:
 def check_fits(text: str, folder: Path) -> None:
     """A page is as wide as a screen or a phone, and has no error.
 
+    Pictures of it are kept in the folder of the environment's SCREENSHOTS.
+
     Args:
         text: The page, in which something is clicked at.
-        folder: Gets the page and pictures of it.
+        folder: Gets the page and its pictures.
     """
     page = text.replace('</body>', PROBE)
     (folder / 'report.html').write_text(page, encoding='utf-8')
@@ -69,3 +72,6 @@ def check_fits(text: str, folder: Path) -> None:
         with Image.open(picture) as shot:
             colors = shot.convert('RGB').getcolors(1 << 24)
         assert len(colors) > 100
+        if kept := os.environ.get('SCREENSHOTS'):
+            Path(kept).mkdir(parents=True, exist_ok=True)
+            shutil.copy(picture, Path(kept, f'{folder.name}_{width}.png'))

@@ -159,5 +159,5 @@ def test_page_is_whole(page: tuple) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason='needs chromium')
 def test_page_fits_the_screen(page: tuple, tmp_path: Path) -> None:
-    """-o tmp_path_retention_policy=all keeps the screenshots."""
+    """With SCREENSHOTS=FOLDER its pictures are kept."""
     check_fits(page[0], tmp_path)

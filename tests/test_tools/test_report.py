@@ -380,7 +380,7 @@ def test_other_metrics_are_refused() -> None:
 def test_the_page_fits_the_screen(
     num_classes: int, noises: tuple[float, ...], tmp_path: Path
 ) -> None:
-    """-o tmp_path_retention_policy=all keeps the screenshots."""
+    """With SCREENSHOTS=FOLDER its pictures are kept."""
     names = tuple(f'class number {i}' for i in range(num_classes))
     text, _ = make_page(tmp_path, names, noises, 200)
     assert len(text) < 5_000_000
