@@ -30,6 +30,8 @@ _GIVE_ONE = (
 _PARTS = ('model', 'test_dataloader')
 _LOADED = ('mmengine', 'mmcv', 'mmdet', 'project')
 _PACKAGES = {*_LOADED, *MODULE2PACKAGE}
+# Operators of mmcv that detectors name, without a registry.
+_OPERATORS = {'nms', 'soft_nms', 'RoIAlign', 'RoIPool'}
 
 
 def trained_config(checkpoint: str) -> Config:
@@ -141,7 +143,7 @@ def _is_safe(kind: Any, names: set[str]) -> bool:
         return False
     package, _, rest = kind.partition('.')
     if not rest:
-        return kind in names
+        return kind in names or kind in _OPERATORS
     return package in _PACKAGES and (
         rest.rpartition('.')[2] in names
         # Of a package that registers its parts when it is imported.

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from project.apis import load_detector
+from project.preflight.config_files import read_config_file
 from project.preflight.trained_config import trained_config
 from project.utils.errors import UserError
+from tests.helpers.configs import ROOT
 from tests.helpers.trained import write_trained
 
 
@@ -41,6 +43,23 @@ def test_a_converted_checkpoint_names_a_shipped_one(tmp_path):
     meta = dict(configs=[*configs, f'configs/{name}'])
     torch.save(dict(state_dict={}, meta=meta), path)
     assert trained_config(str(path)).model.type == 'HDETR'
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'deta/deta_r50_5scale_8xb2-12e_coco.py',
+        'hpr/hpr-ddq_r50_8xb2-88k_coco.py',
+        'hpr/hpr-dino_r50_8xb2-12e_coco.py',
+        'dn_detr/dn-detr_r50-dc5_16xb1-50e_coco.py',
+    ],
+)
+def test_a_method_is_read_from_what_its_training_saved(name, tmp_path):
+    """Operators of mmcv have a type as well, which is in no registry."""
+    config = read_config_file(ROOT / 'configs' / name)
+    path = tmp_path / 'trained.pth'
+    torch.save(dict(state_dict={}, meta=dict(cfg=config.pretty_text)), path)
+    assert trained_config(str(path)).model == config.model
 
 
 @pytest.mark.parametrize(
