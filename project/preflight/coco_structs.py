@@ -93,7 +93,7 @@ _ERRORS = (
 
 def _read(path: str, text: mmap.mmap, places: list[int]) -> dict | None:
     """Read pieces of the annotations by themselves, and the rest."""
-    with pieces_read(path, _KEY, places, _read_annotations) as pieces:
+    with pieces_read(path, places, _read_annotations) as pieces:
         rest = text[: places[0]] + text[places[-1] :] if places else text[:]
         if places:
             check_unique(rest, _KEY)

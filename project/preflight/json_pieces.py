@@ -49,9 +49,9 @@ def cuts(text: bytes | mmap.mmap, key: str) -> list[int]:
     return places if len(places) > 1 else []
 
 
-def check_unique(text: bytes, key: str, times: int = 1) -> None:
-    """Raise ValueError unless a key occurs as often as expected."""
-    if text.count(_quoted(key)) != times:
+def check_unique(text: bytes, key: str) -> None:
+    """Raise ValueError unless a key occurs once."""
+    if text.count(_quoted(key)) != 1:
         raise ValueError(f'{key!r} is not the key of one list alone')
 
 
@@ -62,7 +62,6 @@ def _quoted(key: str) -> bytes:
 @contextmanager
 def pieces_read(
     path: str,
-    key: str,
     places: list[int],
     read: Callable[[Iterable[bytes]], Result],
 ) -> Iterator[Iterable[Result]]:
@@ -70,15 +69,13 @@ def pieces_read(
 
     Args:
         path (str): Path of the json.
-        key (str): Key of the list.
         places (list[int]): Of :func:`cuts`.
         read (Callable): Reads the json of lists; a function of a module.
 
     Yields:
-        Iterable: What ``read`` returned for each run of pieces; ValueError if
-        the key occurs in one.
+        Iterable: What ``read`` returned for each run of pieces.
     """
-    task = partial(_read_run, path, key, read)
+    task = partial(_read_run, path, read)
     runs = [
         places[first : first + _RUN + 1]
         for first in range(0, len(places) - 1, _RUN)
@@ -89,14 +86,13 @@ def pieces_read(
 
 def _read_run(
     path: str,
-    key: str,
     read: Callable[[Iterable[bytes]], Result],
     places: list[int],
 ) -> Result:
-    return read(_pieces(path, key, places))
+    return read(_pieces(path, places))
 
 
-def _pieces(path: str, key: str, places: list[int]) -> Iterator[bytes]:
+def _pieces(path: str, places: list[int]) -> Iterator[bytes]:
     with open(path, 'rb') as file:
         file.seek(places[0])
         for start, stop in pairwise(places):
