@@ -258,15 +258,18 @@ def positions(ids: Iterable[Any], known: Iterable[Any]) -> np.ndarray:
     return np.fromiter((position.get(x, -1) for x in ids), np.int64)
 
 
-def first_unlisted(ids: Sequence[Any], found: np.ndarray) -> str:
+def first_unlisted(ids: Sequence[Any] | np.ndarray, found: np.ndarray) -> str:
     """The first id that is not listed, as JSON; empty if there is none.
 
     Args:
-        ids (Sequence): The ids.
+        ids (Sequence | ndarray): The ids.
         found (ndarray): Their :func:`positions`.
     """
     unlisted = np.flatnonzero(found < 0)
-    return json.dumps(ids[unlisted[0]]) if len(unlisted) else ''
+    if not len(unlisted):
+        return ''
+    first = ids[unlisted[0]]
+    return json.dumps(first.item() if isinstance(first, np.generic) else first)
 
 
 def sample_of(of_image: np.ndarray, num_images: int) -> tuple[list, list]:

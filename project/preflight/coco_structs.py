@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from project.preflight.coco_json import sample_of
+from project.preflight.coco_json import first_unlisted, sample_of
 from project.preflight.json_pieces import (
     check_unique,
     cuts,
@@ -107,8 +107,8 @@ def _read(path: str, text: mmap.mmap, places: list[int]) -> dict | None:
     if not (file.images and _is_sound(columns)):
         return None
     unlisted = dict(
-        image_id=_unlisted(columns.pop('image_id'), columns['images']),
-        category_id=_unlisted(
+        image_id=first_unlisted(columns.pop('image_id'), columns['images']),
+        category_id=first_unlisted(
             columns.pop('category_id'), columns['categories']
         ),
     )
@@ -194,12 +194,6 @@ def _finder(known: list[int]) -> Callable[[np.ndarray], np.ndarray]:
         return np.where(in_order[found] == ids, order[found], -1)
 
     return find
-
-
-def _unlisted(ids: np.ndarray, found: np.ndarray) -> str:
-    """The first id that is not listed, as json."""
-    unlisted = ids[found < 0]
-    return json.dumps(unlisted[0].item()) if len(unlisted) else ''
 
 
 def _sample(text: bytes, of_image: np.ndarray) -> dict:
