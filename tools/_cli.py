@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import os.path as osp
+import select
 import signal
 import sys
 import time
@@ -136,7 +137,9 @@ def require_file(path: str, what: str) -> None:
 def user_errors(with_traceback: bool = False) -> Iterator[None]:
     """Report mistakes of the user in one sentence and exit with status 1.
 
-    Of several processes that find the same mistake the first one speaks.
+    Of several processes that find the same mistake the first one speaks. A
+    reader of the output that leaves early, such as ``head``, ends the program
+    in silence.
 
     Args:
         with_traceback (bool): Whether to show where it was found instead.
@@ -146,6 +149,12 @@ def user_errors(with_traceback: bool = False) -> Iterator[None]:
 
     try:
         yield
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _has_lost_its_reader():
+            raise
+        sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         if with_traceback:
             raise
@@ -158,6 +167,16 @@ def user_errors(with_traceback: bool = False) -> Iterator[None]:
         sys.exit(f'Error: {error}')
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+def _has_lost_its_reader() -> bool:
+    """Whether nobody reads the output; nothing else is written to it then."""
+    output = select.poll()
+    output.register(sys.stdout, 0)  # tells errors and the other end's closing
+    is_lost = bool(output.poll(0))
+    if is_lost:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return is_lost
 
 
 def load_config(args: argparse.Namespace) -> Config:

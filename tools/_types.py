@@ -7,14 +7,11 @@ Nothing heavy is imported.
 import argparse
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mmengine.config import DictAction
-
-_DEVICE = re.compile(r'(cpu|cuda|mps|npu|mlu|musa|xpu|meta)(:\d+)?')
 
 
 def positive_int(text: str) -> int:
@@ -115,21 +112,14 @@ def device(text: str) -> str:
         ArgumentTypeError: If torch knows no such name, or this machine has
             no such device.
     """
-    if not _DEVICE.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f'{text!r} is no device; expected cpu, cuda, cuda:1 or the like'
-        )
-    kind, _, index = text.partition(':')
-    if kind not in ('cpu', 'meta'):
-        import torch
+    if text != 'cpu':
+        from project.utils.accelerators import check_device
+        from project.utils.errors import UserError
 
-        module = getattr(torch, kind, None)
-        count = module.device_count() if module else 0
-        if int(index or 0) >= count:
-            raise argparse.ArgumentTypeError(
-                f'{text!r} is not there: torch sees {count} devices of the '
-                f'kind {kind!r}'
-            )
+        try:
+            check_device(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(error) from error
     return text
 
 

@@ -242,8 +242,9 @@ def report(summary: 'Summary', args: argparse.Namespace) -> int:
         if broken:
             print(f'  {some_of(broken, 5)}')
     written = [*map(str, summary.files), f'{args.out}/shards']
-    if 'pictures' in args.write:
-        written.insert(0, f'{args.out}/pictures')
+    pictures = f'{args.out}/pictures'
+    if os.path.isdir(pictures):
+        written.insert(0, pictures)
     print(f'Written: {", ".join(written)}')
     return SOME_BROKEN if any(summary.broken) else 0
 

@@ -28,6 +28,7 @@ from project.preflight.config_files import read_config_file
 from project.preflight.config_tree import dataset_classes, leaf_datasets
 from project.preflight.trained_config import read_meta, trained_config
 from project.preflight.variables import resolve_config
+from project.utils.accelerators import check_device
 from project.utils.errors import UserError
 from project.utils.finite import check_finite
 
@@ -55,10 +56,12 @@ def load_detector(
         Detector: The detector, to be called with images.
 
     Raises:
-        UserError: If the checkpoint does not fit the config, or either cannot
-            be read.
+        UserError: If the checkpoint does not fit the config, either cannot
+            be read, or there is no such device.
     """
     checkpoint = os.fspath(checkpoint)
+    if device is not None:
+        check_device(str(device))
     if config is None:
         content = trained_config(checkpoint)
     elif isinstance(config, Config):

@@ -123,7 +123,13 @@ class NamingLoader:
 
 
 def reason_of(error: Exception) -> str:
-    """Message of an error in one line, without a full stop."""
+    """Reason of an error in one line, without the path and a full stop."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if 'buf.empty()' in str(error):
+        return 'the file is empty'
+    if str(error).startswith('failed to load image'):
+        return 'it is damaged, or no image'
     text = ' '.join(str(error).split()).rstrip('.')
     return text or type(error).__name__
 

@@ -1,8 +1,14 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Accelerators of any kind: CUDA, ROCm, XPU, MPS, NPU, ..."""
 
+import re
+
 import torch
 from torch import Tensor
+
+from project.utils.errors import UserError
+
+_DEVICE = re.compile(r'(cpu|cuda|mps|npu|mlu|musa|xpu|meta)(:\d+)?')
 
 
 def accelerators() -> tuple[str, list[str]]:
@@ -25,6 +31,31 @@ def accelerators() -> tuple[str, list[str]]:
     if torch.version.hip:
         return f'ROCm {torch.version.hip}', names
     return f'CUDA {torch.version.cuda}', names
+
+
+def check_device(name: str) -> None:
+    """Raise unless this machine has a device.
+
+    Args:
+        name (str): Such as ``'cuda:1'``.
+
+    Raises:
+        UserError: If torch knows no such name, or there is no such device.
+    """
+    if not _DEVICE.fullmatch(name):
+        raise UserError(
+            f'{name!r} is no device; expected cpu, cuda, cuda:1 or the like.'
+        )
+    kind, _, index = name.partition(':')
+    if kind in ('cpu', 'meta'):
+        return
+    module = getattr(torch, kind, None)
+    count = module.device_count() if module else 0
+    if int(index or 0) >= count:
+        raise UserError(
+            f'{name!r} is not there: torch sees {count} devices of the kind '
+            f'{kind!r}.'
+        )
 
 
 def device_generator(

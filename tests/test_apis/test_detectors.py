@@ -227,6 +227,18 @@ def test_weights_of_another_number_of_classes(toy_data, tmp_path):
         load_detector(path, config, 'cpu')
 
 
+@pytest.mark.parametrize(
+    ('device', 'words'),
+    [
+        ('gpu', "'gpu' is no device; expected cpu, cuda"),
+        ('cuda:99', "'cuda:99' is not there: torch sees"),
+    ],
+)
+def test_a_device_that_is_not_there(checkpoint, device, words):
+    with pytest.raises(UserError, match=words):
+        load_detector(checkpoint, device=device)
+
+
 def test_names_come_from_the_training(toy_data, tmp_path):
     path = tmp_path / 'trained.pth'
     names = tuple('abcdefg')

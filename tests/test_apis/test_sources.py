@@ -40,6 +40,24 @@ def test_links_are_followed(folder):
     assert 'link.png' in names('a/b')
 
 
+def test_a_link_into_a_folder_above_ends(folder):
+    os.symlink(folder / 'a', folder / 'a/b/loop')
+    assert names('a') == ['1.png', '2.JPG', 'b/1.png', 'b/v.mp4']
+
+
+def test_a_folder_that_may_not_be_read_is_named(folder, monkeypatch):
+    scan = os.scandir
+
+    def refuse(path):
+        if path.endswith('b'):
+            raise PermissionError(13, 'Permission denied', path)
+        return scan(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(UserError, match=r'folder a/b cannot be .* denied\.'):
+        list(find_items(['a']))
+
+
 def test_patterns_and_lists(folder):
     assert names('a/*.png') == ['1.png']
     assert names('a/**/*.png') == ['1.png', 'b/1.png']

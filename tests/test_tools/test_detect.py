@@ -98,18 +98,34 @@ def test_broken_files_are_named_and_counted(
 ) -> None:
     good = next((toy_data / 'val').iterdir())
     (tmp_path / 'broken.jpg').write_text('broken')
-    Path('list.txt').write_text(f'{good}\nbroken.jpg\ngone.jpg\n')
+    (tmp_path / 'empty.jpg').touch()
+    files = (good, 'broken.jpg', 'empty.jpg', 'gone.jpg')
+    Path('list.txt').write_text('\n'.join(map(str, files)))
     assert run('list.txt', '--write', 'csv') == detect.SOME_BROKEN
     captured = capsys.readouterr()
     assert 'list.txt: images 1' in captured.out
-    assert 'could not be read: 2' in captured.out
-    assert f'The image {tmp_path}/gone.jpg cannot be read' in captured.err
+    assert 'could not be read: 3' in captured.out
+    for name, reason in (
+        ('broken', 'it is damaged, or no image.'),
+        ('empty', 'the file is empty.'),
+        ('gone', 'No such file or directory.'),
+    ):
+        told = f'The image {tmp_path}/{name}.jpg cannot be read: {reason}\n'
+        assert told in captured.err
     assert not Path('detections/pictures').exists()
     # The finished job says the same without doing it again.
     assert run('list.txt', '--write', 'csv') == detect.SOME_BROKEN
     captured = capsys.readouterr()
-    assert '3 of 3 images were done already' in captured.err
+    assert '4 of 4 images were done already' in captured.err
     assert 'Skipped' not in captured.err
+
+
+def test_no_folder_is_named_that_is_not_there(
+    run: Any, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / 'empty.jpg').touch()
+    assert run('empty.jpg', '--write', 'pictures') == detect.SOME_BROKEN
+    assert capsys.readouterr().out.endswith('Written: detections/shards\n')
 
 
 def test_classes_and_folders_are_looked_at_first(

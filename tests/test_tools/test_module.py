@@ -1,6 +1,7 @@
 """python -m project: the tools without a checkout."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,20 @@ def test_configs_are_found_by_name():
     assert not [x for x in config_names() if x.startswith('_base_')]
     with pytest.raises(UserError, match=r'did you mean .*r50_8xb2-12e_coco'):
         find_config('h-detr_r50_8xb2_12e')
+
+
+@pytest.mark.parametrize('shown', ['', 'h-detr_r50_8xb2-12e_coco'])
+def test_a_reader_of_the_output_may_leave(shown):
+    printing = subprocess.Popen(
+        [sys.executable, str(tool_path('print_config.py')), *shown.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=tool_env(),
+    )
+    printing.stdout.close()
+    assert printing.stderr.read() == ''
+    assert printing.wait() == 128 + signal.SIGPIPE
 
 
 def test_a_printed_config_stands_alone(tmp_path, capsys):

@@ -4,6 +4,7 @@
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,23 +112,42 @@ def _paths(source: str) -> Iterator[tuple[str, str]]:
         raise UserError(f'The source {source} does not exist{hint}')
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """Yield the images and videos below a folder, sorted."""
-    with os.scandir(folder) as entries:
-        found = sorted((x.name, x.is_dir()) for x in entries)
-    for name, is_folder in found:
+def _walk(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the images and videos below a folder, sorted.
+
+    A link to a folder that it lies in is left out, as it never ends.
+    """
+    above = (*above, os.path.realpath(folder))
+    with _readable('folder', folder), os.scandir(folder) as entries:
+        found = sorted((x.name, x.is_dir(), x.is_symlink()) for x in entries)
+    for name, is_folder, is_link in found:
         path = os.path.join(folder, name)
-        if is_folder:
-            yield from _walk(path)
-        elif _is_known(path):
-            yield path
+        if not is_folder:
+            if _is_known(path):
+                yield path
+        elif not is_link or os.path.realpath(path) not in above:
+            yield from _walk(path, above)
 
 
 def _lines(path: str) -> list[str]:
     """Read a file with a path per line, without repetitions."""
-    with open(path, encoding='utf-8', errors='surrogateescape') as file:
+    with (
+        _readable('list', path),
+        open(path, encoding='utf-8', errors='surrogateescape') as file,
+    ):
         lines = (line.strip() for line in file)
         return list(dict.fromkeys(line for line in lines if line))
+
+
+@contextmanager
+def _readable(kind: str, path: str) -> Iterator[None]:
+    """Name the source that the system does not let us read."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f'The {kind} {path} cannot be read: {error.strerror}.'
+        ) from error
 
 
 def _named(paths: list[str]) -> Iterator[tuple[str, str]]:
