@@ -4,9 +4,11 @@
 import dataclasses
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -114,6 +116,54 @@ def test_a_failing_command_is_explained_and_logged(tmp_path, capsys):
         )
     assert 'first\nERROR: no luck\n' in log.read_text()
     assert capsys.readouterr().out.rstrip().endswith('failed')
+
+
+def quick(log: Path, code: str, title: str) -> None:
+    commands.run_logged(
+        [sys.executable, '-c', code],
+        log,
+        title=title,
+        describe=lambda line: None,
+    )
+
+
+def test_what_goes_on_meanwhile_is_told_afterwards(tmp_path, capsys):
+    """Its failure is not: who needs the result tries again."""
+    done = tmp_path / 'done'
+
+    def work() -> None:
+        quick(tmp_path / 'other.log', f'open({str(done)!r}, "w")', 'other')
+        quick(tmp_path / 'other.log', 'exit("no")', 'wrong')
+
+    with commands.meanwhile(work):
+        while not done.exists():
+            time.sleep(0.01)
+        quick(tmp_path / 'log', 'pass', 'main')
+    lines = re.findall(r'(\w+) \[.*?\] (\w+)', capsys.readouterr().out)
+    assert lines[0] == ('main', 'done')
+    assert sorted(lines[1:]) == [('other', 'done'), ('wrong', 'failed')]
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, commands.SetupError])
+def test_what_goes_on_meanwhile_ends_with_an_error(tmp_path, error):
+    log = tmp_path / 'log'
+    sleep = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'
+
+    def seen() -> str | None:
+        found = log.exists() and re.search(r'^\d+$', log.read_text(), re.M)
+        return found and found[0]
+
+    with (
+        pytest.raises(error),
+        commands.meanwhile(partial(quick, log, sleep, 'sleeping')),
+    ):
+        while not seen():
+            time.sleep(0.01)
+        raise error
+    deadline = time.monotonic() + 10
+    while Path(f'/proc/{seen()}').exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_command_may_be_silent_or_not_end_its_last_line(tmp_path, capsys):
@@ -259,6 +309,26 @@ def test_compiles_once_and_keeps_the_wheel(machine):
     machine.installed = 'ModuleNotFoundError'
     machine.events.clear()
     assert machine.ensure() == ['install']
+
+
+def test_compiles_ahead_what_is_installed_later(machine, capsys):
+    work = mmcv_wheel.compile_ahead(machine.target, '2.1.0')
+    assert machine.events == ['check']
+    assert 'have to be compiled' in capsys.readouterr().out
+    work()
+    assert machine.events == ['check', 'compile']
+    assert machine.ensure() == ['check', 'compile', 'install']
+    assert not capsys.readouterr().out
+
+
+def test_compiles_nothing_ahead_of_a_kept_wheel(machine):
+    machine.keep(b'2.1.0 cpu')
+    assert mmcv_wheel.compile_ahead(machine.target, '2.1.0') is None
+
+
+def test_compiles_nothing_ahead_of_an_mmcv_that_works(machine):
+    machine.installed = '2.1.0 cpu'
+    assert mmcv_wheel.compile_ahead(machine.target, '2.1.0') is None
 
 
 @pytest.mark.parametrize('installed', ['2.1.0 cuda', '2.0.1 cpu'])

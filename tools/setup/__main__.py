@@ -24,8 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from commands import SetupError, run_logged
-from mmcv_wheel import Target, cache_folder, ensure_mmcv
+from commands import SetupError, meanwhile, run_logged
+from mmcv_wheel import Target, cache_folder, compile_ahead, ensure_mmcv
 
 ROOT = Path(__file__).resolve().parents[2]
 STACK = os.environ.get('STACK', '')  # see read_stack
@@ -166,9 +166,12 @@ def set_up() -> None:
         rest.remove('triton')
     # Of the fork of mmdet there is only the source.
     options = [*SHOW_BYTES, '--no-deps', '--no-build-isolation']
-    _pip(f'{len(rest)} packages', [*options, *_pinned(pins, rest)])
+    # Compilers need torch alone.
+    ahead = Target(PYTHON, LOG.with_name('setup-mmcv.log'), _environ())
+    compiling = compile_ahead(ahead, pins[mmcv], mmcv)
+    with meanwhile(*filter(None, [compiling, build_op])):
+        _pip(f'{len(rest)} packages', [*options, *_pinned(pins, rest)])
     ensure_mmcv(Target(PYTHON, LOG, _environ()), pins[mmcv], mmcv)
-    build_op()
     _pip(
         'this package',
         ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)],
@@ -246,7 +249,7 @@ def build_op() -> None:
     with contextlib.suppress(SetupError):
         run_logged(
             [str(PYTHON), str(ROOT / 'project' / 'ops' / 'building.py')],
-            LOG,
+            LOG.with_name('setup-op.log'),
             title='compiling deformable attention for the CPU',
             describe=lambda line: None,
             env=_environ(),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations  # so that an old Python can say so
 
+import contextlib
 import os
 import queue
 import re
@@ -15,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 _TAIL = 400  # lines of output that are searched for the cause of a failure
 # The first pattern found in a failed command's output explains it.
@@ -39,6 +41,9 @@ _CAUSES = (
     (r'^\s*((?:\w+\.)*\w+Error: .+)', '{0}'),
     (r'^ERROR: (.+)', '{0}'),
 )
+
+
+_running: set[subprocess.Popen] = set()
 
 
 class SetupError(Exception):
@@ -69,6 +74,7 @@ def run_logged(
     progress = Progress(title)
     tail: deque[str] = deque(maxlen=_TAIL)
     with log.open('a') as file, _start(command, env) as process:
+        _running.add(process)
         print('$', *command, file=file, flush=True)
         try:
             for line in _lines_or_ticks(process):
@@ -79,10 +85,46 @@ def run_logged(
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)
             raise
+        finally:
+            _running.discard(process)
     progress.close('failed' if process.returncode else 'done')
     if process.returncode:
         cause = explain_failure(''.join(tail))
         raise SetupError(f'{title} failed: {cause} (whole output: {log}).')
+
+
+@contextlib.contextmanager
+def meanwhile(*works: Callable[[], None]) -> Iterator[None]:
+    """Do some work while the block runs, and wait for it at the end.
+
+    Until then it shows nothing. If the block fails, its commands are ended.
+
+    Args:
+        *works (Callable): Run commands, all at a time; what they raise is
+            lost.
+    """
+    threads = [
+        threading.Thread(target=_suppressing, args=[work], daemon=True)
+        for work in works
+    ]
+    for thread in threads:
+        Progress.held_back[thread] = []
+        thread.start()
+    try:
+        yield
+        for thread in threads:
+            for line in Progress.held_back.pop(thread):
+                print(line)
+            thread.join()
+    except BaseException:
+        for process in [*_running]:
+            os.killpg(process.pid, signal.SIGTERM)
+        raise
+
+
+def _suppressing(work: Callable[[], None]) -> None:
+    with contextlib.suppress(SetupError, OSError, ValueError):
+        work()
 
 
 def explain_failure(output: str) -> str:
@@ -110,7 +152,10 @@ class Progress:
 
     Attributes:
         state: How far the work is.
+        held_back: Last lines of threads that are not to write now.
     """
+
+    held_back: ClassVar[dict[threading.Thread, list[str]]] = {}
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -125,19 +170,25 @@ class Progress:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + self._interval
-            self._write(end='' if self._is_terminal else '\n')
+            self._write()
 
     def close(self, outcome: str) -> None:
         """Write the line for the last time."""
         self.state = outcome
-        self._write(end='\n')
+        self._write(is_last=True)
 
-    def _write(self, end: str) -> None:
+    def _write(self, is_last: bool = False) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
         line = f'  {self.title} [{minutes}:{seconds:02d}] {self.state}'
+        held_back = self.held_back.get(threading.current_thread())
+        if held_back is not None:
+            if is_last:
+                held_back.append(line)
+            return
         if self._is_terminal:
             width = shutil.get_terminal_size().columns - 1
             line = '\r' + line[:width].ljust(width)
+        end = '\n' if is_last or not self._is_terminal else ''
         print(line, end=end, flush=True)
 
 

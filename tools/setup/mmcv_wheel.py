@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -121,20 +121,71 @@ def ensure_mmcv(target: Target, version: str, name: str = 'mmcv') -> None:
     if probe_ops(target) in wanted:
         return
     for build in builds:
-        folder = cache_folder() / build.key
-        for wheel in sorted(folder.glob(f'{_stem(name)}-{version}-*.whl')):
+        for wheel in _kept_wheels(build, version, name):
             install_wheel(target, wheel)
             if probe_ops(target) in wanted:
                 return
             wheel.unlink()
+    _announce(target, builds)
+    _compile_and_install(target, f'{name}=={version}', builds[-1])
+
+
+def compile_ahead(
+    target: Target, version: str, name: str = 'mmcv'
+) -> Callable[[], None] | None:
+    """Look whether mmcv has to be compiled, for which torch is enough.
+
+    Args:
+        target (Target): The environment. torch and the tools for building
+            have to be installed in it.
+        version (str): Version of mmcv.
+        name (str): Its distribution. Defaults to OpenMMLab's.
+
+    Returns:
+        Callable, optional: Makes the wheel that :func:`ensure_mmcv` will
+        find; if it fails, that one tries again and says why. None if there
+        is something to be tried first.
+
+    Raises:
+        SetupError: If there is no compiler.
+    """
+    builds = _suitable_builds(probe_torch(target), target.environ)
+    wanted = {f'{version} {build.device}' for build in builds}
+    kept = [_kept_wheels(build, version, name) for build in builds]
+    if any(kept) or probe_ops(target) in wanted:
+        return None
+    _announce(target, builds)
+
+    def work() -> None:
+        requirement = f'{name}=={version}'
+        with tempfile.TemporaryDirectory(prefix='mmcv-wheel-') as scratch:
+            archive = download_source(target, requirement, Path(scratch))
+            compile_wheel(target, joined_source(archive), builds[-1], name)
+
+    return work
+
+
+def _kept_wheels(build: TorchBuild, version: str, name: str) -> list[Path]:
+    """Wheels of earlier set-ups."""
+    folder = cache_folder() / build.key
+    return sorted(folder.glob(f'{_stem(name)}-{version}-*.whl'))
+
+
+def _announce(target: Target, builds: Sequence[TorchBuild]) -> None:
+    """Check the compilers, and say that they will be busy."""
     if len(builds) > 1:
         print(
             "  There is a GPU, but no nvcc: mmcv's ops are compiled for the "
             'CPU alone. With the\n  CUDA toolkit installed and CUDA_HOME set '
             'they will be compiled for the GPU, too.'
         )
-    check_compilers(target, builds[-1])
-    _compile_and_install(target, f'{name}=={version}', builds[-1])
+    build = builds[-1]
+    check_compilers(target, build)
+    duration = 'half an hour or more' if build.cuda else 'some minutes'
+    print(
+        f'  The ops of mmcv have to be compiled once for torch {build.torch}: '
+        f'{duration}\n  on two cores. The wheel is kept in {cache_folder()}.'
+    )
 
 
 def _suitable_builds(
@@ -152,11 +203,6 @@ def _compile_and_install(
 ) -> None:
     """Compile joined files; where they do not work, file by file."""
     name, version = requirement.split('==')
-    duration = 'half an hour or more' if build.cuda else 'some minutes'
-    print(
-        f'  The ops of mmcv have to be compiled once for torch {build.torch}: '
-        f'{duration}\n  on two cores. The wheel is kept in {cache_folder()}.'
-    )
     with tempfile.TemporaryDirectory(prefix='mmcv-wheel-') as scratch:
         archive = download_source(target, requirement, Path(scratch))
         try:
