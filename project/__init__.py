@@ -47,7 +47,11 @@ if can_register():
         (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS), 'project.models'
     )
     # What an `init_cfg` names is looked up before the model is.
-    add_location((mmengine.registry.WEIGHT_INITIALIZERS,), 'project.models')
+    packages = (mmdet, mmengine)
+    add_location(
+        [package.registry.WEIGHT_INITIALIZERS for package in packages],
+        'project.models',
+    )
     for name in (
         'DATA_SAMPLERS',
         'HOOKS',
@@ -56,9 +60,7 @@ if can_register():
         'OPTIM_WRAPPER_CONSTRUCTORS',
         'RUNNERS',
     ):
-        registries = (
-            getattr(package.registry, name) for package in (mmdet, mmengine)
-        )
+        registries = (getattr(package.registry, name) for package in packages)
         add_location(registries, 'project.engine')
     for module in ('coco', 'dataset_wrappers'):
         add_location((mmdet.registry.DATASETS,), f'project.datasets.{module}')

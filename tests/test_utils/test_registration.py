@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pytest
 from mmengine.registry import Registry
 
 from project.utils.registration import add_location
@@ -49,3 +50,14 @@ def test_a_registry_that_was_asked_before_gets_it_at_once() -> None:
     sys.modules.pop('tests.helpers.registered_late', None)
     add_location([registry], 'tests.helpers.registered_late')
     assert 'tests.helpers.registered_late' in sys.modules
+
+
+@pytest.mark.parametrize('package', ['mmdet', 'mmengine'])
+def test_initializers_are_found_before_any_model(package: str) -> None:
+    """Of a config for training alone nothing else is looked up before."""
+    code = (
+        'import project\n'
+        f'from {package}.registry import WEIGHT_INITIALIZERS\n'
+        'assert WEIGHT_INITIALIZERS.get("PyTorchInit")'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
