@@ -43,7 +43,7 @@ class Comparison:
     def __init__(self, out: Path, args: argparse.Namespace) -> None:
         self.out = out
         self.epochs = sorted(set(args.epochs))
-        self.methods = _chosen(args.methods)
+        self.methods = chosen(args.methods)
         self.options = args.cfg_options or {}
         train, val = args.images
         self._hold_settings(
@@ -180,7 +180,7 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _chosen(names: Sequence[str] | None) -> list[str]:
+def chosen(names: Sequence[str] | None) -> list[str]:
     """Methods by their names; all of them without any."""
     for name in names or ():
         if name not in METHODS:
