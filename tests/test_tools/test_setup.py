@@ -153,13 +153,14 @@ def test_what_goes_on_meanwhile_ends_with_an_error(tmp_path, error):
         found = log.exists() and re.search(r'^\d+$', log.read_text(), re.M)
         return found and found[0]
 
-    with (
-        pytest.raises(error),
-        commands.meanwhile(partial(quick, log, sleep, 'sleeping')),
-    ):
-        while not seen():
-            time.sleep(0.01)
-        raise error
+    def interrupted() -> None:
+        with commands.meanwhile(lambda: quick(log, sleep, 'sleeping')):
+            while not seen():
+                time.sleep(0.01)
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
     deadline = time.monotonic() + 10
     while Path(f'/proc/{seen()}').exists():
         assert time.monotonic() < deadline

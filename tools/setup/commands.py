@@ -73,7 +73,8 @@ def run_logged(
     """
     progress = Progress(title)
     tail: deque[str] = deque(maxlen=_TAIL)
-    with log.open('a') as file, _start(command, env) as process:
+    # Line by line, for those who watch the log.
+    with log.open('a', buffering=1) as file, _start(command, env) as process:
         _running.add(process)
         print('$', *command, file=file, flush=True)
         try:
