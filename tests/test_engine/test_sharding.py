@@ -156,14 +156,14 @@ def check_nan_is_told_to_all(detector: nn.Module, rank: int) -> None:
     assert not_finite(detector.state_dict()) == [name]
 
 
-def check_alike(found: dict, expected: dict) -> None:
+def check_alike(found: dict, expected: dict, atol: float = 1e-6) -> None:
     """The weights of two checkpoints, and the moments of their optimizers."""
     for part in (
         lambda checkpoint: checkpoint['state_dict'],
         lambda checkpoint: checkpoint['optimizer']['state'],
     ):
         torch.testing.assert_close(
-            part(found), part(expected), rtol=0, atol=1e-6
+            part(found), part(expected), rtol=0, atol=atol
         )
 
 
@@ -177,8 +177,17 @@ def test_blocks() -> None:
     assert not any('Linear' in name for name in names)
 
 
-def test_one_process(toy_data: Path, tmp_path: Path, one_rank: None) -> None:
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_one_process(
+    toy_data: Path, tmp_path: Path, one_rank: None, precision: str
+) -> None:
     """A split training saves and resumes what others do."""
+    wrapper: dict[str, Any] = {}
+    if precision == 'bfloat16':
+        wrapper = dict(
+            optim_wrapper__type='AmpOptimWrapper',
+            optim_wrapper__dtype=precision,
+        )
 
     def train_toy(name: str, **options: Any) -> dict:
         cfg = toy_config(
@@ -189,6 +198,7 @@ def test_one_process(toy_data: Path, tmp_path: Path, one_rank: None) -> None:
             val_cfg=None,
             val_dataloader=None,
             val_evaluator=None,
+            **wrapper,
             **options,
         )
         runner = RUNNERS.build(cfg)
@@ -204,7 +214,16 @@ def test_one_process(toy_data: Path, tmp_path: Path, one_rank: None) -> None:
         'split', fully_shard=True, resume=True, load_from=first
     )
     for found in (whole_run, resumed):
-        check_alike(found, expected)
+        # Gradients of shared weights add up in bf16 with DDP alone.
+        atol = 1e-6 if precision == 'float32' else 2e-5
+        check_alike(found, expected, atol)
+
+
+def test_without_a_launcher_it_says_so(toy_data: Path, tmp_path: Path) -> None:
+    cfg = toy_config(toy_data, tmp_path, fully_shard=True, max_epochs=1)
+    RUNNERS.build(cfg).train()
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'fully_shard=True has no effect: this training has one' in log
 
 
 def test_benchmark(

@@ -144,9 +144,13 @@ class DETRRunner(ToldBuilding, DurableRunner):
         for hook_type in _HOOKS:
             if not any(isinstance(hook, hook_type) for hook in self.hooks):
                 self.register_hook(hook_type())
-        if self.cfg.get('fully_shard', False) and self.distributed:
+        if self._is_sharded:
             self._sharding = ShardedTraining()
             self.register_hook(self._sharding)
+
+    @property
+    def _is_sharded(self) -> bool:
+        return self.distributed and bool(self.cfg.get('fully_shard', False))
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start the process group and prepare the environment.
@@ -192,7 +196,7 @@ class DETRRunner(ToldBuilding, DurableRunner):
                 device_ids=None,
             )
         speed_up(model, read_fast_runtime(self.cfg))
-        if self.distributed and self.cfg.get('fully_shard', False):
+        if self._is_sharded:
             return model.to(get_device())  # split when it has its weights
         return super().wrap_model(model_wrapper_cfg, model)
 
@@ -258,8 +262,15 @@ class DETRRunner(ToldBuilding, DurableRunner):
         """Load or resume; with ``fully_shard``, split a training."""
         super().load_or_resume()
         is_training = isinstance(self.optim_wrapper, OptimWrapper)
-        if self._sharding is not None and is_training:
+        if not is_training:
+            return
+        if self._sharding is not None:
             self._sharding.split(self)
+        elif self.cfg.get('fully_shard', False):
+            self.logger.warning(
+                'fully_shard=True has no effect: this training has one '
+                'process; start it with ./dist_train.sh CONFIG GPUS WORK_DIR.'
+            )
 
     def train(self) -> nn.Module:
         """Check, then train.
