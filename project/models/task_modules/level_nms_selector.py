@@ -10,7 +10,7 @@ from project.utils.settings import IoU, PositiveCount, checked
 
 from ..utils.gather import true_first
 from ..utils.nms import nms_in_groups
-from ..utils.precision import full_precision, widened
+from ..utils.precision import widened
 
 
 @TASK_UTILS.register_module()
@@ -45,7 +45,6 @@ class LevelNMSSelector:
         self.iou_threshold = iou_threshold
 
     @torch.no_grad()
-    @full_precision
     def select(
         self,
         scores: Tensor,
@@ -65,6 +64,7 @@ class LevelNMSSelector:
         Returns:
             Tensor: Indices, best first, has shape (bs, num_wanted).
         """
+        scores = widened(scores)  # boxes_of computes as all else does
         best = scores.topk(num_wanted, dim=1).indices
         points, levels = self._candidates(scores, level_shapes)
         if points.shape[1] < num_wanted:

@@ -33,6 +33,7 @@ from tests.helpers.toy import (
 
 CONFIGS = {
     'align': 'align_detr/align-detr_r50_8xb2-12e_coco.py',
+    'align-nms': 'align_detr/align-detr_r50_level-nms_8xb2-12e_coco.py',
     'anchor': 'anchor_detr/anchor-detr_r50_8xb2-50e_coco.py',
     'deta': 'deta/deta_r50_5scale_8xb2-12e_coco.py',
     'deta-baseline': 'deta/deta_r50_improved-baseline_8xb2-50e_coco.py',
@@ -196,8 +197,9 @@ def test_waits(name: str, detector: nn.Module) -> None:
     number of detections of the images is read.
     """
     in_training, in_detection = {'cpu': 1}, {}
+    if name in ('align-nms', 'deta'):
+        in_training['nms'] = in_detection['nms'] = 1
     if name == 'deta':
-        in_training['nms'] = 1
         in_detection.update(nms=2, tolist=1)
     assert waits_in_training(detector) == in_training
     assert waits_in_detection(detector) == in_detection
