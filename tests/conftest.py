@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +44,21 @@ def no_progress() -> None:
     info = MessageHub.get_current_instance().runtime_info
     for key in ('iter', 'max_iters'):
         info.pop(key, None)
+
+
+@pytest.fixture(scope='session')
+def warm_env(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, str]]:
+    """Variables with which ``python`` need not import the libraries."""
+    from tests.helpers.warm_python import warm_python
+
+    with warm_python(tmp_path_factory.mktemp('bin')) as folder:
+        others = (str(Path(sys.executable).parent), os.environ['PATH'])
+        yield dict(
+            PATH=os.pathsep.join((str(folder), *others)),
+            STACK='warm',  # for which no .venv is: scripts look into PATH
+        )
 
 
 @pytest.fixture

@@ -2,14 +2,9 @@
 
 import ast
 import json
-import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.helpers.configs import ROOT
 from tests.helpers.training import tool_env
@@ -28,14 +23,13 @@ def cells() -> list[tuple[str, list[str]]]:
     ]
 
 
-def shell(line: str, names: dict[str, Any]) -> str:
+def shell(line: str, names: dict[str, Any], env: dict[str, str]) -> str:
     """Run what a cell gives to the shell, as IPython does."""
     command = line.removeprefix('!').format(**names)
-    bin_folder = Path(sys.executable).parent
     result = subprocess.run(
         command,
         shell=True,
-        env=tool_env(PATH=f'{bin_folder}:{os.environ["PATH"]}'),
+        env=tool_env(**env),
         capture_output=True,
         text=True,
     )
@@ -49,14 +43,13 @@ def test_cells_are_python_or_commands() -> None:
     assert sum(code.startswith('!') for code, _ in cells()) == 3
 
 
-@pytest.mark.slow
-def test_from_folder_to_report(tmp_path, monkeypatch) -> None:
+def test_from_folder_to_report(tmp_path, monkeypatch, warm_env) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     printed = []
     for code, tags in cells():
         if code.startswith('!'):
-            printed.append(shell(code, names))
+            printed.append(shell(code, names, warm_env))
         else:
             exec(compile(code, str(NOTEBOOK), 'exec'), names)
         if 'parameters' in tags:

@@ -5,11 +5,10 @@ A new one fails here until it runs, or stands in ``NOT_RUN`` with the reason.
 
 import ast
 import importlib
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from tests.helpers.pages import (
 )
 from tests.helpers.toy_checkout import make_checkout
 from tests.helpers.training import load_tool, tool_env
-from tests.helpers.warm_python import warm_python
 
 # How commands begin that are not run here, and why.
 NOT_RUN = {
@@ -62,9 +60,26 @@ WORDS = {
     r'(dist_train\.sh \S+) (?:GPUS|\d+)\b': r'\1 1',
     r'(dist_(?:test|detect)\.sh \S+ \S+) (?:GPUS|\d+)\b': r'\1 1',
     r'best_coco_bbox_mAP_epoch_9': 'best_coco_bbox_mAP_epoch_1',
-    r'/datasets/coco/': 'data/coco/',
+    r'/datasets/coco/|\bDATA/': 'data/coco/',
     r'PYTHONPATH=\.': 'PYTHONPATH=.:$PYTHONPATH',
     r'https://download\S+resnet50-\w+\.pth': 'backbone_pth/backbone.pth',
+    r'\bstart\.pth': 'DST.pth',
+}
+# What a published model has fewer of: queries, layers and, on a ResNet-18,
+# channels; by the method. For those that load no published weights.
+FEW_LAYERS = (
+    'model.encoder.num_layers=1 '
+    'model.backbone.depth=18 model.neck.in_channels=128,256,512'
+)
+NARROW = (
+    f'{FEW_LAYERS} model.decoder.num_layers=2 '
+    'model.num_queries=20 model.test_cfg.max_per_img=20'
+)
+NARROW_OF = {
+    'deta': NARROW,
+    'h-detr': f'{NARROW} model.one2many.num_queries=20',
+    'hpr': f'{NARROW} model.dn_cfg.group_cfg.num_dn_queries=10 '
+    'model.decoder.layer_cfg.dy_conv_cfg.feat_channels=4',
 }
 # One epoch of a published model on four images of 64 pixels, and checkpoints
 # without the half gigabyte of an optimizer's state.
@@ -80,22 +95,40 @@ SMALL = (
 )
 # What makes a command small, by how it begins.
 OPTIONS = {
-    r'\./dist_train\.sh (configs/(?!demo)|my_config)': SMALL,
+    r'\./dist_train\.sh my_config': SMALL,  # with load_from
+    **{
+        rf'\./dist_train\.sh configs/{folder}/': f'{SMALL} {narrow}'
+        for folder, narrow in (
+            ('h_detr', NARROW_OF['h-detr']),
+            ('hpr', NARROW_OF['hpr']),
+        )
+    },
+    r'\./dist_test\.sh configs/hpr/': (
+        f'--cfg-options image_size=64 {NARROW_OF["hpr"]}'
+    ),
     r'\./dist_train\.sh configs/demo': '--cfg-options max_epochs=1',
     r'\./dist_train\.sh toy': '--cfg-options max_epochs=1',
     r'\./dist_test\.sh configs/': '--cfg-options image_size=64',
     r'PYTHONPATH=.* python -m project train': SMALL.replace(
         'backbone_pth', '../backbone_pth'
     )
-    + ' data_root=../data/coco/',
+    + f' {NARROW_OF["h-detr"]} data_root=../data/coco/',
     r'python tools/finetune\.py': '--epochs 1 --image-size 64',
     r'\S+ tools/dataset_converters/make_shapes\.py': (
         '--train 4 --val 2 --size 64'
     ),
     r'\S+ tools/analysis_tools/browse_branches\.py': '--num-images 1',
     r'\S+ tools/analysis_tools/get_flops\.py': '--shape 64 64',
-    # mmdet's DINO takes 900 of an image's points.
-    r'.* tools/analysis_tools/benchmark\.py': '--shape 256 256 --repeats 1',
+    r'.* tools/analysis_tools/benchmark\.py .*--mode data': (
+        '--shape 64 64 --repeats 1'
+    ),
+    # Of Rank-DETR each decoder layer has its own settings.
+    r'.* tools/analysis_tools/benchmark\.py .*rank_detr': (
+        f'--shape 64 64 --repeats 1 --cfg-options {FEW_LAYERS}'
+    ),
+    r'.* tools/analysis_tools/benchmark\.py': (
+        f'--shape 64 64 --repeats 1 --cfg-options {NARROW}'
+    ),
     r'.* tools/analysis_tools/benchmark_(attention|training_loss)\.py': (
         '--shape 64 64 --repeats 1'
     ),
@@ -108,22 +141,32 @@ OPTIONS = {
     r'.* tools/analysis_tools/benchmark_hpr_decoder\.py': (
         '--img-shape 64 64 --queries 10 --layers 1 --repeats 1'
     ),
+    # OpenVINO need not be installed.
+    r'.* tools/analysis_tools/benchmark_runtimes\.py': (
+        f'--shape 128 128 --repeats 1 --variants pytorch onnx '
+        f'--cfg-options {NARROW}'
+    ),
     r'.* tools/analysis_tools/benchmark_evaluation\.py': '--images 4',
     r'.* tools/analysis_tools/compare_methods\.py': (
         '--methods H-DETR --seeds 0 --epochs 1 --images 4 2 --repeats 1'
     ),
 }
-# What runs with every change, by words of a block: some 40 s together. The
-# others are marked slow and run at night.
-QUICK = (
-    './dist_test.sh CONFIG CHECKPOINT GPUS [options',
-    'python tools/check_data.py',
-    'yolo_to_coco.py data/mine\n',
-    '--val 150 --size 160 --seed 0',
-    "load_detector('checkpoint.pth')('photo.jpg')",
+# What takes the better part of a minute each, by words of a block: runs at
+# night.
+SLOW = (
+    'OnnxDetector',
+    'export.py',
+    'quantize.py',
+    'benchmark_runtimes.py',
 )
 # What a block takes for granted, by a word of it.
+_EXPORT = (
+    'python tools/deployment/export.py toy_config.py checkpoint.pth '
+    '--format onnx --out model.onnx'
+)
 BEFORE = {
+    "OnnxDetector('model.onnx')": _EXPORT,
+    'quantize.py model.onnx': _EXPORT,
     'WORK_DIR/finetune.py': (
         'python tools/finetune.py data/mine --model toy_config.py '
         '--epochs 1 --work-dir work --check-only'
@@ -137,9 +180,19 @@ WORDS_OF = {
         r'\bCHECKPOINT\b': 'work_dirs/hpr-dino/epoch_1.pth'
     },
     'docs/checkpoints.md': {'--num-classes 5': '--num-classes 2'},
+    'docs/deployment.md': {
+        r'\bimages/ ': 'toy/val ',
+        r'\bval\.json': 'toy/annotations/val.json',
+    },
 }
 # Names that a piece of code takes for granted, by a word of it.
 GIVEN = {
+    'OnnxDetector': (
+        'import sys\n'
+        'from PIL import Image\n'
+        "sys.path.append('tools/deployment')\n"
+        "image = Image.open('photo.jpg')"
+    ),
     'convert_state_dict': (
         'from tests.helpers.toy_checkout import published_model\n'
         'model = published_model()'
@@ -242,7 +295,8 @@ def test_pictures_are_those_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def at_toy_size(command: str, page: str) -> str:
     """A command of a page as it runs in the toy checkout."""
     command = without_optional(command)
-    for pattern, replacement in (WORDS_OF.get(page, {}) | WORDS).items():
+    own = WORDS_OF.get(page, {})
+    for pattern, replacement in (own | WORDS | own).items():  # its own first
         command = re.sub(pattern, replacement, command)
     for pattern, options in OPTIONS.items():
         if re.match(pattern, command):
@@ -262,28 +316,26 @@ def script_for(block: Block) -> str:
     return '\n'.join(lines)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def first_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with (
-        warm_python(tmp_path_factory.mktemp('bin')) as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        paths = f'{folder}:{Path(sys.executable).parent}'
-        patch.setenv('PATH', f'{paths}:{os.environ["PATH"]}')
-        yield
+@pytest.fixture
+def run(
+    tmp_path: Path, warm_env: dict[str, str], block: Block
+) -> Callable[..., None]:
+    """Runs a command in the checkout of a block."""
+    make_checkout(tmp_path, block.page, block.text)
 
+    def run(*command: str) -> None:
+        result = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=tool_env(**warm_env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=1500,
+        )
+        assert result.returncode == 0, result.stdout[-4000:]
 
-def run(folder: Path, *command: str) -> None:
-    result = subprocess.run(
-        command,
-        cwd=folder,
-        env=tool_env(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=1500,
-    )
-    assert result.returncode == 0, result.stdout[-4000:]
+    return run
 
 
 def distinct(found: list[Block]) -> list[Block]:
@@ -304,45 +356,49 @@ def marked(found: list[Block]) -> list:
         pytest.param(
             block,
             id=str(block),
-            marks=()
-            if any(words in block.text for words in QUICK)
-            else pytest.mark.slow,
+            marks=pytest.mark.slow
+            if any(words in block.text for words in SLOW)
+            else (),
         )
         for block in found
     ]
 
 
 @pytest.mark.parametrize('block', marked(distinct(RUN)))
-def test_commands_work(block: Block, tmp_path: Path) -> None:
-    make_checkout(tmp_path, block.page, block.text)
-    run(tmp_path, 'bash', '-c', script_for(block))
+def test_commands_work(block: Block, run: Callable[..., None]) -> None:
+    run('bash', '-c', script_for(block))
 
 
 @pytest.mark.parametrize('block', marked(CODE))
-def test_code_works(block: Block, tmp_path: Path) -> None:
+def test_code_works(
+    block: Block, run: Callable[..., None], tmp_path: Path
+) -> None:
     if 'import ray' in block.text:
         pytest.importorskip('ray')
-    make_checkout(tmp_path, block.page, block.text)
     given = [lines for word, lines in GIVEN.items() if word in block.text]
     text = block.text.replace("'SRC'", "'SRC.pth'")
     (tmp_path / 'code.py').write_text('\n'.join([*given, text]))
-    run(tmp_path, 'python', 'code.py')
+    before = [line for word, line in BEFORE.items() if word in block.text]
+    run('bash', '-c', '\n'.join(['set -euxo pipefail', *before]))
+    run('python', 'code.py')
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     'block', [b for b in CONFIGS if '_base_' in b.text], ids=str
 )
-def test_configs_train(block: Block, tmp_path: Path) -> None:
-    make_checkout(tmp_path, block.page, block.text)
+def test_configs_train(
+    block: Block, run: Callable[..., None], tmp_path: Path
+) -> None:
     path = write_config(block, tmp_path).relative_to(tmp_path)
     length = 'max_epochs=1'
     if '88k' in block.text:
         length = 'train_cfg.max_iters=2 train_cfg.val_interval=2'
     options = SMALL.replace('max_epochs=1', length)
+    method = next((x for x in NARROW_OF if x in block.text), 'hpr')
+    options += f' {NARROW_OF[method]}'
     if 'configs/custom/' in block.text and 'data_root' not in block.text:
         options += ' data_root=data/mine/ classes=cat,dog'
     if 'images/train' in block.text:
         convert = 'tools/dataset_converters/yolo_to_coco.py'
-        run(tmp_path, 'python', convert, 'data/mine')
-    run(tmp_path, 'bash', '-c', f'./dist_train.sh {path} 1 work {options}')
+        run('python', convert, 'data/mine')
+    run('bash', '-c', f'./dist_train.sh {path} 1 work {options}')

@@ -90,7 +90,7 @@ def write_weights(root: Path, page: str, text: str) -> None:
         'SOCO.pth': lambda: dict(
             model={
                 f'module.encoder.{name}': value
-                for name, value in resnet50().state_dict().items()
+                for name, value in resnet(18).state_dict().items()
             }
         ),
         **dict.fromkeys(
@@ -98,7 +98,7 @@ def write_weights(root: Path, page: str, text: str) -> None:
             lambda: dict(state_dict=published_model().state_dict()),
         ),
         'backbone_pth/backbone.pth': lambda: dict(
-            state_dict=resnet50().state_dict()
+            state_dict=resnet(50 if 'load_from' in text else 18).state_dict()
         ),
     }
     words = {
@@ -178,7 +178,7 @@ def published_model() -> nn.Module:
     return build_model(model)
 
 
-def resnet50() -> nn.Module:
+def resnet(depth: int) -> nn.Module:
     """A backbone with random weights."""
     torch.manual_seed(0)
-    return MODELS.build(dict(type='ResNet', depth=50, _scope_='mmdet'))
+    return MODELS.build(dict(type='ResNet', depth=depth, _scope_='mmdet'))
