@@ -11,6 +11,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+import tests.helpers.unformatted_configs  # noqa: F401
 from project.datasets.shapes import ShapesSpec, make_shapes
 from tests.helpers.checkpoints import read_keys
 from tests.helpers.configs import ROOT, read_config
