@@ -189,7 +189,7 @@ def draw(path: Path, axis: str, rows: Sequence[Mapping]) -> None:
     mpl.rcParams['svg.fonttype'] = 'none'
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 3.5))
+    figure, axes = plt.subplots(figsize=(6, 4), layout='constrained')
     configs = list(dict.fromkeys(row['config'] for row in rows))
     for row in rows:
         name = Path(row['config'].split('@')[0]).stem
@@ -208,8 +208,8 @@ def draw(path: Path, axis: str, rows: Sequence[Mapping]) -> None:
     axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
     axes.set_xlabel(axis)
     axes.set_ylabel('s')
-    axes.legend(fontsize='small')
-    figure.savefig(path, bbox_inches='tight', metadata={'Date': None})
+    figure.legend(loc='outside lower center', fontsize='small')
+    figure.savefig(path, metadata={'Date': None})
     plt.close(figure)
 
 
