@@ -147,6 +147,9 @@ OPTIONS = {
         f'--cfg-options {NARROW}'
     ),
     r'.* tools/analysis_tools/benchmark_evaluation\.py': '--images 4',
+    r'.* tools/analysis_tools/compare_precisions\.py': (
+        '--methods DN-DETR --iterations 1 --cfg-options image_size=64'
+    ),
     r'.* tools/analysis_tools/compare_methods\.py': (
         '--methods H-DETR --seeds 0 --epochs 1 --images 4 2 --repeats 1'
     ),
@@ -156,6 +159,8 @@ OPTIONS = {
 SLOW = (
     'OnnxDetector',
     'export.py',
+    'dy_conv_cfg.with_cp',  # three HPR-DINO of full size
+    'h-detr_swin-l',
     'quantize.py',
     'benchmark_runtimes.py',
 )
