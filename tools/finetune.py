@@ -243,7 +243,8 @@ def _end_with(status: int, command: str) -> None:
     if status:
         print(
             f'Error: {os.path.basename(command)} ended with status {status}; '
-            'the same command resumes from the last checkpoint.',
+            'the same command resumes from the last checkpoint, if there is '
+            'one.',
             file=sys.stderr,
         )
         sys.exit(status)

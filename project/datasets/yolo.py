@@ -1,7 +1,10 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Converts datasets in YOLO's format to COCO annotations."""
 
+import itertools
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -15,12 +18,25 @@ IMAGE_ENDINGS = (
 """How the names of image files end, in small letters."""
 
 
-def convert(root: Path, split: str, out: Path) -> dict[str, int]:
+@dataclass(frozen=True)
+class Images:
+    """The images of a split.
+
+    Attributes:
+        folder: The folder that their names in COCO annotations start from.
+        files: Their paths, below it.
+    """
+
+    folder: Path
+    files: list[Path]
+
+
+def convert(root: Path, split: Images, out: Path) -> dict[str, int]:
     """Write the COCO annotations of a split.
 
     Args:
         root: Folder of the dataset, with ``data.yaml``.
-        split: Such as ``train``.
+        split: Its images, from :func:`find_images`.
         out: File to write, which must not exist.
 
     Returns:
@@ -37,21 +53,17 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
     names = read_names(root)
     images: list[dict] = []
     annotations: list[dict] = []
-    folder = image_folder(root, split)
-    for path in sorted(folder.rglob('*')):
-        if path.suffix.lower() not in IMAGE_ENDINGS:
-            continue
+    for path in split.files:
         size = shown_size(path)
         images.append(
             dict(
                 id=len(images) + 1,
-                file_name=path.relative_to(folder).as_posix(),
+                file_name=path.relative_to(split.folder).as_posix(),
                 width=size[0],
                 height=size[1],
             )
         )
-        label = label_path(folder, path)
-        for category, box in read_boxes(label, len(names)):
+        for category, box in read_boxes(label_path(path), len(names)):
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
@@ -61,8 +73,6 @@ def convert(root: Path, split: str, out: Path) -> dict[str, int]:
                     iscrowd=0,
                 )
             )
-    if not images:
-        raise UserError(f'{folder} holds no images.')
     categories = [dict(id=i, name=name) for i, name in enumerate(names)]
     content = dict(
         images=images, annotations=annotations, categories=categories
@@ -84,45 +94,131 @@ def read_names(root: Path) -> list[str]:
         Names in the order of their ids.
 
     Raises:
-        UserError: If there is no yaml file with ``names``.
+        UserError: If there is no yaml file with ``names``, or it names
+            another number of classes than it says with ``nc``.
     """
+    path, content = _read_settings(root)
+    names = content.get('names')
+    if isinstance(names, dict):
+        if set(names) != set(range(len(names))):
+            raise UserError(
+                f'{path} numbers its names {list(names)}; expected 0 to '
+                f'{len(names) - 1}.'
+            )
+        names = [names[key] for key in sorted(names)]
+    if not isinstance(names, list) or not names:
+        raise UserError(
+            f"{root} has no data.yaml with 'names'; expected a line such as "
+            "names: ['cat', 'dog']."
+        )
+    if (count := content.get('nc', len(names))) != len(names):
+        raise UserError(
+            f'{path} has nc: {count} and names {len(names)} classes; expected '
+            'the same number.'
+        )
+    return list(map(str, names))
+
+
+def _read_settings(root: Path) -> tuple[Path | None, dict]:
+    """Read ``data.yaml``, or another yaml file that names classes."""
     files = sorted(root.glob('*.yaml'), key=lambda p: p.name != 'data.yaml')
     for path in files:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-        names = content.get('names') if isinstance(content, dict) else None
-        if isinstance(names, dict):
-            names = [names[key] for key in sorted(names)]
-        if isinstance(names, list) and names:
-            return list(map(str, names))
-    raise UserError(
-        f"{root} has no data.yaml with 'names'; expected a line such as "
-        "names: ['cat', 'dog']."
-    )
+        try:
+            content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = ' '.join(str(error).split())
+            raise UserError(
+                f'{path} cannot be read as YAML: {reason}.'
+            ) from error
+        if isinstance(content, dict) and content.get('names'):
+            return path, content
+    return None, {}
 
 
-def image_folder(root: Path, split: str) -> Path:
+def find_images(root: Path, names: Sequence[str]) -> Images | None:
     """Find the images of a split.
 
+    They are those that ``data.yaml`` names, in folders or in lists, else
+    those in the folder of the split.
+
+    Args:
+        root: Folder of the dataset.
+        names: What the split may be called, such as ``val`` and ``valid``.
+
+    Returns:
+        None if there is no such split.
+
     Raises:
-        UserError: If there is none.
+        UserError: If a folder holds no image, or a list is empty.
     """
-    for folder in (root / 'images' / split, root / split / 'images'):
-        if folder.is_dir():
-            return folder
-    raise UserError(
-        f'Neither {root}/images/{split} nor {root}/{split}/images exists.'
-    )
+    _, settings = _read_settings(root)
+    given = next((settings[x] for x in names if settings.get(x)), [])
+    entries = given if isinstance(given, list) else [given]
+    places = [_existing(root, settings, str(entry)) for entry in entries]
+    if not places or None in places:
+        places = [
+            folder
+            for name in names
+            for folder in (root / 'images' / name, root / name / 'images')
+            if folder.is_dir()
+        ][:1]
+    if not places:
+        return None
+    lists = [_images_of(root, place) for place in places if place]
+    files = list(dict.fromkeys(itertools.chain(*lists)))
+    if len(places) == 1 and places[0] and places[0].is_dir():
+        return Images(places[0], files)
+    folders = [str(path.parent) for path in (root / 'x', *files)]
+    return Images(Path(os.path.commonpath(folders)), files)
 
 
-def label_path(folder: Path, image: Path) -> Path:
+def _existing(root: Path, settings: dict, entry: str) -> Path | None:
+    """Find the folder or list that ``data.yaml`` names.
+
+    Its paths are often those of another machine, or begin outside the
+    dataset's folder, as in Roboflow's exports.
+    """
+    base = Path(str(settings.get('path') or '.'))
+    inside = Path(*(part for part in Path(entry).parts if part != '..'))
+    for path in (root / inside, root / base / entry, root / entry):
+        if path.exists():
+            return Path(os.path.normpath(path))
+    return None
+
+
+def _images_of(root: Path, place: Path) -> list[Path]:
+    """List the images of a folder, or those in a file with one per line."""
+    if place.is_dir():
+        found = [
+            path
+            for path in sorted(place.rglob('*'))
+            if path.suffix.lower() in IMAGE_ENDINGS
+        ]
+    else:
+        lines = place.read_text(encoding='utf-8').splitlines()
+        found = [
+            next((x for x in (below, root / line) if x.is_file()), below)
+            for line in filter(None, map(str.strip, lines))
+            for below in (place.parent / line,)
+        ]
+    if not found:
+        raise UserError(f'{place} holds no images.')
+    return [Path(os.path.normpath(path)) for path in found]
+
+
+def label_path(image: Path) -> Path:
     """Path of the text file with the boxes of an image.
 
-    An image without objects need not have it.
+    It is in the folder ``labels`` where the image is in ``images``, else
+    beside the image. An image without objects need not have it.
     """
-    parts = list(folder.parts)
-    last = len(parts) - 1 - parts[::-1].index('images')
-    parts[last] = 'labels'
-    return Path(*parts) / image.relative_to(folder).with_suffix('.txt')
+    beside = image.with_suffix('.txt')
+    parts = list(beside.parts)
+    if 'images' not in parts:
+        return beside
+    parts[len(parts) - 1 - parts[::-1].index('images')] = 'labels'
+    path = Path(*parts)
+    return beside if beside.is_file() and not path.is_file() else path
 
 
 def read_boxes(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from mmdet.datasets import CocoDataset
 
 from project.apis.finetuning import folder
@@ -179,7 +180,86 @@ def test_a_test_split_has_boxes(toy_data, tmp_path) -> None:
     assert contents(data, 'test') == contents(data, 'val')
 
 
+@pytest.mark.parametrize(
+    'base', ['', 'path: /of/another/machine\n', 'path: ../datasets/mine\n']
+)
+@pytest.mark.parametrize('kind', ['folders', 'lists', 'beside'])
+def test_what_data_yaml_names_goes_first(
+    toy_data, tmp_path, base, kind
+) -> None:
+    """Not what folders are called, which hold other splits here."""
+    root = tmp_path / 'mine'
+    as_yolo(toy_data, root)
+    as_called = read_folder(root, tmp_path / 'as_called')
+    train, val = (contents(as_called, split) for split in ('train', 'val'))
+    names = yaml.safe_load((root / 'data.yaml').read_text())['names']
+    if kind == 'beside':
+        for part in ('labels', 'images'):
+            for path in list((root / part).rglob('*.*')):
+                place = root / 'images/all' / path.parent.name / path.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+    entries = dict(train='../images/val', val='images/train')
+    if kind != 'folders':
+        for split, other in (('train', 'val'), ('val', 'train')):
+            found = sorted((root / 'images').rglob(f'{other}/*.png'))
+            lines = [f'./{path.relative_to(root)}\n' for path in found]
+            entries[split] = f'{split}.txt'
+            (root / entries[split]).write_text(''.join(lines))
+    text = yaml.safe_dump(dict(**entries, names=dict(enumerate(names))))
+    (root / 'data.yaml').write_text(f'{base}{text}')
+    (root / 'labels').mkdir(exist_ok=True)
+    data = read_folder(root, tmp_path / 'out')
+    assert contents(data, 'train') == val
+    assert contents(data, 'val') == train
+    assert data.classes == as_called.classes
+
+
+def test_several_folders_of_a_split(toy_data, tmp_path) -> None:
+    root = tmp_path / 'mine'
+    as_yolo(toy_data, root)
+    expected = read_folder(root, tmp_path / 'as_called')
+    content = yaml.safe_load((root / 'data.yaml').read_text())
+    content['train'] = ['images/train', 'images/val']
+    (root / 'data.yaml').write_text(yaml.safe_dump(content))
+    data = read_folder(root, tmp_path / 'out')
+    count = sum(len(contents(expected, x)) for x in ('train', 'val'))
+    assert data.num_images == count
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('names: [a, b', r'data\.yaml cannot be read as YAML'),
+        ('nc: 3\nnames: [a, b]', r'data\.yaml has nc: 3 and names 2'),
+        ('names: {0: a, 2: b}', r'data\.yaml numbers its names \[0, 2\]'),
+    ],
+)
+def test_names_that_contradict_themselves(
+    toy_data, tmp_path, text, words
+) -> None:
+    root = tmp_path / 'mine'
+    as_yolo(toy_data, root)
+    (root / 'data.yaml').write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_folder(root, tmp_path / 'out')
+
+
+def test_one_image_is_not_split(toy_data, tmp_path) -> None:
+    root = tmp_path / 'mine'
+    as_yolo(toy_data, root)
+    shutil.rmtree(root / 'images/val')
+    for path in sorted((root / 'images/train').iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(UserError, match='mine has one image'):
+        read_folder(root, tmp_path / 'out')
+
+
 def test_what_is_no_dataset(tmp_path) -> None:
+    file = tmp_path / 'data.yaml'
+    file.write_text('names: [a]')
+    with pytest.raises(UserError, match=r'data\.yaml is a file; expected'):
+        read_folder(file, tmp_path / 'out')
     with pytest.raises(UserError, match='does not exist'):
         read_folder(tmp_path / 'nothing', tmp_path / 'out')
     with pytest.raises(UserError, match='no dataset that is recognised'):

@@ -283,11 +283,19 @@ def test_a_checkpoint_of_other_classes(toy_data, tmp_path) -> None:
     trained = MODELS.build(Config.fromfile(TOY_CONFIG).model).state_dict()
     checkpoint = tmp_path / 'trained.pth'
     torch.save(dict(state_dict=trained), checkpoint)
-    for root, num_classes in ((toy_data, 7), (data, 3)):
+    for root, num_classes, told in (
+        (toy_data, 7, 'the classifiers too, as it has 7 classes.'),
+        (
+            data,
+            3,
+            'which count its 7 classes, are new.',
+        ),
+    ):
         work_dir = tmp_path / f'work_{num_classes}'
         request = request_of(root, checkpoint=str(checkpoint))
         lines = prepare(request, work_dir)
         assert any('start.pth' in line for line in lines)
+        assert told in lines[-1]
         cfg = Config.fromfile(work_dir / 'finetune.py')
         weights = torch.load(cfg.load_from)['state_dict']
         MODELS.build(cfg.model).load_state_dict(weights)
@@ -295,3 +303,14 @@ def test_a_checkpoint_of_other_classes(toy_data, tmp_path) -> None:
         assert len(weights[name]) == num_classes
         name = 'backbone.conv1.weight'
         assert torch.equal(weights[name], trained[name])
+
+
+def test_a_checkpoint_of_another_model(toy_data, tmp_path) -> None:
+    """It is named before a training starts, the classes being the same."""
+    model = Config.fromfile(TOY_CONFIG).model
+    model.decoder.num_layers = 3
+    checkpoint = tmp_path / 'trained.pth'
+    torch.save(dict(state_dict=MODELS.build(model).state_dict()), checkpoint)
+    request = request_of(toy_data, checkpoint=str(checkpoint))
+    with pytest.raises(UserError, match=r'trained\.pth: .* does not fit'):
+        prepare(request, tmp_path / 'work')

@@ -2,11 +2,12 @@
 """Convert the annotations of a dataset in YOLO format to COCO.
 
 The images stay where they are. For each split
-<root>/annotations/<split>.json is written, with file names relative to
-<root>/images/<split>/ or <root>/<split>/images/.
+<root>/annotations/<split>.json is written. The images are those that data.yaml
+names, else those in <root>/images/<split>/ or <root>/<split>/images/.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,17 +34,25 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert what the command line asks for and say so."""
     args = parse_args(argv)
-    from project.datasets.yolo import convert, image_folder, read_names
+    from project.datasets.yolo import convert, find_images, read_names
+    from project.utils.errors import UserError
 
     with user_errors():
         for split in args.splits:
             out = args.root / 'annotations' / f'{split}.json'
-            counts = convert(args.root, split, out)
-            folder = image_folder(args.root, split).relative_to(args.root)
+            images = find_images(args.root, [split])
+            if images is None:
+                raise UserError(
+                    f'Neither {args.root}/images/{split} nor '
+                    f'{args.root}/{split}/images exists, and data.yaml names '
+                    f'no {split} images that do.'
+                )
+            counts = convert(args.root, images, out)
+            folder = os.path.relpath(images.folder, args.root)
             print(
                 f'{out}: {counts["images"]:,} images, '
                 f'{counts["annotations"]:,} boxes, {counts["categories"]} '
-                f'classes; its data_prefix is dict(img={str(folder)!r})'
+                f'classes; its data_prefix is dict(img={folder!r})'
             )
         names = tuple(read_names(args.root))
         print(f'In the config: classes = {names}')

@@ -74,6 +74,11 @@ def read_folder(root: Path, out: Path, seed: int = 0) -> DataFolder:
         UserError: If nothing is recognised, or files are not in the format.
     """
     root, out = root.resolve(), out.resolve()
+    if root.is_file():
+        raise UserError(
+            f'{root} is a file; expected the folder of the dataset, such as '
+            f'{root.parent}.'
+        )
     if not root.is_dir():
         raise UserError(f'The data folder {root} does not exist.')
     read = cache(_read_json)
@@ -85,6 +90,11 @@ def read_folder(root: Path, out: Path, seed: int = 0) -> DataFolder:
         train = splits['train']
         parts = [out / 'train_part.json', out / 'val_part.json']
         content = read(train.annotations)
+        if len(content['images']) < 2:
+            raise UserError(
+                f'{root} has one image, {train.annotations} says; expected '
+                'two at least, of which one is for validation.'
+            )
         split_annotations(content, parts, _VAL_SHARE, seed)
         splits['train'] = Split(parts[0], train.images)
         splits['val'] = Split(parts[1], train.images)
@@ -197,28 +207,22 @@ def _yolo(root: Path, out: Path) -> dict[str, Split]:
     """Convert a YOLO dataset."""
     if not is_yolo(root):
         return {}
-    splits = {}
-    for split, names in SPLITS.items():
-        for name in names:
-            places = (root / 'images' / name, root / name / 'images')
-            if any(place.is_dir() for place in places):
-                splits[split] = _of_yolo(root, name, out / f'{split}.json')
-                break
-    if not splits and (root / 'images').is_dir():
-        splits['train'] = _of_yolo(root, '', out / 'train.json')
-    if 'train' not in splits:
+    found = {split: yolo.find_images(root, x) for split, x in SPLITS.items()}
+    if not any(found.values()) and (root / 'images').is_dir():
+        found['train'] = yolo.find_images(root, [''])
+    if found['train'] is None:
         raise UserError(
             f'The YOLO dataset {root} has no training images; expected '
-            'images/train/ or train/images/.'
+            'images/train/ or train/images/, or train: FOLDER in data.yaml.'
         )
+    splits = {}
+    for split, images in found.items():
+        if images is not None:
+            file = out / f'{split}.json'
+            file.unlink(missing_ok=True)
+            yolo.convert(root, images, file)
+            splits[split] = Split(file, images.folder)
     return splits
-
-
-def _of_yolo(root: Path, name: str, file: Path) -> Split:
-    """Convert a split of a YOLO dataset again."""
-    file.unlink(missing_ok=True)
-    yolo.convert(root, name, file)
-    return Split(file, yolo.image_folder(root, name))
 
 
 def _voc(root: Path, out: Path) -> dict[str, Split]:

@@ -14,11 +14,16 @@ from project.apis.finetuning.recipe import (
     config_text,
     reasons,
 )
-from project.checkpoints.conversion import with_our_names
+from project.checkpoints.conversion import (
+    ConvertedCheckpoint,
+    with_our_names,
+)
 from project.checkpoints.converter import convert_file
 from project.checkpoints.last_checkpoint import MARKER
 from project.checkpoints.layouts.own_names import has_our_names
+from project.checkpoints.model_layout import model_layout
 from project.checkpoints.reading import read_weights
+from project.checkpoints.verification import check_model
 from project.checkpoints.writing import write_checkpoint
 from project.preflight.config_files import read_config_file
 from project.utils.errors import UserError
@@ -84,7 +89,7 @@ def prepare(request: Request, work_dir: Path) -> list[str]:
         write_state(work_dir, config=_digest(config))
     write_state(work_dir, request=asdict(request))
     if request.checkpoint is not None:
-        _convert(request.checkpoint, config, len(data.classes))
+        lines.append(_convert(request.checkpoint, config, len(data.classes)))
     return lines
 
 
@@ -134,19 +139,44 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _convert(checkpoint: str, config: Path, num_classes: int) -> None:
-    """Convert a checkpoint of any origin and classes to ``start.pth``."""
+def _convert(checkpoint: str, config: Path, num_classes: int) -> str:
+    """Convert a checkpoint of any origin and classes to ``start.pth``.
+
+    Returns:
+        str: A line that says what carries over and what is new.
+    """
     target = config.with_name(START)
     weights = read_weights(checkpoint)
+    converted = None
     if has_our_names(weights):
         ours = with_our_names(weights)
         if ours.num_classes == num_classes:
+            try:
+                check_model(ours, model_layout(config, num_classes))
+            except UserError as error:
+                raise UserError(f'{checkpoint}: {error}') from error
             write_checkpoint(dict(state_dict=ours.state_dict), target)
-            return
-    convert_file(
-        checkpoint,
-        target,
-        config=config,
-        num_classes=num_classes,
-        overwrite=True,
+            converted = ours
+    if converted is None:
+        converted, _ = convert_file(
+            checkpoint,
+            target,
+            config=config,
+            num_classes=num_classes,
+            overwrite=True,
+        )
+    return _carried_over(checkpoint, converted)
+
+
+def _carried_over(checkpoint: str, converted: ConvertedCheckpoint) -> str:
+    """Say in one line what of a checkpoint carries over and what is new."""
+    count, num_new = len(converted.state_dict), len(converted.renewed)
+    if not num_new:
+        return (
+            f'All {count} tensors of {checkpoint} carry over, the '
+            f'classifiers too, as it has {converted.num_classes} classes.'
+        )
+    return (
+        f'Of {checkpoint} {count - num_new} tensors carry over; {num_new}, '
+        f'which count its {converted.source_classes} classes, are new.'
     )
