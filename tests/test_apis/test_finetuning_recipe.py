@@ -26,6 +26,7 @@ from project.apis.finetuning.recipe import (
 from project.datasets.shapes_scene import SHAPE_CLASSES
 from project.preflight.config import check_config
 from project.utils.errors import UserError
+from tests.helpers.data_formats import as_yolo
 from tests.helpers.training import TOY_CONFIG, toy_data
 
 __all__ = ['toy_data']
@@ -314,3 +315,25 @@ def test_a_checkpoint_of_another_model(toy_data, tmp_path) -> None:
     request = request_of(toy_data, checkpoint=str(checkpoint))
     with pytest.raises(UserError, match=r'trained\.pth: .* does not fit'):
         prepare(request, tmp_path / 'work')
+
+
+def test_nothing_of_the_user_is_overwritten(toy_data, tmp_path) -> None:
+    data = tmp_path / 'mine'
+    as_yolo(toy_data, data)
+    mine = data / 'annotations' / 'train.json'
+    mine.parent.mkdir()
+    mine.write_text('mine')
+    with pytest.raises(UserError, match='mine has annotations, which is not'):
+        prepare(request_of(data), data)
+    assert mine.read_text() == 'mine'
+    # What a failed attempt has written is not in the way of the next one.
+    work_dir = tmp_path / 'work'
+    image = next((data / 'images/val').iterdir())
+    pixels = image.read_bytes()
+    image.write_bytes(b'')
+    mine.unlink()
+    with pytest.raises(UserError, match='cannot be read'):
+        prepare(request_of(data), work_dir)
+    image.write_bytes(pixels)
+    prepare(request_of(data), work_dir)
+    assert (work_dir / 'annotations/val.json').is_file()

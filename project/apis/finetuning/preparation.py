@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from project.utils.errors import UserError
 CONFIG = 'finetune.py'
 STATE = 'finetune.json'
 START = 'start.pth'
+ANNOTATIONS = 'annotations'
 
 _SEED = 0
 
@@ -70,16 +72,23 @@ def prepare(request: Request, work_dir: Path) -> list[str]:
     """
     state, config = read_state(work_dir), work_dir / CONFIG
     _check_request(state, request, work_dir)
+    if not state:
+        _check_is_free(work_dir)
     if config.is_file() and (work_dir / MARKER).is_file():
         return [f'Goes on with the training in {work_dir}.']
     base = find_model(request.model)
-    root, annotations = Path(request.data), work_dir / 'annotations'
-    data = read_folder(root, annotations, _SEED)
+    root, annotations = Path(request.data), work_dir / ANNOTATIONS
     start = None
     if request.checkpoint is not None:
         start = work_dir.resolve() / START
     cfg = read_config_file(base)
-    recipe = choose(base, cfg, root, data, request, start)
+    try:
+        data = read_folder(root, annotations, _SEED)
+        recipe = choose(base, cfg, root, data, request, start)
+    except BaseException:
+        if not state:  # so it was not there before
+            shutil.rmtree(annotations, ignore_errors=True)
+        raise
     lines = reasons(recipe)
     work_dir.mkdir(parents=True, exist_ok=True)
     if config.is_file() and _digest(config) != state.get('config'):
@@ -133,6 +142,16 @@ def _check_request(state: dict, request: Request, work_dir: Path) -> None:
             f'not {asked[key]!r}; repeat its command to go on with it, or '
             'choose another --work-dir.'
         )
+
+
+def _check_is_free(work_dir: Path) -> None:
+    """Raise if what would be written is there and of somebody else."""
+    for name in (ANNOTATIONS, START):
+        if (work_dir / name).exists():
+            raise UserError(
+                f'{work_dir} has {name}, which is not of a fine-tuning, and '
+                'is left as it is; choose another --work-dir.'
+            )
 
 
 def _digest(path: Path) -> str:
