@@ -149,13 +149,20 @@ def find_images(root: Path, names: Sequence[str]) -> Images | None:
         None if there is no such split.
 
     Raises:
-        UserError: If a folder holds no image, or a list is empty.
+        UserError: If a folder holds no image, a list is empty, or some of
+            what data.yaml names does not exist.
     """
     _, settings = _read_settings(root)
     given = next((settings[x] for x in names if settings.get(x)), [])
     entries = given if isinstance(given, list) else [given]
     places = [_existing(root, settings, str(entry)) for entry in entries]
-    if not places or None in places:
+    if None in places and any(places):
+        missing = entries[places.index(None)]
+        raise UserError(
+            f'{root}: data.yaml names {missing} as {names[0]}, which does not '
+            'exist; expected a folder or a list of images.'
+        )
+    if not any(places):  # or they are those of another machine
         places = [
             folder
             for name in names

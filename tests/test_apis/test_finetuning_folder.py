@@ -225,6 +225,11 @@ def test_several_folders_of_a_split(toy_data, tmp_path) -> None:
     data = read_folder(root, tmp_path / 'out')
     count = sum(len(contents(expected, x)) for x in ('train', 'val'))
     assert data.num_images == count
+    (root / 'data.yaml').write_text(
+        yaml.safe_dump(content | dict(train=['images/train', 'images/more']))
+    )
+    with pytest.raises(UserError, match='names images/more as train, which'):
+        read_folder(root, tmp_path / 'out')
 
 
 @pytest.mark.parametrize(
