@@ -155,14 +155,15 @@ def find_images(root: Path, names: Sequence[str]) -> Images | None:
     _, settings = _read_settings(root)
     given = next((settings[x] for x in names if settings.get(x)), [])
     entries = given if isinstance(given, list) else [given]
-    places = [_existing(root, settings, str(entry)) for entry in entries]
-    if None in places and any(places):
-        missing = entries[places.index(None)]
+    named = [_existing(root, settings, str(entry)) for entry in entries]
+    places = [place for place in named if place]
+    if places and len(places) < len(named):
+        missing = entries[named.index(None)]
         raise UserError(
             f'{root}: data.yaml names {missing} as {names[0]}, which does not '
             'exist; expected a folder or a list of images.'
         )
-    if not any(places):  # or they are those of another machine
+    if not places:  # or they are those of another machine
         places = [
             folder
             for name in names
@@ -171,9 +172,9 @@ def find_images(root: Path, names: Sequence[str]) -> Images | None:
         ][:1]
     if not places:
         return None
-    lists = [_images_of(root, place) for place in places if place]
+    lists = [_images_of(root, place) for place in places]
     files = list(dict.fromkeys(itertools.chain(*lists)))
-    if len(places) == 1 and places[0] and places[0].is_dir():
+    if len(places) == 1 and places[0].is_dir():
         return Images(places[0], files)
     folders = [str(path.parent) for path in (root / 'x', *files)]
     return Images(Path(os.path.commonpath(folders)), files)
