@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -153,7 +154,7 @@ def find_images(root: Path, names: Sequence[str]) -> Images | None:
             what data.yaml names does not exist.
     """
     _, settings = _read_settings(root)
-    given = next((settings[x] for x in names if settings.get(x)), [])
+    given: Any = next((settings[x] for x in names if settings.get(x)), [])
     entries = given if isinstance(given, list) else [given]
     named = [_existing(root, settings, str(entry)) for entry in entries]
     places = [place for place in named if place]
