@@ -2,15 +2,19 @@
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
 from mmdet.datasets import CocoDataset
 
 from tests.helpers.training import TOY_CONFIG, load_tool
 
 benchmark = load_tool('analysis_tools/benchmark')
 benchmarking = load_tool('analysis_tools/_benchmarking')
+variants = import_module('_variants')
 
 
 OPTIONS = ('--shape', '64', '96', '--repeats', '2', '--device', 'cpu')
@@ -120,11 +124,46 @@ def test_unknown_backend_is_told_with_those_there_are() -> None:
 def test_variants_run_in_turn() -> None:
     calls: list[str] = []
     variants = {name: lambda name=name: calls.append(name) for name in 'ab'}
-    seconds = benchmarking.time_in_turn(
-        variants, 2, benchmarking.Clock(lambda: None)
-    )
+    seconds = benchmarking.time_in_turn(variants, 2, benchmarking.Clock('cpu'))
     assert ''.join(calls) == 'ababab'
     assert [len(times) for times in seconds.values()] == [2, 2]
+
+
+class Event:
+    """An event of a GPU, each a millisecond after the one before."""
+
+    log: ClassVar[list[str]] = []
+
+    def __init__(self, device: torch.device, enable_timing: bool) -> None:
+        assert device.type == 'cuda'
+        assert enable_timing
+
+    def record(self) -> None:
+        self.log.append('record')
+        self.time = self.log.count('record')
+
+    def synchronize(self) -> None:
+        self.log.append('wait')
+
+    def elapsed_time(self, later: 'Event') -> float:
+        return later.time - self.time
+
+
+def test_nothing_waits_for_a_gpu_before_the_end_of_a_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, 'Event', Event)
+    monkeypatch.setattr(Event, 'log', [])
+    words = [str(TOY_CONFIG), '--mode', 'training', '--batch-size', '1']
+    args = benchmark.parse_args([*words, *OPTIONS])
+    clock = benchmarking.Clock('cuda')
+    phases = variants.build_variant(words[0], args, 'cpu', clock)()
+    assert ' '.join(Event.log).startswith('record ' * 8 + 'wait')
+    assert Event.log.count('record') == 8
+    # A millisecond from an event to the next, and eight events.
+    assert sum(phases.values()) == pytest.approx(7e-3)
+    assert phases['matching and losses'] == pytest.approx(1e-3)
+    assert phases['clipping'] == pytest.approx(1e-3)
 
 
 def test_missing_config_is_named() -> None:

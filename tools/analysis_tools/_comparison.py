@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _benchmarking import Clock, waiting_for
+from _benchmarking import Clock
 from _cli import build_runner
 from _comparison_report import write_report
 from _methods import METHODS, small_config
@@ -102,7 +102,7 @@ class Comparison:
             batch_size=4,
             gts=_OBJECTS,
         )
-        clock = Clock(waiting_for('cpu'), of_cpu=True)
+        clock = Clock('cpu', of_cpu=True)
         variants = {
             name: build_variant(str(config), options, 'cpu', clock)
             for name, config in self.configs.items()

@@ -135,11 +135,10 @@ class Inference:
     @torch.no_grad()
     def __call__(self) -> Phases:
         """Detect once."""
-        self.after.seconds = 0.0
         start = self.clock()
         self.model.predict(self.images, self.samples)
         whole = self.clock() - start
-        after = self.after.seconds
+        after = self.after.take()
         return {'network': whole - after, 'post-processing': after}
 
 
@@ -169,7 +168,6 @@ class Training:
 
     def __call__(self) -> Phases:
         """Train one step."""
-        self.losses.seconds = self.clipping.seconds = 0.0
         times = [self.clock()]
         with self.wrapper.optim_context(self.model):
             loss = total(_terms(self.model.loss(*self.batch)))
@@ -180,12 +178,13 @@ class Training:
         self.wrapper.zero_grad()
         times.append(self.clock())
         network, backward, step = (b - a for a, b in itertools.pairwise(times))
+        losses, clipping = self.losses.take(), self.clipping.take()
         return {
-            'network': network - self.losses.seconds,
-            _LOSSES: self.losses.seconds,
+            'network': network - losses,
+            _LOSSES: losses,
             'backward': backward,
-            'clipping': self.clipping.seconds,
-            'optimiser': step - self.clipping.seconds,
+            'clipping': clipping,
+            'optimiser': step - clipping,
         }
 
 
@@ -223,14 +222,10 @@ class Loading:
 
 
 class Timed:
-    """A method of an object, and how long its calls took.
-
-    Attributes:
-        seconds: Of all calls since it was last set to 0.
-    """
+    """A method of an object, and how long its calls took."""
 
     def __init__(self, module: object, name: str, clock: Clock) -> None:
-        self.seconds = 0.0
+        self.spans: list[tuple[Any, Any]] = []
         method = getattr(module, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -238,9 +233,14 @@ class Timed:
             try:
                 return method(*args, **kwargs)
             finally:
-                self.seconds += clock() - start
+                self.spans.append((start, clock()))
 
         setattr(module, name, timed)
+
+    def take(self) -> float:
+        """Seconds of all calls since the last time."""
+        spans, self.spans = self.spans, []
+        return sum(end - start for start, end in spans)
 
 
 def _terms(losses: Mapping[str, Any]) -> list[torch.Tensor]:

@@ -72,13 +72,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark and print a table."""
     args = parse_args(argv)
     import torch
-    from _benchmarking import Clock, waiting_for
+    from _benchmarking import Clock
     from _variants import build_variant, measure, summarise
     from mmengine.device import get_device
 
     torch.set_num_threads(args.threads)
     device = args.device or get_device()
-    clock = Clock(waiting_for(device), args.cpu_time)
+    clock = Clock(device, args.cpu_time)
     with user_errors(args.traceback):
         variants = {
             f'{label}: {name}': build_variant(name, args, device, clock)

@@ -71,12 +71,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark and print a table."""
     args = parse_args(argv)
     import torch
-    from _benchmarking import Clock, median_ratio, time_in_turn, waiting_for
+    from _benchmarking import Clock, median_ratio, time_in_turn
 
     from project.ops import backend_name
 
     torch.set_num_threads(args.threads)
-    clock = Clock(waiting_for(args.device), args.cpu_time)
+    clock = Clock(args.device, args.cpu_time)
     kind = torch.device(args.device).type
     with user_errors(args.traceback):
         names = args.backends or ['pytorch', backend_name(kind)]

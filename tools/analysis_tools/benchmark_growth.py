@@ -81,12 +81,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the slopes and write files."""
     args = parse_args(argv)
     import torch
-    from _benchmarking import Clock, waiting_for
+    from _benchmarking import Clock
     from mmengine.device import get_device
 
     torch.set_num_threads(args.threads)
     device = args.device or get_device()
-    clock = Clock(waiting_for(device), args.cpu_time)
+    clock = Clock(device, args.cpu_time)
     results = []
     for axis in args.vary:
         sizes = sorted(set(args.sizes or SIZES[axis]))

@@ -49,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         build_detector,
         median_ratio,
         time_in_turn,
-        waiting_for,
     )
     from _variants import read_config
 
@@ -73,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for name in args.variants
             }
             seconds = time_in_turn(
-                runs, args.repeats, Clock(waiting_for('cpu'), of_cpu=True)
+                runs, args.repeats, Clock('cpu', of_cpu=True)
             )
         first = seconds[args.variants[0]]
         print(f'\n{path}\nmedian s | ratio to the first')

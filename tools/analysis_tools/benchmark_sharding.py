@@ -56,7 +56,7 @@ def main() -> None:
     """Run the benchmark and print a table."""
     args = parse_args()
     import torch
-    from _benchmarking import Clock, median_ratio, time_in_turn, waiting_for
+    from _benchmarking import Clock, median_ratio, time_in_turn
     from _sharding import Way, process_group
 
     torch.set_num_threads(args.threads)
@@ -66,7 +66,7 @@ def main() -> None:
             for path in args.configs
             for name in args.ways
         }
-        clock = Clock(waiting_for(device), args.cpu_time)
+        clock = Clock(device, args.cpu_time)
         seconds = time_in_turn(ways, args.repeats, clock)
         if rank == 0:
             print('median s | ratio to first | MiB held | way')

@@ -48,7 +48,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         random_batch,
         time_in_turn,
         train_step,
-        waiting_for,
     )
     from mmengine.device import get_device
 
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(args.threads)
     device = args.device or get_device()
-    clock = Clock(waiting_for(device))
+    clock = Clock(device)
     timers, variants = {}, {}
     with user_errors(args.traceback):
         for label, path in enumerate(args.configs, 1):
