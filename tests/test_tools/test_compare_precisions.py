@@ -66,6 +66,14 @@ def test_what_is_trained_is_not_trained_again(
     assert '| DN-DETR | ' in capsys.readouterr().out
 
 
+def test_other_settings_need_another_folder(
+    finished: Path, toy_data: Path
+) -> None:
+    words = arguments(toy_data, finished, '--iterations', '3')
+    with pytest.raises(SystemExit, match='with iterations=2, not 3; name'):
+        compare.main(words)
+
+
 def test_ending_is_the_last_tenth() -> None:
     assert compare.ending([math.inf] * 18 + [1, 3]) == 2
     assert compare.ending([5]) == 5
@@ -79,6 +87,6 @@ def test_a_step_with_an_overflow_is_left_out() -> None:
     )
     wrapper.update_params((weight * math.inf).sum())
     assert weight.tolist() == [1, 1]
-    assert wrapper.scaler.get_scale() < 2**16
+    assert wrapper.loss_scaler.get_scale() < 2**16
     wrapper.update_params(weight.sum())
     assert weight.tolist() == [0, 0]

@@ -46,13 +46,14 @@ class Comparison:
         self.methods = chosen(args.methods)
         self.options = args.cfg_options or {}
         train, val = args.images
-        self._hold_settings(
+        hold_settings(
+            out,
             dict(
                 epochs=self.epochs,
                 images=[train, val],
                 threads=args.threads,
                 options=self.options,
-            )
+            ),
         )
         self.configs = {
             name: self._write_config(name) for name in self.methods
@@ -60,19 +61,6 @@ class Comparison:
         size = read_config_file(self.configs[self.methods[0]]).image_size
         self.spec = ShapesSpec(train, val, size)
         make_shapes(out / 'data', self.spec)
-
-    def _hold_settings(self, settings: dict[str, Any]) -> None:
-        """Note the settings, or compare them with those noted before."""
-        path = self.out / 'settings.json'
-        if not path.exists():
-            path.write_text(json.dumps(settings, indent=1) + '\n')
-            return
-        for key, noted in json.loads(path.read_text()).items():
-            if noted != settings[key]:
-                raise UserError(
-                    f'{self.out} holds trainings with {key}={noted}, not '
-                    f'{settings[key]}; name another folder with --out'
-                )
 
     def _write_config(self, name: str) -> Path:
         """Write the complete config of a method, for all of its seeds."""
@@ -178,6 +166,28 @@ class _NoteAP(Hook):
 def _read(path: Path) -> dict[str, Any]:
     """What a file of JSON holds, nothing if it is not there."""
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def hold_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Note the settings of trainings, or compare them with those noted.
+
+    Args:
+        out: Folder of the trainings.
+        settings: What they have in common, as JSON holds it.
+
+    Raises:
+        UserError: If the folder holds trainings with other settings.
+    """
+    path = out / 'settings.json'
+    if not path.exists():
+        path.write_text(json.dumps(settings, indent=1) + '\n')
+        return
+    for key, noted in json.loads(path.read_text()).items():
+        if noted != settings[key]:
+            raise UserError(
+                f'{out} holds trainings with {key}={noted}, not '
+                f'{settings[key]}; name another folder with --out'
+            )
 
 
 def chosen(names: Sequence[str] | None) -> list[str]:

@@ -12,7 +12,8 @@ from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from torch import nn
 
-from project.engine.optim_wrappers import DETROptimWrapper
+from project.engine.optim_wrappers import DETRAmpOptimWrapper
+from project.engine.runner.distributed import has_accelerator
 
 _DTYPES = {'bf16': 'bfloat16', 'fp16': 'float16'}
 _ROUNDING = 2.0**-20  # a few times the rounding of float32
@@ -26,7 +27,7 @@ def set_precision(config: Config, precision: str) -> None:
         precision: ``'fp16'``, ``'bf16'``; everything else is float32.
     """
     if precision in _DTYPES:
-        is_slow = precision == 'fp16' and not torch.cuda.is_available()
+        is_slow = precision == 'fp16' and not has_accelerator()
         config.optim_wrapper.type = (
             'SlowFP16OptimWrapper' if is_slow else 'AmpOptimWrapper'
         )
@@ -35,40 +36,26 @@ def set_precision(config: Config, precision: str) -> None:
 
 
 @OPTIM_WRAPPERS.register_module()
-class SlowFP16OptimWrapper(DETROptimWrapper):
+class SlowFP16OptimWrapper(DETRAmpOptimWrapper):
     """fp16 with a loss scaler on a CPU, for which it is far too slow.
 
     ``AmpOptimWrapper`` refuses that; the rounding and the range of fp16 can
     be seen all the same.
     """
 
-    precision = 'fp16'
-
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.scaler = torch.amp.GradScaler('cpu')
+        super().__init__(dtype='bfloat16', **kwargs)
+        self.precision = 'fp16'
+        self.loss_scaler = torch.amp.GradScaler('cpu')
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Compute under autocast."""
+        """Compute under autocast in fp16, not in bf16 around it."""
         with (
             super().optim_context(model),
             torch.autocast('cpu', torch.float16),
         ):
             yield
-
-    def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
-        """Compute the gradients of the scaled loss."""
-        self.scaler.scale(loss).backward(**kwargs)
-        self._inner_count += 1
-
-    def step(self, **kwargs: Any) -> None:
-        """Clip the gradients and step, unless one has overflowed."""
-        self.scaler.unscale_(self.optimizer)
-        if self.clip_grad_kwargs:
-            self._clip_grad()
-        self.scaler.step(self.optimizer, **kwargs)
-        self.scaler.update()
 
 
 class NoteLosses(Hook):

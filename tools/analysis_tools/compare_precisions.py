@@ -14,6 +14,7 @@ import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train what is not trained yet, then print the table."""
     args = parse_args(argv)
     import torch
-    from _comparison import chosen
+    from _comparison import chosen, hold_settings
     from _methods import METHODS
 
     import project.engine  # noqa: F401  registers everything of the package
@@ -78,11 +79,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = Path(args.out)
     path = out / 'precisions.json'
     losses = json.loads(path.read_text()) if path.exists() else {}
+    settings = dict(
+        annotations=str(Path(args.annotations).resolve()),
+        images=str(Path(args.images).resolve()),
+        iterations=args.iterations,
+        threads=args.threads,
+        options=args.cfg_options or {},
+    )
     with user_errors(args.traceback):
+        hold_settings(out, settings)
         for name in chosen(args.methods):
             found = losses.setdefault(name, {})
             for precision in args.precisions:
-                if len(found.get(precision, ())) == args.iterations:
+                if precision in found:
                     continue
                 found[precision] = train(METHODS[name], precision, args)
                 path.write_text(json.dumps(losses) + '\n')
@@ -128,16 +137,12 @@ def config_of(method: Any, args: argparse.Namespace) -> Any:
     config.merge_from_dict(args.cfg_options or {})
     set_image_size(config._cfg_dict, config.image_size)
     config.image_size = None  # which is read from the pipelines of a test
-    annotations = json.loads(Path(args.annotations).read_text())
-    classes = [category['name'] for category in annotations['categories']]
-    config.model.bbox_head.num_classes = len(classes)
-    config.classes = classes
+    config.classes = class_names(args.annotations)
     config.train_dataloader.batch_size = 2
     config.train_dataloader.dataset.update(
         data_root='',
         ann_file=str(Path(args.annotations).resolve()),
         data_prefix=dict(img=f'{Path(args.images).resolve()}/'),
-        metainfo=dict(classes=classes),
     )
     for key in ('dataloader', 'cfg', 'evaluator'):
         config[f'val_{key}'] = config[f'test_{key}'] = None
@@ -149,6 +154,13 @@ def config_of(method: Any, args: argparse.Namespace) -> Any:
     config.experiment_name = config.visualizer.name = uuid.uuid4().hex
     config.work_dir = str(Path(args.out) / 'logs' / config.experiment_name)
     return config
+
+
+@cache
+def class_names(annotations: str) -> tuple[str, ...]:
+    """Read the names of a COCO json, once for all trainings."""
+    content = json.loads(Path(annotations).read_text())
+    return tuple(category['name'] for category in content['categories'])
 
 
 def table(losses: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
