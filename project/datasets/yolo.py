@@ -205,14 +205,17 @@ def _images_of(root: Path, place: Path) -> list[Path]:
         ]
     else:
         lines = place.read_text(encoding='utf-8').splitlines()
-        found = [
-            next((x for x in (below, root / line) if x.is_file()), below)
-            for line in filter(None, map(str.strip, lines))
-            for below in (place.parent / line,)
-        ]
+        stripped = filter(None, map(str.strip, lines))
+        found = [_listed(line, place.parent, root) for line in stripped]
     if not found:
         raise UserError(f'{place} holds no images.')
     return [Path(os.path.normpath(path)) for path in found]
+
+
+def _listed(line: str, folder: Path, root: Path) -> Path:
+    """Path of an image in a list, from the list's folder or the dataset's."""
+    below, other = folder / line, root / line
+    return other if other.is_file() and not below.is_file() else below
 
 
 def label_path(image: Path) -> Path:
