@@ -40,8 +40,15 @@ class FastCocoMetric(CocoMetric):
                 each image, from ``CocoMetric.process``.
 
         Returns:
-            dict[str, float]: The metrics under the names of ``CocoMetric``.
+            dict[str, float]: The metrics under the names of ``CocoMetric``;
+            those of single classes come last.
         """
+        values = self._compute(results)
+        # ``save_best='auto'`` chooses by the first, which is to be the mAP.
+        return dict(sorted(values.items(), key=_is_of_a_class))
+
+    def _compute(self, results: list) -> dict[str, float]:
+        """Compute them by hotcoco or pycocotools."""
         if self._coco_api is not None:
             results = self._with_sorted_categories(results)
         if not self._is_fast(results):
@@ -189,6 +196,11 @@ class FastCocoMetric(CocoMetric):
         table = AsciiTable([['category', *AP_ITEMS], *rows])
         logger.info('\n' + table.table)
         return values
+
+
+def _is_of_a_class(item: tuple[str, float]) -> bool:
+    """Whether a metric is one of ``classwise``."""
+    return item[0].endswith('_precision')
 
 
 def class_means(precisions: np.ndarray) -> list[float]:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from mmengine.registry import RUNNERS
 
-from project.utils.errors import UserError
 from tests.helpers.configs import ROOT
 from tests.helpers.training import toy_config
 
@@ -95,11 +94,32 @@ def test_training_goes_on_as_without_it(
     assert losses[1] < losses[0]
 
 
-def test_images_without_annotations(toy_data: Path, tmp_path: Path) -> None:
-    cfg = toy_config(toy_data, tmp_path, custom_hooks=[HOOK])
-    pipeline = cfg.val_dataloader.dataset.pipeline
-    cfg.val_dataloader.dataset.pipeline = [
-        step for step in pipeline if step['type'] != 'LoadAnnotations'
-    ]
-    with pytest.raises(UserError, match='has no LoadAnnotations'):
+def test_a_pipeline_without_annotations(
+    trained: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    """As those of HPR: the loss is the same."""
+    losses = []
+    for name, is_left_out in (('as they are', False), ('without', True)):
+        cfg = toy_config(
+            toy_data,
+            tmp_path / name,
+            train_cfg__max_epochs=1,
+            train_cfg__val_interval=1,
+            custom_hooks=[HOOK],
+            load_from=str(trained / 'epoch_2.pth'),
+        )
+        dataset = cfg.val_dataloader.dataset
+        if is_left_out:
+            dataset.pipeline = [
+                step
+                for step in dataset.pipeline
+                if step['type'] != 'LoadAnnotations'
+            ]
+        # Boxes have to be resized with the images.
+        resize = dict(type='Resize', scale=(96, 96), keep_ratio=True)
+        dataset.pipeline.insert(1, resize)
         RUNNERS.build(cfg).train()
+        (entry,) = scalars(tmp_path / name)
+        losses.append(entry['val_loss'])
+    assert losses[0] > 0
+    assert losses[1] == losses[0]

@@ -119,7 +119,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    # mmdet's CocoMetric, 50 times as fast where hotcoco is installed.
+    # mmdet's CocoMetric, much faster where hotcoco is installed.
     type='FastCocoMetric',
     ann_file=data_root + 'annotations/instances_val2017.json',
     metric='bbox',

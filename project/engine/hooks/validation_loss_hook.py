@@ -13,8 +13,6 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from project.utils.errors import UserError
-
 
 @HOOKS.register_module()
 class ValidationLossHook(Hook):
@@ -29,7 +27,8 @@ class ValidationLossHook(Hook):
     gradients.
 
     Ground truth that the pipeline loads after it has resized the image, as
-    mmdet's test pipelines do, is resized here.
+    mmdet's test pipelines do, is resized here. A pipeline that loads none, as
+    those of HPR and Align-DETR, does so from the first validation on.
     """
 
     # Before RuntimeInfoHook, which hands the metrics to the logs.
@@ -41,14 +40,11 @@ class ValidationLossHook(Hook):
         self._is_loaded_late = False
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Begin a validation.
-
-        Raises:
-            UserError: If the validation images have no annotations.
-        """
+        """Begin a validation."""
         self._sums, self._num_images = {}, 0
-        dataset = runner.val_loop.dataloader.dataset
-        self._is_loaded_late = _is_loaded_late(dataset)
+        leaves = _leaves(runner.val_loop.dataloader.dataset)
+        are_late = [_loads_late(leaf) for leaf in leaves]  # each is changed
+        self._is_loaded_late = any(are_late)
 
     @torch.no_grad()
     def after_val_iter(
@@ -99,20 +95,33 @@ class ValidationLossHook(Hook):
             metrics[f'val_{name}'] = mean
 
 
-def _is_loaded_late(dataset: Any) -> bool:
-    """Whether a dataset resizes its images before it loads annotations."""
-    while hasattr(dataset, 'dataset') or hasattr(dataset, 'datasets'):
-        parts = getattr(dataset, 'datasets', None)
-        dataset = parts[0] if parts else dataset.dataset
-    names: list[str] = []
-    for transform in dataset.pipeline.transforms:
-        if isinstance(transform, LoadAnnotations):
-            return any('Resize' in name for name in names)
-        names.append(type(transform).__name__)
-    raise UserError(
-        'ValidationLossHook needs the annotations of the validation images, '
-        'but val_dataloader.dataset.pipeline has no LoadAnnotations.'
-    )
+def _leaves(dataset: Any) -> Iterator[Any]:
+    """The datasets below all wrappers."""
+    if hasattr(dataset, 'datasets'):
+        for part in dataset.datasets:
+            yield from _leaves(part)
+    elif hasattr(dataset, 'dataset'):
+        yield from _leaves(dataset.dataset)
+    else:
+        yield dataset
+
+
+def _loads_late(dataset: Any) -> bool:
+    """Whether a dataset resizes its images before it loads annotations.
+
+    Where it loads none, it is made to do so, before it packs them.
+    """
+    transforms = dataset.pipeline.transforms
+    loading = (i for i, x in enumerate(transforms) if _loads(x))
+    place = next(loading, None)
+    if place is None:
+        place = len(transforms) - 1
+        transforms.insert(place, LoadAnnotations(with_bbox=True))
+    return any('Resize' in type(x).__name__ for x in transforms[:place])
+
+
+def _loads(transform: Any) -> bool:
+    return isinstance(transform, LoadAnnotations)
 
 
 def _resize_boxes(samples: SampleList) -> None:
