@@ -68,10 +68,7 @@ def _check_num_detections(cfg: Config) -> None:
     """Raise if more detections are asked for than there are scores."""
     model = bare_model(cfg)
     max_per_img = (model.get('test_cfg') or {}).get('max_per_img')
-    num_queries = model.get('num_queries')
-    if num_queries is not None:  # which may have several patterns each
-        read_setting(PositiveCount, num_queries, 'model.num_queries')
-        num_queries *= max(model.get('num_patterns') or 1, 1)
+    num_queries = count_queries(model)
     num_classes = (model.get('bbox_head') or {}).get('num_classes')
     if None in (max_per_img, num_queries, num_classes):
         return
@@ -81,6 +78,15 @@ def _check_num_detections(cfg: Config) -> None:
             f'detections than {num_queries} queries times {num_classes} '
             f'classes can give; set it to {num_queries * num_classes} or less.'
         )
+
+
+def count_queries(model: ConfigDict) -> int | None:
+    """Count the queries of a model's config, each with its patterns."""
+    num_queries = model.get('num_queries')
+    if num_queries is None:
+        return None
+    read_setting(PositiveCount, num_queries, 'model.num_queries')
+    return num_queries * max(model.get('num_patterns') or 1, 1)
 
 
 def check_trainable(cfg: Config) -> None:

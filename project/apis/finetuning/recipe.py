@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from project.apis.finetuning.folder import DataFolder, Split
 from project.engine.optim_wrappers import amp_dtype
+from project.preflight.model import count_queries
 from project.utils.errors import UserError
 from project.utils.paths import config_path
 
@@ -86,6 +87,8 @@ class Recipe:
         epochs: Number of epochs.
         has_hooks: Whether ``config`` has custom hooks.
         is_for_own_data: Whether ``config`` inherits ``datasets/custom.py``.
+        max_per_img: Detections per image where the queries give fewer for
+            these classes than ``config`` asks for.
     """
 
     config: Path
@@ -99,6 +102,7 @@ class Recipe:
     epochs: int
     has_hooks: bool
     is_for_own_data: bool
+    max_per_img: int | None = None
 
     @property
     def batches(self) -> int:
@@ -192,7 +196,19 @@ def choose(
         options.epochs or _num_epochs(data.num_images, start is None),
         bool(cfg.get('custom_hooks')),
         'custom' in cfg,
+        _fewer_detections(cfg, len(data.classes)),
     )
+
+
+def _fewer_detections(cfg: Config, num_classes: int) -> int | None:
+    """Detections per image that the queries can give, if it asks for more."""
+    model = cfg.get('model') or {}
+    asked = (model.get('test_cfg') or {}).get('max_per_img')
+    num_queries = count_queries(model)
+    if asked is None or num_queries is None:
+        return None
+    limit = num_queries * num_classes
+    return limit if asked > limit else None
 
 
 def _num_epochs(num_images: int, is_from_backbone: bool) -> int:
@@ -208,7 +224,8 @@ def reasons(recipe: Recipe) -> list[str]:
     lr, images = r.published
     split = ', a fifth taken for validation' if data.is_split else ''
     lines = [
-        f'{len(data.classes)} classes, {data.num_images:,} training images '
+        f'{_count(len(data.classes), "class", "classes")}, '
+        f'{_count(data.num_images, "training image", "training images")} '
         f'({data.kind}{split}).',
         f'lr {r.lr:g} ({lr:g} for {images} images a step, here '
         f'{r.batch_size} x {options.gpus} GPUs x {r.accumulated} accumulated '
@@ -229,9 +246,18 @@ def reasons(recipe: Recipe) -> list[str]:
             f'Images of {options.image_size} pixels on the short side; the '
             'sizes in training follow.'
         )
+    if r.max_per_img:
+        lines.append(
+            f'{r.max_per_img} detections per image, as many as the queries '
+            'give.'
+        )
     if extras := _extras(options):
         lines.append(f'{", ".join(extras)}.')
     return lines
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f'{number:,} {one if number == 1 else many}'
 
 
 def _extras(options: Options) -> list[str]:
@@ -261,6 +287,8 @@ def config_text(recipe: Recipe) -> str:
     comments = ''.join(f'# - {line}\n' for line in reasons(r))
     size = f'image_size = {options.image_size}\n' * bool(options.image_size)
     start = f'load_from = {str(r.start)!r}\n' * bool(r.start)
+    fewer = f'model = dict(test_cfg=dict(max_per_img={r.max_per_img}))\n'
+    fewer *= bool(r.max_per_img)
     paths = [r.config]
     if not r.is_for_own_data:
         paths.append(config_path('_base_/datasets/custom.py'))
@@ -273,7 +301,7 @@ def config_text(recipe: Recipe) -> str:
 data_root = {f'{r.root}/'!r}
 classes = {r.data.classes!r}
 max_epochs = {r.epochs}
-{size}{start}
+{size}{start}{fewer}
 {_data_text(r)}
 {_schedule_text(r)}{_hooks_text(r)}"""
 
