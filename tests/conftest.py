@@ -32,6 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
     parser.addoption(
+        '--demo-checkpoint',
+        type=Path,
+        help='what `make demo` has trained; by default '
+        'tests/test_apis/test_finetuning_photographs.py trains it',
+    )
+
+    parser.addoption(
         '--device',
         default='cpu',
         help='where tests/test_goldens.py runs the detectors, such as cuda',

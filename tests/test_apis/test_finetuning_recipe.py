@@ -203,6 +203,21 @@ def test_lines_tell_what_changes() -> None:
         assert words in lines
 
 
+def test_no_more_detections_than_queries_give(toy_data, tmp_path) -> None:
+    """As for one class and the toy detector's 10 queries."""
+    data = replace(read_folder(toy_data, tmp_path), classes=('thing',))
+    cfg = Config.fromfile(TOY_CONFIG)
+    assert cfg.model.test_cfg.max_per_img == 20
+    recipe = choose(TOY_CONFIG, cfg, toy_data, data, Options())
+    assert '10 detections per image' in '\n'.join(reasons(recipe))
+    assert '1 class, ' in reasons(recipe)[0]
+    path = tmp_path / 'finetune.py'
+    path.write_text(config_text(recipe))
+    cfg = Config.fromfile(path)
+    assert cfg.model.test_cfg.max_per_img == 10
+    assert check_config(cfg) == []
+
+
 @pytest.mark.parametrize(
     ('name', 'stem'),
     [
