@@ -70,7 +70,7 @@ def _check_num_detections(cfg: Config) -> None:
     max_per_img = (model.get('test_cfg') or {}).get('max_per_img')
     num_queries = count_queries(model)
     num_classes = (model.get('bbox_head') or {}).get('num_classes')
-    if None in (max_per_img, num_queries, num_classes):
+    if max_per_img is None or num_queries is None or num_classes is None:
         return
     if max_per_img > num_queries * num_classes:
         raise UserError(
