@@ -40,12 +40,6 @@ NOT_RUN = {
     ),
     'torchrun': 'tests/test_engine/test_sharding.py',
     './dist_train.sh PATH/TO/': 'tests/test_tools/test_authors_configs.py',
-    'python tools/model_converters/official_to_mmdet.py O365.pth': (
-        'a Swin-L of 219 million parameters'
-    ),
-    './dist_train.sh configs/deta/deta_swin-l': (
-        'a Swin-L of 219 million parameters'
-    ),
 }
 # Words of the pages, and what stands for them in the toy checkout.
 WORDS = {
@@ -81,6 +75,12 @@ NARROW_OF = {
     'hpr': f'{NARROW} model.dn_cfg.group_cfg.num_dn_queries=10 '
     'model.decoder.layer_cfg.dy_conv_cfg.feat_channels=4',
 }
+NARROW_SWIN = (
+    'model.backbone.embed_dims=24 model.backbone.depths=1,1,1,1 '
+    'model.neck.in_channels=48,96,192 model.encoder.num_layers=1 '
+    'model.decoder.num_layers=2 model.num_queries=20 '
+    'model.one2many.num_queries=20 model.test_cfg.max_per_img=20'
+)
 # One epoch of a published model on four images of 64 pixels, and checkpoints
 # without the half gigabyte of an optimizer's state.
 SMALL = (
@@ -99,6 +99,7 @@ OPTIONS = {
     **{
         rf'\./dist_train\.sh configs/{folder}/': f'{SMALL} {narrow}'
         for folder, narrow in (
+            ('deta', ''),  # with load_from
             ('h_detr', NARROW_OF['h-detr']),
             ('hpr', NARROW_OF['hpr']),
         )
@@ -121,6 +122,13 @@ OPTIONS = {
     r'\S+ tools/analysis_tools/get_flops\.py': '--shape 64 64',
     r'.* tools/analysis_tools/benchmark\.py .*--mode data': (
         '--shape 64 64 --repeats 1'
+    ),
+    # What `$C` and `$CONFIG` stand for shows in their settings.
+    r'.* tools/analysis_tools/benchmark\.py .*dy_conv_cfg': (
+        f'--shape 64 64 --cfg-options {NARROW_OF["hpr"]}'
+    ),
+    r'.* tools/analysis_tools/benchmark\.py .*backbone\.with_cp': (
+        f'--shape 64 64 --cfg-options {NARROW_SWIN}'
     ),
     # Of Rank-DETR each decoder layer has its own settings.
     r'.* tools/analysis_tools/benchmark\.py .*rank_detr': (
@@ -154,16 +162,6 @@ OPTIONS = {
         '--methods H-DETR --seeds 0 --epochs 1 --images 4 2 --repeats 1'
     ),
 }
-# What takes the better part of a minute each, by words of a block: runs at
-# night.
-SLOW = (
-    'OnnxDetector',
-    'export.py',
-    'dy_conv_cfg.with_cp',  # three HPR-DINO of full size
-    'h-detr_swin-l',
-    'quantize.py',
-    'benchmark_runtimes.py',
-)
 # What a block takes for granted, by a word of it.
 _EXPORT = (
     'python tools/deployment/export.py toy_config.py checkpoint.pth '
@@ -183,6 +181,11 @@ BEFORE = {
 WORDS_OF = {
     'configs/hpr/README.md': {
         r'\bCHECKPOINT\b': 'work_dirs/hpr-dino/epoch_1.pth'
+    },
+    # Without the 219 million parameters of the Swin-L.
+    'configs/deta/README.md': {
+        r'\bO365\.pth': 'SRC.pth',
+        'deta_swin-l_5scale_16xb1-24e': 'deta_r50_5scale_8xb2-12e',
     },
     'docs/checkpoints.md': {'--num-classes 5': '--num-classes 2'},
     'docs/deployment.md': {
@@ -355,26 +358,12 @@ def distinct(found: list[Block]) -> list[Block]:
     return kept
 
 
-def marked(found: list[Block]) -> list:
-    """As parameters; what takes long is marked slow."""
-    return [
-        pytest.param(
-            block,
-            id=str(block),
-            marks=pytest.mark.slow
-            if any(words in block.text for words in SLOW)
-            else (),
-        )
-        for block in found
-    ]
-
-
-@pytest.mark.parametrize('block', marked(distinct(RUN)))
+@pytest.mark.parametrize('block', distinct(RUN), ids=str)
 def test_commands_work(block: Block, run: Callable[..., None]) -> None:
     run('bash', '-c', script_for(block))
 
 
-@pytest.mark.parametrize('block', marked(CODE))
+@pytest.mark.parametrize('block', CODE, ids=str)
 def test_code_works(
     block: Block, run: Callable[..., None], tmp_path: Path
 ) -> None:

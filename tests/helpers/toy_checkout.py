@@ -103,7 +103,7 @@ def write_weights(root: Path, page: str, text: str) -> None:
         ),
     }
     words = {
-        'SRC.pth': ('SRC', 'FILE'),
+        'SRC.pth': ('SRC', 'FILE', 'O365'),
         'h-detr.pth': ('DetInferencer',),
         'backbone_pth/backbone.pth': (
             'dist_train.sh',
