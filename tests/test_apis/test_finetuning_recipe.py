@@ -203,6 +203,12 @@ def test_lines_tell_what_changes() -> None:
         assert words in lines
 
 
+def test_the_line_on_epochs_agrees_with_their_number() -> None:
+    """300 are not within 12 to 100 unless it says that they are tripled."""
+    lines = '\n'.join(reasons(config_of(100)))
+    assert '300 epochs (for 50,000 images, 12 to 100; 3 times as many' in lines
+
+
 def test_no_more_detections_than_queries_give(toy_data, tmp_path) -> None:
     """As for one class and the toy detector's 10 queries."""
     data = replace(read_folder(toy_data, tmp_path), classes=('thing',))

@@ -277,8 +277,10 @@ def _extras(options: Options) -> list[str]:
 
 def _why_epochs(recipe: Recipe) -> str:
     """Explain the number of epochs."""
-    times = '' if recipe.start else f'{_FROM_BACKBONE} x '
-    return f'({times}{_PASSES:,} images, {_EPOCHS[0]} to {_EPOCHS[1]} epochs)'
+    rule = f'for {_PASSES:,} images, {_EPOCHS[0]} to {_EPOCHS[1]}'
+    if recipe.start:
+        return f'({rule})'
+    return f'({rule}; {_FROM_BACKBONE} times as many from a backbone alone)'
 
 
 def config_text(recipe: Recipe) -> str:
