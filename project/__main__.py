@@ -54,6 +54,18 @@ _USES = {
 }
 
 
+# Runs a script as Python does, but under the name that was typed, which the
+# script's own usage line then says. (runpy puts the path in its place.)
+_RUN = """\
+import os.path, sys
+__file__, *sys.argv = sys.argv[1:]
+sys.path = [os.path.dirname(__file__), *filter(None, sys.path)]
+with open(__file__, 'rb') as script:
+    code = compile(script.read(), __file__, 'exec')
+exec(code)
+"""
+
+
 def usage() -> str:
     """List the tools."""
     width = max(map(len, _USES)) + 2
@@ -81,7 +93,9 @@ def command(arguments: Sequence[str]) -> list[str]:
     if name not in TOOLS:
         hint = did_you_mean(name, _USES)
         raise UserError(f'There is no tool {name!r}{hint}\n\n{usage()}')
-    return [sys.executable, str(tool_path(TOOLS[name])), *given]
+    script = str(tool_path(TOOLS[name]))
+    called = f'python -m project {name}'
+    return [sys.executable, '-c', _RUN, script, called, *given]
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ One line for each requirement of the package, followed by the problems and
 their solutions. The exit status is 1 if the package cannot run.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,12 +58,20 @@ def inspect_attention() -> Finding:
     return Finding('attention', value, problem)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Print the report.
+
+    Args:
+        arguments: Of the command line, which has none but ``--help``.
 
     Returns:
         int: Exit status, 1 if the package cannot run here.
     """
+    argparse.ArgumentParser(
+        prog='python -m project.env',
+        description='Show what is installed, and what is wrong with it.',
+        epilog='The exit status is 1 if the package cannot run.',
+    ).parse_args(arguments)
     findings = inspect_environment()
     if not any(finding.is_fatal for finding in findings):
         findings.append(inspect_attention())
@@ -71,4 +80,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -239,3 +239,9 @@ def test_exit_status_is_1_only_for_errors(monkeypatch, capsys):
     assert 'Ready' not in report
     monkeypatch.setattr('project.env.inspect_environment', lambda: [error])
     assert main() == 1
+
+
+def test_other_words_than_help_are_refused(capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main(['--nonsense'])
+    assert 'unrecognized arguments: --nonsense' in capsys.readouterr().err

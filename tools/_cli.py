@@ -11,6 +11,7 @@ import ctypes
 import os
 import os.path as osp
 import select
+import shlex
 import signal
 import sys
 import time
@@ -29,6 +30,7 @@ from mmengine.config import Config, DictAction  # noqa: E402
 if TYPE_CHECKING:
     from project.engine import DETRRunner
 
+TOOLS = osp.dirname(osp.abspath(__file__))
 # From linux/prctl.h: the signal to get when the parent process ends.
 _PR_SET_PDEATHSIG = 1
 # Where other launchers than torchrun say which process of a machine it is.
@@ -120,6 +122,23 @@ def join_job(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', local_rank)
     if args.launcher == 'pytorch' and sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def detect_command(checkpoint: str, source: str = 'IMAGE') -> str:
+    """Tell how to detect with a checkpoint, for a shell.
+
+    Args:
+        checkpoint (str): The file.
+        source (str): What to detect in. Defaults to a place holder.
+
+    Returns:
+        str: The command, which works in any folder from which the two paths
+        hold.
+    """
+    script = [osp.join(TOOLS, 'detect.py')]
+    if not osp.isfile(osp.join(osp.dirname(TOOLS), 'dist_detect.sh')):
+        script = ['-m', 'project', 'detect']  # an installed wheel
+    return shlex.join([sys.executable, *script, checkpoint, source])
 
 
 def require_file(path: str, what: str) -> None:

@@ -2,8 +2,8 @@
 """Fine-tune a detector on a folder of images; see docs/finetune.md.
 
 The folder contains COCO annotations (in COCO's or Roboflow's layout), Pascal
-VOC or YOLO. A config is written and trained with ./dist_train.sh; the best
-checkpoint is tested. The same command resumes an interrupted training.
+VOC or YOLO. A config is written and trained; the best checkpoint is tested.
+The same command resumes an interrupted training.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from _cli import add_traceback, user_errors
+from _cli import add_traceback, detect_command, user_errors
 from _types import count, number_between, out_folder, positive_int
 
 if TYPE_CHECKING:
@@ -267,11 +267,7 @@ def tell(work_dir: Path, best: Path, classes: tuple[str, ...]) -> None:
         ('Metrics and logs', work_dir / 'test'),
     ):
         print(f'{name}: {path}')
-    script = [str(TOOLS / 'detect.py')]
-    if not (TOOLS.parent / 'dist_detect.sh').is_file():  # an installed wheel
-        script = ['-m', 'project', 'detect']
-    words = [sys.executable, *script, str(best), 'IMAGE']
-    print(f'Detect with it: {shlex.join(words)}')
+    print(f'Detect with it: {detect_command(str(best))}')
 
 
 if __name__ == '__main__':

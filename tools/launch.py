@@ -35,7 +35,7 @@ POSITIONALS = {
 HELP = {
     'config': 'config file',
     'checkpoint': 'checkpoint file',
-    'source': 'a folder of images, or any other source of tools/detect.py',
+    'source': 'a folder of images, or anything else that detect.py takes',
     'gpus': 'number of GPUs of this machine, or of processes without GPUs',
     'work_dir': 'folder for checkpoints and logs',
 }
@@ -50,11 +50,15 @@ def parse_args() -> argparse.Namespace:
     first.add_argument('task', choices=POSITIONALS, help='which script')
     task = first.parse_args(sys.argv[1:2]).task
     names = POSITIONALS[task]
+    called, passed_to = f'./dist_{task}.sh', f'tools/{task}.py'
+    if not first.prog.endswith('.py'):  # called as python -m project launch
+        called = f'{first.prog} {task}'
+        passed_to = called.replace(' launch', '')
     parser = argparse.ArgumentParser(
-        prog=f'./dist_{task}.sh',
+        prog=called,
         usage=f'%(prog)s {" ".join(names).upper()} [OPTION ...]',
         description=DESCRIPTION,
-        epilog=f'OPTION: passed on to tools/{task}.py; see its --help.',
+        epilog=f'OPTION: passed on to {passed_to}; see its --help.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name in names:

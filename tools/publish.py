@@ -7,10 +7,9 @@ weights (EMA) are taken where there are some.
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 
-from _cli import add_traceback, user_errors
+from _cli import add_traceback, detect_command, user_errors
 from _types import out_file
 
 
@@ -47,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     classes = meta['dataset_meta']['classes']
     size = os.path.getsize(args.out) / 1e6
     print(f'{args.out}: {size:,.1f} MB, {len(classes)} classes')
-    detect = os.path.join(os.path.dirname(__file__), 'detect.py')
-    print(f'Detect with it: {sys.executable} {detect} {args.out} IMAGE')
+    print(f'Detect with it: {detect_command(args.out)}')
 
 
 if __name__ == '__main__':

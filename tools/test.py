@@ -32,8 +32,7 @@ def parse_args() -> argparse.Namespace:
         '--report',
         type=out_file,
         metavar='FILE.html',
-        help='write a page on what the detector gets wrong; '
-        'see tools/report.py',
+        help='write a page on what the detector gets wrong; see report.py',
     )
     parser.add_argument(
         '--show',

@@ -60,9 +60,10 @@ def parse_args() -> argparse.Namespace:
 
 def _with_amp_apart(words: list[str]) -> list[str]:
     """Keep ``--amp CONFIG`` from being read as a precision."""
+    following = [*words[1:], ''][: len(words)]
     return [
         f'{word}=' if word == '--amp' and after not in _DTYPES else word
-        for word, after in zip(words, [*words[1:], ''], strict=True)
+        for word, after in zip(words, following, strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from project.checkpoints.mmengine_loaders import read_from_anywhere
 from project.checkpoints.safe_load import safe_load
 from project.utils.errors import UserError
 
-CONVERTER = 'tools/model_converters/official_to_mmdet.py'
+CONVERTER = 'python -m project convert'
 # Keys under which checkpoints have their weights.
 _WRAPPERS = ('model', 'state_dict')
 # Names of weights in official repositories; mmdet has no module named

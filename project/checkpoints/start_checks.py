@@ -60,7 +60,7 @@ def check_checkpoint(
         if config:
             options = f'--config {shlex.quote(config)} {options}'
         remedy = (
-            '; keep what does not depend on the classes with python '
+            '; keep what does not depend on the classes with '
             f'{CONVERTER} {shlex.quote(path)} START.pth {options}, and set '
             'load_from to START.pth'
         )

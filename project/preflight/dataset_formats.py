@@ -23,8 +23,7 @@ def recognised(root: str) -> str:
     if is_yolo(folder):
         return (
             f'; {root} looks like a YOLO dataset (data.yaml, labels/*.txt): '
-            'make COCO annotations of it with python '
-            'tools/dataset_converters/yolo_to_coco.py'
+            'make COCO annotations of it with python -m project yolo-to-coco'
         )
     if is_voc(folder):
         return (

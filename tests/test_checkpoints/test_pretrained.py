@@ -329,7 +329,7 @@ def test_official_weights_are_not_loaded_in_part(
     start = 'torchvision://resnet18'
     options = dict(load_from=str(path), load_partially=True)
     message = sentence(make_runner(start, **options))
-    assert 'official_to_mmdet.py' in message
+    assert 'python -m project convert' in message
 
 
 def test_resuming_needs_no_pretrained_weights(

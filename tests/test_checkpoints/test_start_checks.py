@@ -124,7 +124,7 @@ def test_classes_may_be_on_any_axis(path: Path) -> None:
 def test_ways_to_fine_tune_are_told(path: Path) -> None:
     save(path, weights(num_classes=80))
     message = sentence(str(path), fine_tuning=True)
-    command = f'python tools/model_converters/official_to_mmdet.py {path}'
+    command = f'python -m project convert {path}'
     assert f'with {command} START.pth --num-classes 4, and' in message
     assert message.endswith('set load_from to START.pth.')
     message = sentence(str(path), fine_tuning=True, config='my config.py')
@@ -161,7 +161,7 @@ def test_a_difference_of_two_kinds_is_not_taken_for_classes(
 def test_official_layouts_need_the_converter(path: Path, content: Any) -> None:
     message = sentence(save(path, content))
     assert 'layout of the official code' in message
-    assert 'tools/model_converters/official_to_mmdet.py' in message
+    assert 'python -m project convert' in message
 
 
 def test_foreign_objects_are_not_loaded(path: Path) -> None:
@@ -175,7 +175,7 @@ def test_the_command_line_of_official_code_is_no_foreign_object(
 ) -> None:
     content = dict(model=weights(), args=argparse.Namespace(lr=1))
     message = sentence(save(path, content))
-    assert 'official_to_mmdet.py' in message
+    assert 'python -m project convert' in message
 
 
 def test_a_file_that_was_cut_short(path: Path) -> None:

@@ -18,8 +18,9 @@ from tests.helpers.training import load_tool, tool_env
 
 def test_each_name_is_a_tool():
     for name, path in TOOLS.items():
-        assert command([name, 'a', '--b'])[1:] == [
+        assert command([name, 'a', '--b'])[3:] == [
             str(tool_path(path)),
+            f'python -m project {name}',
             'a',
             '--b',
         ]
@@ -37,9 +38,47 @@ def test_it_becomes_the_tool(monkeypatch):
     main(['detect', '--help'])
     ((program, arguments),) = started
     assert program == arguments[0] == sys.executable
-    assert arguments[1].endswith('detect.py')
+    assert arguments[3].endswith('detect.py')
     root = str(Path(load_tool('detect').__file__).parents[1])
     assert os.environ['PYTHONPATH'] == f'{root}{os.pathsep}mine'
+
+
+@pytest.mark.parametrize(
+    ('typed', 'usage'),
+    [
+        ('-m project detect --help', 'python -m project detect [-h]'),
+        (f'{tool_path("detect.py")} --help', 'detect.py [-h]'),
+        ('-m project launch train', 'python -m project launch train CONFIG'),
+        (f'{tool_path("launch.py")} train', './dist_train.sh CONFIG'),
+        ('-m project env --help', 'python -m project.env [-h]'),
+    ],
+)
+def test_the_usage_says_what_was_typed(typed, usage, tmp_path):
+    result = subprocess.run(
+        [sys.executable, *typed.split()],
+        capture_output=True,
+        text=True,
+        env=tool_env(),
+        cwd=tmp_path,
+    )
+    printed = result.stdout + result.stderr
+    assert printed.startswith(f'usage: {usage}'), printed
+
+
+def test_a_tool_has_its_own_folder_to_import_from(tmp_path, monkeypatch):
+    """And not the one that the command was typed in."""
+    (tmp_path / '_cli.py').write_text('raise SystemExit("of another")')
+    for mode in ('', '1'):
+        monkeypatch.setenv('PYTHONSAFEPATH', mode)
+        command = [sys.executable, '-m', 'project', 'detect', 'nothing', '.']
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=tool_env(),
+            cwd=tmp_path,
+        )
+        assert result.stderr.startswith('Error: The checkpoint nothing')
 
 
 def test_it_answers_without_importing_mmdet():

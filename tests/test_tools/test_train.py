@@ -190,3 +190,15 @@ def test_each_process_knows_its_rank_on_the_machine(
     monkeypatch.setattr('ctypes.CDLL', mock.Mock())
     tool.parse_args()
     assert os.environ['LOCAL_RANK'] == expected
+
+
+def test_without_a_config_the_usage_is_shown(
+    tool: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr('sys.argv', ['train.py'])
+    with pytest.raises(SystemExit, match='2'):
+        tool.parse_args()
+    printed = capsys.readouterr().err
+    assert printed.endswith('arguments are required: config\n')

@@ -61,8 +61,8 @@ def _check_shapes(
             f'The checkpoint has {other_num_classes} classes and this {kind} '
             f'{num_classes}: set classes=(...) in the config to those of the '
             'checkpoint, or make a start for other classes from it with '
-            'python tools/model_converters/official_to_mmdet.py CHECKPOINT '
-            f'START.pth --num-classes {num_classes}.'
+            'python -m project convert CHECKPOINT START.pth --num-classes '
+            f'{num_classes}.'
         )
     only_reshaped = Difference([], [], difference.reshaped)
     raise UserError(
