@@ -19,6 +19,8 @@ _NOTICES = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
 )
+# mmengine, about each weight that a config freezes: their number is shown.
+_FROZEN = 'is skipped since its requires_grad=False'
 # How the rows of pycocotools' table start.
 _RESULTS = ('Average Precision', 'Average Recall')
 
@@ -45,7 +47,8 @@ class TerminalFilter(logging.Filter):
             is_result = message.lstrip().startswith(_RESULTS)
             return is_result and self.phase == 'running'
         if record.levelno >= logging.WARNING:
-            return not message.startswith(_NOTICES)
+            is_notice = message.startswith(_NOTICES)
+            return not is_notice and not message.endswith(_FROZEN)
         place = record.pathname
         if place.startswith(_PACKAGE) and not place.startswith(_METRICS):
             return True

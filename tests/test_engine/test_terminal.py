@@ -21,6 +21,7 @@ def outputs(
         toy_data,
         work_dir,
         train_cfg__val_interval=1,
+        model__backbone__frozen_stages=1,
         auto_scale_lr__base_batch_size=4,  # the learning rate is meant so
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -103,6 +104,7 @@ def test_details_are_in_the_log_file(outputs: tuple) -> None:
         'Average Precision',
         'Evaluating bbox',
         'bbox_mAP_copypaste',
+        'is skipped since its requires_grad=False',
     ):
         assert detail in log
         assert detail not in terminal
