@@ -36,7 +36,9 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate with the total batch size',
     )
-    parser.add_argument(
+    # Of a work dir that holds a training, either is asked for.
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
         '--resume',
         nargs='?',
         const='auto',
@@ -44,7 +46,7 @@ def parse_args() -> argparse.Namespace:
         help='resume from a checkpoint (default: the last one in work_dir, if '
         'there is one)',
     )
-    parser.add_argument(
+    group.add_argument(
         '--overwrite',
         action='store_true',
         help='overwrite the checkpoints of another training in work_dir',

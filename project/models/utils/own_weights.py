@@ -1,6 +1,7 @@
 # Copyright (c) mmdetr authors. All rights reserved.
 """Models that refuse weights of other shapes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.model import BaseModule
@@ -34,13 +35,24 @@ def _check_shapes(
     module: nn.Module, state_dict: dict[str, Tensor], prefix: str
 ) -> None:
     """Raise if the shapes below a prefix are not those of the module."""
-    found = {
-        name.removeprefix(prefix): tuple(value.shape)
+    given = {
+        name.removeprefix(prefix): value
         for name, value in state_dict.items()
-        if name.startswith(prefix) and isinstance(value, Tensor)
+        if name.startswith(prefix)
+    }
+    found = {
+        name: tuple(value.shape)
+        for name, value in given.items()
+        if isinstance(value, Tensor)
     }
     expected = shapes(module.state_dict())
     kind = type(module).__name__
+    if not found and isinstance(given.get('model'), Mapping):
+        raise UserError(
+            f'This {kind} would stay as it is: the checkpoint has its weights '
+            'under model, as the official code writes them; convert it first '
+            'with python -m project convert.'
+        )
     if found and not found.keys() & expected:
         raise UserError(
             f'This {kind} would stay as it is: the checkpoint has '

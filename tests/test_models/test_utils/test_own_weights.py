@@ -126,6 +126,16 @@ def test_what_is_no_checkpoint_of_it_raises(
         load_checkpoint(model, path)
 
 
+def test_an_official_checkpoint_is_to_be_converted(
+    tmp_path: Path, model: nn.Module
+) -> None:
+    path = str(tmp_path / 'official.pth')
+    weights = {'transformer.level_embed': torch.zeros(4, 256)}
+    torch.save(dict(model=weights, epoch=12), path)
+    with pytest.raises(UserError, match='python -m project convert'):
+        load_checkpoint(model, path)
+
+
 def test_other_settings_raise(old: str) -> None:
     model = model_of(H_DETR, num_queries=7)
     with pytest.raises(UserError, match=r'another HDETR: \w+.*instead of'):
