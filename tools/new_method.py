@@ -8,6 +8,7 @@ repository; see docs/new_method.md.
 import argparse
 import keyword
 import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -44,10 +45,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def package_name(text: str) -> str:
     """Read the name of a method, which becomes that of a package."""
     name = text.replace('-', '_')
-    if not re.fullmatch(r'[a-z][a-z0-9_]*', name) or keyword.iskeyword(name):
+    if not re.fullmatch(r'[a-z][a-z0-9_]*', name):
         raise argparse.ArgumentTypeError(
-            f'expected small letters, digits, - and _, got {text!r}'
+            'expected small letters, digits, - and _, a letter first, got '
+            f'{text!r}'
         )
+    if keyword.iskeyword(name):
+        raise argparse.ArgumentTypeError(f'{name} is a word of Python')
     spec = find_spec(name)
     if spec is not None and spec.origin is not None:
         raise argparse.ArgumentTypeError(
@@ -73,12 +77,20 @@ def write_method(name: str, folder: Path) -> None:
         folder: Is created.
 
     Raises:
-        UserError: If the folder exists.
+        UserError: If the folder exists or cannot be made, or there are
+            classes of these names already.
     """
     from project.utils.errors import UserError
 
     if folder.exists():
         raise UserError(f'{folder} exists; name another folder with --out.')
+    _check_classes(name)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f'The folder {folder} cannot be made: {error.strerror}.'
+        ) from error
     new_names = {
         'my_method': name,
         'my-method': name.replace('_', '-'),
@@ -99,6 +111,23 @@ def write_method(name: str, folder: Path) -> None:
         target.write_text(renamed(source.read_text()))
 
 
+def _check_classes(name: str) -> None:
+    """Raise if a class of the method would have the name of another one."""
+    from mmdet.registry import MODELS
+
+    import project.engine  # noqa: F401  registers everything of the package
+    from project.utils.errors import UserError
+
+    for part in ('', 'Head', 'Loss'):
+        wanted = f'{class_name(name)}{part}'
+        there = MODELS.get(wanted)
+        if there is not None:
+            raise UserError(
+                f'A method {name} would have the class {wanted}, which '
+                f'{there.__module__} has; choose another name.'
+            )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the folder and tell what to do with it."""
     args = parse_args(argv)
@@ -107,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     dashed = args.name.replace('_', '-')
     print(
         f'{args.out} is written. Its test and a training:\n'
-        f'  cd {args.out}\n'
+        f'  cd {shlex.quote(str(args.out))}\n'
         '  python -m pytest\n'
         '  PYTHONPATH=. python -m project train '
         f'configs/{dashed}_r50_8xb2-12e_coco.py'

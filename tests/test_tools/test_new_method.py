@@ -53,7 +53,8 @@ def test_its_config_inherits_a_shipped_one(
     ('name', 'words'),
     [
         ('Size', 'expected small letters'),
-        ('class', 'expected small letters'),
+        ('2fast', 'a letter first'),
+        ('class', 'class is a word of Python'),
         ('mmdet', 'a package that is installed'),
     ],
 )
@@ -69,3 +70,23 @@ def test_nothing_is_overwritten() -> None:
     Path('other_detr').mkdir()
     with pytest.raises(SystemExit, match='other_detr exists; name another'):
         tool.main(['other-detr'])
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        ('detr', r'class DETR, which mmdet\.models\.detectors\.detr has'),
+        ('rank-detr', r'class RankDETR, which project\.'),
+        ('focal', r'class FocalLoss, which mmdet\.'),
+    ],
+)
+def test_names_of_classes_that_are_there(name: str, words: str) -> None:
+    with pytest.raises(SystemExit, match=words):
+        tool.main([name])
+    assert not list(Path().iterdir())
+
+
+def test_a_file_in_the_way() -> None:
+    Path('file').touch()
+    with pytest.raises(SystemExit, match='file/new cannot be made: Not a dir'):
+        tool.main(['other-detr', '--out', 'file/new'])
