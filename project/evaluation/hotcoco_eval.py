@@ -31,8 +31,7 @@ def is_countable(truth: COCO) -> bool:
 class HotCOCOeval(COCOeval):
     """pycocotools' ``COCOeval`` for boxes, computed by hotcoco.
 
-    ``params``, ``eval`` and ``summarize`` are those of pycocotools, about 60
-    times as fast.
+    ``params``, ``eval`` and ``summarize`` are those of pycocotools.
 
     Args:
         truth (COCO): Annotations; see :func:`is_countable`.
