@@ -356,10 +356,11 @@ def test_mim_downloads_config_and_checkpoint(run_installed, served, tmp_path):
     name = 'h-detr_r50_8xb2-12e_coco'
     options = ('--config', name, '--dest', '.')
     command = [sys.executable, '-m', 'mim', 'download', 'mmdetr', *options]
+    paths = [str(site), os.environ.get('PYTHONPATH', '')]
     result = subprocess.run(
         command,
         cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(site)},
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths))},
         capture_output=True,
         text=True,
     )

@@ -1,5 +1,7 @@
 """The detector as a stage of Ray Data, on a Ray of this machine."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,7 +57,8 @@ def test_a_killed_worker_loses_nothing(
         path = tmp_path / f'{number:02}.png'
         path.symlink_to(images[number % len(images)])
         paths.append(str(path))
-    paths_of_workers = dict(PYTHONPATH=tool_env()['PYTHONPATH'])
+    variables = tool_env(PYTHONPATH=os.environ.get('PYTHONPATH', ''))
+    paths_of_workers = dict(PYTHONPATH=variables['PYTHONPATH'])
     ray.init(
         num_cpus=4,  # two workers, and tasks that read and write
         include_dashboard=False,

@@ -1,8 +1,8 @@
 """dist_train.sh and dist_test.sh take the configs of HPR's authors."""
 
 import json
-import os
-import sys
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,8 +42,9 @@ RESNET = {
     f'{RESIZE}.1.2.scales': f'[{SIZE}]',
     'train_dataloader.dataset.indices': 2,
 }
+BASELINE = 'deformable_detr-900q_4scale_1x_r50'
 OPTIONS = {
-    'deformable_detr-900q_4scale_1x_r50': {
+    BASELINE: {
         **RESNET,
         'train_cfg.max_epochs': 1,
     },
@@ -97,29 +98,41 @@ def save_backbone(path: Path) -> None:
     torch.save(ResNet(18).state_dict(), path)
 
 
+@pytest.fixture
 def run(
-    folder: Path, script: str, *arguments: str, **options: object
-) -> object:
-    """Run a script in ``folder`` with the Python of the tests."""
-    paths = [str(Path(sys.executable).parent), os.environ['PATH']]
-    settings = [f'{key}={value}' for key, value in options.items()]
-    return run_tool(
-        script,
-        *arguments,
-        '--cfg-options',
-        *settings,
-        cwd=folder,
-        env=dict(PATH=os.pathsep.join(paths)),
-    )
+    folder: Path, warm_env: dict[str, str]
+) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs a script in ``folder`` with the Python of the tests."""
+
+    def run(
+        script: str, *arguments: str, **options: object
+    ) -> subprocess.CompletedProcess:
+        settings = [f'{key}={value}' for key, value in options.items()]
+        words = [script, *arguments, '--cfg-options', *settings]
+        return run_tool(*words, cwd=folder, env=dict(warm_env))
+
+    return run
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', OPTIONS)
-def test_they_train_and_test(name: str, coco: Path, folder: Path) -> None:
+def slow_but(name: str) -> list:
+    """All configs, of which one is run with every change."""
+    return [
+        pytest.param(x, marks=() if x == name else pytest.mark.slow)
+        for x in OPTIONS
+    ]
+
+
+@pytest.mark.parametrize('name', slow_but(BASELINE))
+def test_they_train_and_test(
+    run: Callable[..., subprocess.CompletedProcess],
+    name: str,
+    coco: Path,
+    folder: Path,
+) -> None:
     save_backbone(folder / 'backbone_pth' / 'backbone.pth')
     config = f'configs/{name}.py'
     options = {**SMALL, **OPTIONS[name], 'data_root': str(coco)}
-    result = run(folder, 'dist_train.sh', config, '1', 'work', **options)
+    result = run('dist_train.sh', config, '1', 'work', **options)
     assert result.returncode == 0, result.stderr
     is_by_epoch = 'train_cfg.max_epochs' in options
     checkpoint = 'epoch_1.pth' if is_by_epoch else 'iter_1.pth'
@@ -127,7 +140,6 @@ def test_they_train_and_test(name: str, coco: Path, folder: Path) -> None:
     assert told == name.startswith('ddq')
 
     result = run(
-        folder,
         'dist_test.sh',
         config,
         f'work/{checkpoint}',
@@ -139,13 +151,12 @@ def test_they_train_and_test(name: str, coco: Path, folder: Path) -> None:
     assert 'coco/bbox_mAP' in json.loads(path.read_text())
 
 
-@pytest.mark.slow
-def test_a_missing_backbone_is_told(coco: Path, folder: Path) -> None:
-    name = 'deformable_detr-900q_4scale_1x_r50'
-    options = {**SMALL, **OPTIONS[name], 'data_root': str(coco)}
-    result = run(
-        folder, 'dist_train.sh', f'configs/{name}.py', '1', 'work', **options
-    )
+def test_a_missing_backbone_is_told(
+    run: Callable[..., subprocess.CompletedProcess], coco: Path
+) -> None:
+    options = {**SMALL, **OPTIONS[BASELINE], 'data_root': str(coco)}
+    config = f'configs/{BASELINE}.py'
+    result = run('dist_train.sh', config, '1', 'work', **options)
     assert_one_sentence(
         result,
         'backbone_pth/backbone.pth, from which model.backbone is to start',

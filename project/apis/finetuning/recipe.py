@@ -228,9 +228,9 @@ def reasons(recipe: Recipe) -> list[str]:
         f'{_count(data.num_images, "training image", "training images")} '
         f'({data.kind}{split}).',
         f'lr {r.lr:g} ({lr:g} for {images} images a step, here '
-        f'{r.batch_size} x {options.gpus} GPUs x {r.accumulated} accumulated '
-        f'= {r.step}).',
-        f'{r.epochs} epochs '
+        f'{r.batch_size} x {_count(options.gpus, "GPU", "GPUs")} x '
+        f'{r.accumulated} accumulated = {r.step}).',
+        f'{_count(r.epochs, "epoch", "epochs")} '
         + ('(chosen)' if options.epochs else _why_epochs(r))
         + f', a tenth of the lr after {r.milestone}, warm-up over the first '
         f'{r.warm_up} batches since the classifiers are new.',
