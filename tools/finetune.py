@@ -116,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     from project.apis.finetuning.preparation import (
         CONFIG,
+        has_begun,
         read_state,
         write_state,
     )
@@ -129,8 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         is_trained = read_state(work_dir).get('trained', False)
         if not is_trained:
-            begun = (work_dir / 'last_checkpoint').is_file()
-            resume = ['--resume'] if begun else []
+            resume = ['--resume'] if has_begun(work_dir) else []
             words = (config, args.gpus, work_dir, *resume)
             is_trained = launch('train', *words, hours=args.time_limit)
             write_state(work_dir, trained=is_trained)

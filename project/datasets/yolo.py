@@ -154,9 +154,8 @@ def find_images(root: Path, names: Sequence[str]) -> Images | None:
             what data.yaml names does not exist.
     """
     _, settings = _read_settings(root)
-    given: Any = next((settings[x] for x in names if settings.get(x)), [])
-    entries = given if isinstance(given, list) else [given]
-    named = [_existing(root, settings, str(entry)) for entry in entries]
+    entries = named_images(root, names)
+    named = [_existing(root, settings, entry) for entry in entries]
     places = [place for place in named if place]
     if places and len(places) < len(named):
         missing = entries[named.index(None)]
@@ -179,6 +178,21 @@ def find_images(root: Path, names: Sequence[str]) -> Images | None:
         return Images(places[0], files)
     folders = [str(path.parent) for path in (root / 'x', *files)]
     return Images(Path(os.path.commonpath(folders)), files)
+
+
+def named_images(root: Path, names: Sequence[str]) -> list[str]:
+    """Read what ``data.yaml`` names as the images of a split.
+
+    Args:
+        root: Folder of the dataset.
+        names: As in :func:`find_images`.
+
+    Returns:
+        Folders and lists, as they are written; empty if it names none.
+    """
+    _, settings = _read_settings(root)
+    given: Any = next((settings[x] for x in names if settings.get(x)), [])
+    return list(map(str, given if isinstance(given, list) else [given]))
 
 
 def _existing(root: Path, settings: dict, entry: str) -> Path | None:

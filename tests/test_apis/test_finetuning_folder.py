@@ -215,6 +215,26 @@ def test_what_data_yaml_names_goes_first(
     assert data.classes == as_called.classes
 
 
+def test_a_split_that_data_yaml_names_exists(toy_data, tmp_path) -> None:
+    """Or no fifth of the training images is taken in its place."""
+    root = tmp_path / 'mine'
+    as_yolo(toy_data, root)
+    shutil.rmtree(root / 'images/val')
+    content = yaml.safe_load((root / 'data.yaml').read_text())
+    content['val'] = 'images/validaton'
+    (root / 'data.yaml').write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match='names images/validaton as val, whi'):
+        read_folder(root, tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+    # Roboflow names all three, whatever it exports.
+    del content['val']
+    content['test'] = '../test/images'
+    (root / 'data.yaml').write_text(yaml.safe_dump(content))
+    data = read_folder(root, tmp_path / 'out')
+    assert data.is_split
+    assert 'test' not in data.splits
+
+
 def test_several_folders_of_a_split(toy_data, tmp_path) -> None:
     root = tmp_path / 'mine'
     as_yolo(toy_data, root)

@@ -1,6 +1,7 @@
 """The config that a fine-tuning writes, under several methods."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import VISBACKENDS
 
+import project.apis.finetuning.preparation as preparation
 import project.apis.finetuning.recipe as recipe_module
 from project.apis.finetuning.folder import DataFolder, read_folder
 from project.apis.finetuning.models import find_model
@@ -287,6 +289,65 @@ def test_a_config_changed_by_hand_is_kept(toy_data, tmp_path) -> None:
     for _ in range(2):
         assert 'by hand' in prepare(request_of(toy_data), tmp_path)[0]
         assert config.read_text().endswith('mine = 1\n')
+
+
+@pytest.mark.parametrize(
+    ('function', 'calls'),
+    [
+        ('read_folder', 1),
+        ('choose', 1),
+        ('config_text', 1),
+        ('write_text', 1),
+        ('write_text', 2),
+        ('write_text', 3),
+        ('_convert', 1),
+    ],
+)
+@pytest.mark.parametrize('is_second', [False, True])
+def test_killed_while_it_prepares(
+    toy_data, tmp_path, monkeypatch, function, calls, is_second
+) -> None:
+    """After any step: what is there is of a fine-tuning, and not by hand."""
+    data, work_dir = tmp_path / 'yolo', tmp_path / 'work'
+    as_yolo(toy_data, data)
+    checkpoint = tmp_path / 'trained.pth'
+    model = MODELS.build(Config.fromfile(TOY_CONFIG).model)
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    request = request_of(data, checkpoint=str(checkpoint))
+    expected = prepare(request, tmp_path / 'undisturbed')
+    work_dir.mkdir()
+    if is_second:
+        prepare(replace(request, epochs=3), work_dir)
+
+    original, left = getattr(preparation, function), [calls]
+
+    def last(*args: Any) -> Any:
+        result = original(*args)
+        left[0] -= 1
+        if not left[0]:
+            os._exit(9)  # without tidying up
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, function, last)
+        process = os.fork()
+        if not process:
+            try:
+                prepare(request, work_dir)
+            finally:
+                os._exit(1)
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    assert status == 9
+    assert prepare(request, work_dir) == expected
+    assert Config.fromfile(work_dir / 'finetune.py').max_epochs == 2
+    assert (work_dir / 'annotations/train.json').is_file()
+
+
+def test_an_epoch_without_its_marker_has_begun(toy_data, tmp_path) -> None:
+    """Killed between the two, a training goes on, too."""
+    prepare(request_of(toy_data), tmp_path)
+    (tmp_path / 'epoch_1.pth').touch()
+    assert 'Goes on' in prepare(request_of(toy_data), tmp_path)[0]
 
 
 def test_a_folder_of_another_training(toy_data, tmp_path) -> None:

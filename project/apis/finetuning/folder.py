@@ -215,6 +215,13 @@ def _yolo(root: Path, out: Path) -> dict[str, Split]:
             f'The YOLO dataset {root} has no training images; expected '
             'images/train/ or train/images/, or train: FOLDER in data.yaml.'
         )
+    named = yolo.named_images(root, SPLITS['val'])
+    if named and found['val'] is None:
+        raise UserError(
+            f'{root}: data.yaml names {named[0]} as val, which does not '
+            'exist; correct the line, or remove it to have a fifth of the '
+            'training images taken for validation.'
+        )
     splits = {}
     for split, images in found.items():
         if images is not None:

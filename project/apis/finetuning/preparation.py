@@ -11,6 +11,7 @@ from project.apis.finetuning.folder import read_folder
 from project.apis.finetuning.models import find_model
 from project.apis.finetuning.recipe import (
     Options,
+    Recipe,
     choose,
     config_text,
     reasons,
@@ -20,12 +21,16 @@ from project.checkpoints.conversion import (
     with_our_names,
 )
 from project.checkpoints.converter import convert_file
-from project.checkpoints.last_checkpoint import MARKER
+from project.checkpoints.last_checkpoint import (
+    MARKER,
+    TEMPLATES,
+    own_checkpoints,
+)
 from project.checkpoints.layouts.own_names import has_our_names
 from project.checkpoints.model_layout import model_layout
 from project.checkpoints.reading import read_weights
 from project.checkpoints.verification import check_model
-from project.checkpoints.writing import write_checkpoint
+from project.checkpoints.writing import write_checkpoint, write_text
 from project.preflight.config_files import read_config_file
 from project.utils.errors import UserError
 
@@ -74,32 +79,51 @@ def prepare(request: Request, work_dir: Path) -> list[str]:
     _check_request(state, request, work_dir)
     if not state:
         _check_is_free(work_dir)
-    if config.is_file() and (work_dir / MARKER).is_file():
+    if config.is_file() and has_begun(work_dir):
         return [f'Goes on with the training in {work_dir}.']
+    recipe = _recipe(request, work_dir, is_new=not state)
+    lines = reasons(recipe)
+    if config.is_file() and _digest(config) != state.get('config'):
+        lines = [f'{config} was changed by hand and is kept as it is.']
+    else:
+        text = config_text(recipe)
+        # Wherever it is killed, no config of ours is taken for one by hand.
+        config.unlink(missing_ok=True)
+        write_state(work_dir, config=hashlib.sha256(text.encode()).hexdigest())
+        write_text(str(config), text)
+    if request.checkpoint is not None:
+        num_classes = len(recipe.data.classes)
+        lines.append(_convert(request.checkpoint, config, num_classes))
+    return lines
+
+
+def has_begun(work_dir: Path) -> bool:
+    """Whether a training has saved something in a work dir."""
+    saved = own_checkpoints(str(work_dir), TEMPLATES)
+    return bool(saved) or (work_dir / MARKER).is_file()
+
+
+def _recipe(request: Request, work_dir: Path, is_new: bool) -> Recipe:
+    """Read the data, written as COCO's if need be, and choose the settings.
+
+    The state comes first: killed in the middle, the work dir is known as ours.
+    """
     base = find_model(request.model)
+    cfg = read_config_file(base)
     root, annotations = Path(request.data), work_dir / ANNOTATIONS
     start = None
     if request.checkpoint is not None:
         start = work_dir.resolve() / START
-    cfg = read_config_file(base)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    write_state(work_dir, request=asdict(request))
     try:
         data = read_folder(root, annotations, _SEED)
-        recipe = choose(base, cfg, root, data, request, start)
+        return choose(base, cfg, root, data, request, start)
     except BaseException:
-        if not state:  # so it was not there before
+        if is_new:  # so neither was there before
             shutil.rmtree(annotations, ignore_errors=True)
+            (work_dir / STATE).unlink(missing_ok=True)
         raise
-    lines = reasons(recipe)
-    work_dir.mkdir(parents=True, exist_ok=True)
-    if config.is_file() and _digest(config) != state.get('config'):
-        lines = [f'{config} was changed by hand and is kept as it is.']
-    else:
-        config.write_text(config_text(recipe), encoding='utf-8')
-        write_state(work_dir, config=_digest(config))
-    write_state(work_dir, request=asdict(request))
-    if request.checkpoint is not None:
-        lines.append(_convert(request.checkpoint, config, len(data.classes)))
-    return lines
 
 
 def read_state(work_dir: Path) -> dict:
@@ -117,20 +141,20 @@ def write_state(work_dir: Path, **values: object) -> None:
     """Add to the state of a fine-tuning."""
     path = work_dir / STATE
     text = json.dumps({**read_state(work_dir), **values}, indent=1)
-    path.write_text(text + '\n', encoding='utf-8')
+    write_text(str(path), text + '\n')
 
 
 def _check_request(state: dict, request: Request, work_dir: Path) -> None:
     """Raise if a work dir belongs to another request."""
     asked, begun = asdict(request), state.get('request')
     if begun is None:
-        if (work_dir / MARKER).is_file():
+        if has_begun(work_dir):
             raise UserError(
                 f'{work_dir} holds a training of another kind; choose '
                 'another --work-dir.'
             )
         return
-    if not (work_dir / MARKER).is_file():
+    if not has_begun(work_dir):
         return  # nothing is lost
     # A state of an earlier version lacks the newer options.
     begun = {**asdict(Request('', '')), **begun}
