@@ -98,7 +98,11 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.overwrite = True
     if args.resume is not None:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        if args.resume == 'auto':
+            cfg.start_from = cfg.get('load_from')  # if there is no training
+            cfg.load_from = None
+        else:
+            cfg.load_from = args.resume
 
 
 def check_work_dir(cfg: Config) -> None:

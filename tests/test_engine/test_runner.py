@@ -182,6 +182,31 @@ def test_resuming_nothing_says_so_and_starts_anew(
     assert runner.epoch == 1
 
 
+def test_resuming_nothing_starts_from_what_the_config_loads(
+    make_runner: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    """As a command that is repeated until it is through does at first."""
+    optimizer = dict(lr=0.0, weight_decay=0.0)
+    options = dict(
+        resume=True,
+        start_from=str(checkpoint),
+        optim_wrapper__optimizer=dict(type='AdamW', **optimizer),
+    )
+    runner = make_runner(**options, train_cfg__max_epochs=1)
+    runner.train()
+    assert runner.epoch == 1
+    expected = torch.load(checkpoint)['state_dict']['level_embed']
+    assert torch.equal(runner.model.level_embed.cpu(), expected)
+    # There is a training now, which goes on.
+    again = make_runner(
+        **options | dict(start_from='gone.pth'),
+        overwrite=False,
+        train_cfg__max_epochs=2,
+    )
+    again.train()
+    assert again.epoch == 2
+
+
 def test_one_process_of_a_launcher_without_gpu(
     make_runner: Any, one_rank: None
 ) -> None:

@@ -92,6 +92,7 @@ def test_resume(config: Any, tmp_path: Path) -> None:
     cfg = config('--resume', '--cfg-options', 'load_from=x.pth')
     assert cfg.resume
     assert cfg.load_from is None
+    assert cfg.start_from == 'x.pth'
     path = tmp_path / 'epoch_3.pth'
     path.touch()
     cfg = config('--resume', str(path))

@@ -64,6 +64,7 @@ class DurableRunner(Runner):
     """Iterations done when this process last saved its whole state."""
 
     _load_from: str | None
+    _resume: bool
 
     def __init__(
         self, model: Any, work_dir: str, *args: Any, **kwargs: Any
@@ -220,6 +221,9 @@ class DurableRunner(Runner):
     def find_resumed(self) -> str | None:
         """Decide for all processes which checkpoint to resume from.
 
+        Without one, the training starts from ``start_from``, where
+        ``tools/train.py --resume`` puts the config's ``load_from``.
+
         Returns:
             str | None: The checkpoint that is loaded before the training.
         """
@@ -228,6 +232,12 @@ class DurableRunner(Runner):
             self._load_from = decide_together(
                 lambda: find_last_checkpoint(self.work_dir, *place)
             )
+            start = self.cfg.get('start_from')
+            if self._load_from is None and start:
+                self.logger.info(
+                    f'Nothing to resume: {self.work_dir} has no checkpoint.'
+                )
+                self._resume, self._load_from = False, start
         return self._load_from
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
