@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
 warnings.filterwarnings('ignore', 'torch.meshgrid')
 warnings.filterwarnings('ignore', '.broadcast_buffers. is deprecated')
+# Of mmengine, where the first step still accumulates gradients.
+warnings.filterwarnings('ignore', 'Detected call of .scheduler.step')
 
 from _types import out_folder, override  # noqa: E402
 from mmengine.config import Config, DictAction  # noqa: E402
