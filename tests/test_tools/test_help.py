@@ -42,4 +42,5 @@ def test_help_imports_nothing_heavy(tool: str) -> None:
         timeout=60,
     )
     assert result.stdout.startswith('usage:'), result.stderr
+    assert '(default: False)' not in result.stdout, 'of a flag'
     assert result.stdout.endswith('status 0 heavy []\n'), result.stdout[-80:]
