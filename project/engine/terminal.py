@@ -18,6 +18,7 @@ _METRICS = osp.join(_PACKAGE, 'evaluation')
 _NOTICES = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
+    'Resumed iteration number is not divisible',  # AccumulatedGradients tells
 )
 # mmengine, about each weight that a config freezes: their number is shown.
 _FROZEN = 'is skipped since its requires_grad=False'

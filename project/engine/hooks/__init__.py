@@ -1,4 +1,5 @@
 # Copyright (c) mmdetr authors. All rights reserved.
+from .accumulated_gradients import AccumulatedGradients
 from .checkpoint_form import CheckpointForm
 from .finite_hook import FiniteHook
 from .one_transfer import OneTransfer
@@ -8,6 +9,7 @@ from .terminal_hook import TerminalHook
 from .validation_loss_hook import ValidationLossHook
 
 __all__ = [
+    'AccumulatedGradients',
     'CheckpointForm',
     'FiniteHook',
     'OneTransfer',

@@ -32,6 +32,7 @@ from project.datasets.broken_images import name_broken_images
 from project.engine import summary
 from project.engine.fast_model import speed_up
 from project.engine.hooks import (
+    AccumulatedGradients,
     CheckpointForm,
     FiniteHook,
     OneTransfer,
@@ -79,7 +80,14 @@ from project.preflight.variables import (
 from project.utils.errors import UserError
 from project.utils.finite import check_finite
 
-_HOOKS = (CheckpointForm, FiniteHook, OneTransfer, StepSeedHook, TerminalHook)
+_HOOKS = (
+    AccumulatedGradients,
+    CheckpointForm,
+    FiniteHook,
+    OneTransfer,
+    StepSeedHook,
+    TerminalHook,
+)
 """Added to every training, unless its config has one of the same type."""
 
 

@@ -274,6 +274,8 @@ class DurableRunner(Runner):
         Raises:
             UserError: If it cannot be written, such as to a full disk.
         """
+        if save_optimizer:
+            self.call_hook('before_save')  # in all processes
         save = super().save_checkpoint
         settings = dict(
             file_client_args=file_client_args,
