@@ -136,7 +136,11 @@ def _sizes(detector: nn.Module) -> str:
 def _start(runner: Runner) -> str:
     """Where the initial weights come from."""
     if runner._resume and runner._load_from:
-        return f'resumed at iteration {runner.iter}, epoch {runner.epoch}'
+        is_over = runner.iter >= runner.max_iters
+        left = '; nothing is left to train' if is_over else ''
+        return (
+            f'resumed at iteration {runner.iter}, epoch {runner.epoch}{left}'
+        )
     if runner._load_from:
         return f'starts from {runner._load_from}'
     backbone = (runner.cfg.get('model') or {}).get('backbone') or {}

@@ -182,6 +182,20 @@ def test_resuming_nothing_says_so_and_starts_anew(
     assert runner.epoch == 1
 
 
+def test_resuming_what_is_over_says_so(
+    make_runner: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for epochs, is_over in ((1, False), (2, False), (2, True)):
+        caplog.clear()
+        runner = make_runner(resume=True, train_cfg__max_epochs=epochs)
+        runner.logger.addHandler(caplog.handler)
+        with caplog.at_level(logging.INFO):
+            runner.train()
+        assert runner.epoch == epochs
+        told = f'epoch {epochs}; nothing is left to train' in caplog.text
+        assert told == is_over
+
+
 def test_resuming_nothing_starts_from_what_the_config_loads(
     make_runner: Any, checkpoint: Path, tmp_path: Path
 ) -> None:
