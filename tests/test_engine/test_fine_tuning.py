@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
 import project  # noqa: F401  registers the runner
+from project.__main__ import TOOLS
 from project.datasets.shapes_scene import SHAPE_CLASSES
 from project.utils.errors import UserError
 from project.utils.paths import tool_path
@@ -83,11 +84,9 @@ def test_the_message_leads_from_one_training_to_the_next(
     with pytest.raises(UserError, match='for 7 classes and the') as caught:
         train(config, tmp_path / 'refused', **new_classes)
     (command,) = re.findall(r'with python (.*), and set', str(caught.value))
-    tool, *argv = shlex.split(command)
-    assert (ROOT / tool).samefile(
-        tool_path('model_converters/official_to_mmdet.py')
-    )
-    runpy.run_path(str(ROOT / tool))['main'](argv)
+    module, name, *argv = shlex.split(command)[1:]
+    assert module == 'project'
+    runpy.run_path(str(tool_path(TOOLS[name])))['main'](argv)
 
     # What it writes starts a training, and the backbone is the old one.
     tuned = train(
