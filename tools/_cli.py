@@ -126,21 +126,20 @@ def join_job(args: argparse.Namespace) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def detect_command(checkpoint: str, source: str = 'IMAGE') -> str:
+def detect_command(checkpoint: str) -> str:
     """Tell how to detect with a checkpoint, for a shell.
 
     Args:
         checkpoint (str): The file.
-        source (str): What to detect in. Defaults to a place holder.
 
     Returns:
-        str: The command, which works in any folder from which the two paths
-        hold.
+        str: The command, with a placeholder for what to detect in. It works
+        in any folder from which the checkpoint's path holds.
     """
     script = [osp.join(TOOLS, 'detect.py')]
     if not osp.isfile(osp.join(osp.dirname(TOOLS), 'dist_detect.sh')):
         script = ['-m', 'project', 'detect']  # an installed wheel
-    return shlex.join([sys.executable, *script, checkpoint, source])
+    return shlex.join([sys.executable, *script, checkpoint, 'IMAGE'])
 
 
 def require_file(path: str, what: str) -> None:

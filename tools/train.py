@@ -4,6 +4,7 @@
 import argparse
 import os.path as osp
 import sys
+from itertools import pairwise
 
 from _cli import (
     add_shared_arguments,
@@ -62,10 +63,9 @@ def parse_args() -> argparse.Namespace:
 
 def _with_amp_apart(words: list[str]) -> list[str]:
     """Keep ``--amp CONFIG`` from being read as a precision."""
-    following = [*words[1:], ''][: len(words)]
     return [
         f'{word}=' if word == '--amp' and after not in _DTYPES else word
-        for word, after in zip(words, following, strict=True)
+        for word, after in pairwise([*words, ''])
     ]
 
 

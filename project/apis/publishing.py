@@ -22,8 +22,13 @@ from project.version import __version__
 _KEPT = ('epoch', 'iter', 'converted_from')
 # Of the machine and the training, not of the detector.
 _LEFT_OUT = (
-    'work_dir', 'load_from', 'start_from', 'resume', 'overwrite', 'launcher',
-)  # fmt: skip
+    'work_dir',
+    'load_from',
+    'start_from',
+    'resume',
+    'overwrite',
+    'launcher',
+)
 
 
 def publish(

@@ -154,7 +154,7 @@ def find_images(root: Path, names: Sequence[str]) -> Images | None:
             what data.yaml names does not exist.
     """
     _, settings = _read_settings(root)
-    entries = named_images(root, names)
+    entries = _named(settings, names)
     named = [_existing(root, settings, entry) for entry in entries]
     places = [place for place in named if place]
     if places and len(places) < len(named):
@@ -191,6 +191,10 @@ def named_images(root: Path, names: Sequence[str]) -> list[str]:
         Folders and lists, as they are written; empty if it names none.
     """
     _, settings = _read_settings(root)
+    return _named(settings, names)
+
+
+def _named(settings: dict, names: Sequence[str]) -> list[str]:
     given: Any = next((settings[x] for x in names if settings.get(x)), [])
     return list(map(str, given if isinstance(given, list) else [given]))
 

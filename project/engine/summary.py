@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from project.ops import describe
 from project.utils.accelerators import accelerators
+from project.utils.words import counted
 from project.version import __version__
 
 _MAX_COUNTED = 20_000  # images whose objects are counted
@@ -39,20 +40,15 @@ def environment(runner: Runner) -> list[str]:
     if names:
         device = f'{names[0]}, {driver}'
     else:
-        device = f'CPU, {_plural(torch.get_num_threads(), "thread")}'
+        device = f'CPU, {counted(torch.get_num_threads(), "thread")}'
     attention = describe(get_device())
-    processes = _plural(runner.world_size, 'process', 'processes')
+    processes = counted(runner.world_size, 'process', 'processes')
     return [
         f'Environment  {versions}',
         f'             {python}, torch {torch.__version__}, {numpy}',
         f'             {processes} on {device}; seed {runner.seed}',
         f'             deformable attention: {attention}',
     ]
-
-
-def _plural(count: int, noun: str, plural: str | None = None) -> str:
-    """Write a number with its noun."""
-    return f'{count:,} {noun if count == 1 else plural or f"{noun}s"}'
 
 
 def data(runner: Runner) -> list[str]:
@@ -121,15 +117,15 @@ def _sizes(detector: nn.Module) -> str:
     parts = [f'{total:.1f} M parameters, {trained:.1f} M of them trained']
     num_queries = getattr(detector, 'num_queries', None)
     if isinstance(num_queries, int):
-        parts.append(_plural(num_queries, 'query', 'queries'))
+        parts.append(counted(num_queries, 'query', 'queries'))
     for name in ('encoder', 'decoder'):
         layers = getattr(getattr(detector, name, None), 'layers', None)
         if layers is not None:
-            parts.append(_plural(len(layers), f'{name} layer'))
+            parts.append(counted(len(layers), f'{name} layer'))
     head = getattr(detector, 'bbox_head', None)
     num_classes = getattr(head, 'num_classes', None)
     if isinstance(num_classes, int):
-        parts.append(_plural(num_classes, 'class', 'classes'))
+        parts.append(counted(num_classes, 'class', 'classes'))
     return '; '.join(parts)
 
 
@@ -155,20 +151,20 @@ def plan(runner: Runner) -> list[str]:
     loop = runner.train_loop
     if isinstance(loop, IterBasedTrainLoop):
         unit = 'iteration'
-        length = _plural(loop.max_iters, unit)
+        length = counted(loop.max_iters, unit)
     else:
-        steps = _plural(len(loop.dataloader), 'iteration')
+        steps = counted(len(loop.dataloader), 'iteration')
         length, unit = (
-            f'{_plural(loop.max_epochs, "epoch")} of {steps}',
+            f'{counted(loop.max_epochs, "epoch")} of {steps}',
             'epoch',
         )
     batch = loop.dataloader.batch_sampler.batch_size * runner.world_size
-    length += f' of {_plural(batch, "image")}'
+    length += f' of {counted(batch, "image")}'
     drops = _drops(runner.cfg.get('param_scheduler'))
     learning = f'{_optimizer(runner)}{drops}'
     evaluation = ''
     if runner.val_loop is not None:
-        evaluation = f'; evaluated every {_plural(loop.val_interval, unit)}'
+        evaluation = f'; evaluated every {counted(loop.val_interval, unit)}'
     return [
         f'Training     {length}, {learning}{evaluation}',
         f'             into {runner.work_dir}; all details in '

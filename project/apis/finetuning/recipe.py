@@ -13,6 +13,7 @@ from project.engine.optim_wrappers import amp_dtype
 from project.preflight.model import count_queries
 from project.utils.errors import UserError
 from project.utils.paths import config_path
+from project.utils.words import counted
 
 MONITOR = 'coco/bbox_mAP'
 """The metric of the best checkpoint and of early stopping."""
@@ -224,13 +225,13 @@ def reasons(recipe: Recipe) -> list[str]:
     lr, images = r.published
     split = ', a fifth taken for validation' if data.is_split else ''
     lines = [
-        f'{_count(len(data.classes), "class", "classes")}, '
-        f'{_count(data.num_images, "training image", "training images")} '
+        f'{counted(len(data.classes), "class", "classes")}, '
+        f'{counted(data.num_images, "training image")} '
         f'({data.kind}{split}).',
         f'lr {r.lr:g} ({lr:g} for {images} images a step, here '
-        f'{r.batch_size} x {_count(options.gpus, "GPU", "GPUs")} x '
+        f'{r.batch_size} x {counted(options.gpus, "GPU")} x '
         f'{r.accumulated} accumulated = {r.step}).',
-        f'{_count(r.epochs, "epoch", "epochs")} '
+        f'{counted(r.epochs, "epoch")} '
         + ('(chosen)' if options.epochs else _why_epochs(r))
         + f', a tenth of the lr after {r.milestone}, warm-up over the first '
         f'{r.warm_up} batches since the classifiers are new.',
@@ -254,10 +255,6 @@ def reasons(recipe: Recipe) -> list[str]:
     if extras := _extras(options):
         lines.append(f'{", ".join(extras)}.')
     return lines
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f'{number:,} {one if number == 1 else many}'
 
 
 def _extras(options: Options) -> list[str]:
